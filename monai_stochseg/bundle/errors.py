@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sys
+import traceback
+from types import TracebackType
+
+
+def explain_errors() -> None:
+    """
+    Let the last line of an uncaught exception say what is wrong.
+
+    MONAI wraps whatever fails within a configuration into "Failed to evaluate ConfigExpression": the first cause, which
+    names the patient, the id or the term, is printed once more below the traceback.
+    """
+    sys.excepthook = _print_cause_last
+
+
+def _print_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, error, trace)
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if cause is not error:
+        print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
+
+
+def select_device() -> torch.device:
+    """The GPU of this process (``LOCAL_RANK`` under torchrun) where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def start(device: torch.device, distributed: bool = False) -> None:
+    """
+    Settings of the process before anything is built.
+
+    On a GPU: cudnn's benchmark mode. On a CPU: glibc keeps freed memory, since the page faults of giving it back and
+    getting it again are up to half of a training step on volumes. Under torchrun: the process group, nccl on GPUs and
+    gloo on CPUs.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+    elif platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    if distributed and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def finish() -> None:
+    """Leave the process group that :py:func:`start` made."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def prepare_network(network: nn.Module, device: torch.device, distributed: bool = False) -> nn.Module:
+    """
+    The network on its device, with channels last on a GPU, and as DistributedDataParallel where asked.
+
+    Args:
+        network: any module.
+        device: where it trains.
+        distributed: wrap it; batch norm then shares its statistics on GPUs.
+    """
+    network = network.to(device)
+    if device.type == "cuda":
+        dims = {p.dim() for p in network.parameters()}
+        for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+            if dim in dims:
+                network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    if distributed:
+        if device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    return network

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets, their layouts and splits, and simulated patients whose ambiguity is known."""
+
+from __future__ import annotations
+
+from .brats import brats_datalist
+from .case import CaseError, check_geometry
+from .dataset import CaseDataset
+from .layouts import CLASSES, LAYOUTS, MODALITIES, Layout
+from .simulated_brain import SimulatedBrain, simulate_brain
+from .simulated_folder import simulated_brain_folder
+from .splits import SPLITS, read_split, split_cases, write_split
+
+__all__ = [
+    "CLASSES",
+    "LAYOUTS",
+    "MODALITIES",
+    "SPLITS",
+    "CaseDataset",
+    "CaseError",
+    "Layout",
+    "SimulatedBrain",
+    "brats_datalist",
+    "check_geometry",
+    "read_split",
+    "simulate_brain",
+    "simulated_brain_folder",
+    "split_cases",
+    "write_split",
+]

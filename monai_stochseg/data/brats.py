@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the patients of a BraTS folder, however it was delivered."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from nibabel.filebasedimages import ImageFileError
+
+from .case import CaseError, check_geometry
+from .layouts import LAYOUTS, MODALITIES, Layout
+from .splits import SPLITS
+
+
+def brats_datalist(
+    dataset_dir: str | os.PathLike,
+    modalities: Sequence[str] = MODALITIES,
+    layout: str | Layout | None = None,
+    require_label: bool = True,
+) -> list[dict[str, Any]]:
+    """
+    List the patients under a folder, of any of the layouts in :py:data:`monai_stochseg.data.LAYOUTS`.
+
+    Nested folders (`HGG`, `LGG`, `train`, `validation`) are searched; hidden files and folders are not. The headers of
+    NIfTI files are compared; voxels are read later, by :py:class:`monai_stochseg.transforms.LoadCased`.
+
+    Args:
+        dataset_dir: the folder, as it was delivered.
+        modalities: any of `"flair"`, `"t1"`, `"t1c"`, `"t2"`, in the order of the image's channels.
+        layout: name of a layout, or one of your own; by default all known ones are looked for.
+        require_label: whether a patient without label is an error; for inference it need not have one.
+
+    Returns:
+        One dictionary a patient, in the order of their names: `patient` (unique name of the scan), `subject` (the
+        person, shared by the time points), `layout`, `image` (paths), `channels` (which channels of those files, put
+        one after the other, are the modalities), and where they exist `label` (paths, one a rater) with `label_map`
+        (class in the file to canonical class), `mask` (path of the brain mask) and `split` (`"train"`, `"validation"`
+        or `"test"`, if the patient lies in a folder of that name).
+
+    Raises:
+        CaseError: When a modality is unknown or asked for twice, no patient is found, a file is missing, found twice
+            or cannot be read, or the files of one patient differ in shape or affine.
+
+    Example::
+
+        >>> brats_datalist("Task01_BrainTumour", modalities=("t1c", "flair"))[0]
+        {'patient': 'BRATS_001', 'subject': 'BRATS_001', 'layout': 'decathlon',
+         'image': ['Task01_BrainTumour/imagesTr/BRATS_001.nii.gz'], 'channels': [2, 0],
+         'label': ['Task01_BrainTumour/labelsTr/BRATS_001.nii.gz'], 'label_map': {0: 0, 1: 2, 2: 1, 3: 3}}
+
+    """
+    root = Path(dataset_dir).expanduser().absolute()
+    layouts = _look_up(layout)
+    if not modalities or len(set(modalities)) != len(modalities):
+        raise CaseError(f"modalities must name at least one modality, each once, got {list(modalities)}.")
+    known = sorted({name for one in layouts for name in one.modalities})
+    for modality in modalities:
+        if modality not in known:
+            raise CaseError(f"modalities: {modality!r} is unknown; choose among {known}.")
+
+    files = _files(root)
+    cases = [case for one in layouts for case in _cases(one, root, files, modalities, require_label)]
+    if not cases:
+        names = ", ".join(one.name for one in layouts)
+        raise CaseError(f"dataset_dir: no patient found under {root}, which should hold one of the layouts {names}.")
+    cases.sort(key=lambda case: case["patient"])
+    for one, other in pairwise(cases):
+        if one["patient"] == other["patient"]:
+            raise CaseError(f"patient {one['patient']}: found twice, {one['image'][0]} and {other['image'][0]}.")
+    return cases
+
+
+def _look_up(layout: str | Layout | None) -> tuple[Layout, ...]:
+    if layout is None:
+        return LAYOUTS
+    if isinstance(layout, Layout):
+        return (layout,)
+    found = tuple(one for one in LAYOUTS if one.name == layout)
+    if not found:
+        raise CaseError(f"layout: {layout!r} is unknown; choose among {[one.name for one in LAYOUTS]}.")
+    return found
+
+
+def _files(root: Path) -> list[str]:
+    """Paths of all files that are not hidden (the Decathlon's archives carry macOS's `._` files)."""
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name).as_posix() for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _match(template: str | None, files: Sequence[str]) -> dict[str, list[str]]:
+    """Per patient the files that fit a template."""
+    if template is None:
+        return {}
+    wild = {"{patient}": "(?P<patient>[^/]+)", "{rater}": "[^/]+", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\{patient\}|\{rater\}|\*|\?)", template)
+    pattern = re.compile("/" + "".join(wild.get(part, re.escape(part)) for part in parts) + "$")
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if match := pattern.search(file):
+            found.setdefault(match["patient"], []).append(file)
+    return found
+
+
+def _cases(
+    layout: Layout, root: Path, files: Sequence[str], modalities: Sequence[str], require_label: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the patients of one layout."""
+    if require_label and layout.unlabelled is not None:
+        unlabelled = {file for found in _match(layout.unlabelled, files).values() for file in found}
+        files = [file for file in files if file not in unlabelled]
+    images = {modality: _match(template, files) for modality, template in layout.modalities.items()}
+    labels, masks = _match(layout.label, files), _match(layout.mask, files)
+
+    for patient in sorted(set().union(*images.values())):
+        for modality in modalities:
+            if patient not in images[modality]:
+                raise CaseError(
+                    f"patient {patient}: modality {modality!r} is missing, no file "
+                    f"{layout.modalities[modality].format(patient=patient)} under {root}; "
+                    "leave it out of `modalities` or add the file."
+                )
+        paths = [_only_one(patient, images[modality][patient]) for modality in modalities]
+        case: dict[str, Any] = {
+            "patient": patient,
+            "subject": re.sub(f"(?:{layout.timepoint})$", "", patient) if layout.timepoint else patient,
+            "layout": layout.name,
+            "image": list(dict.fromkeys(paths)),
+            "channels": [layout.channel_order.index(modality) for modality in modalities]
+            if layout.channel_order
+            else list(range(len(modalities))),
+        }
+        if patient in labels:
+            several = "{rater}" in layout.label
+            case["label"] = labels[patient] if several else [_only_one(patient, labels[patient])]
+            case["label_map"] = dict(layout.label_map)
+        elif require_label:
+            raise CaseError(
+                f"patient {patient}: the label is missing, no file "
+                f"{layout.label.format(patient=patient, rater='*')} under {root}; "
+                "add it, or pass require_label=False for inference."
+            )
+        if patient in masks:
+            case["mask"] = _only_one(patient, masks[patient])
+        if folders := [part for part in Path(paths[0]).relative_to(root).parts if part in SPLITS]:
+            case["split"] = folders[0]
+        _check_headers(case, layout)
+        yield case
+
+
+def _only_one(patient: str, files: Sequence[str]) -> str:
+    if len(files) > 1:
+        raise CaseError(f"patient {patient}: found twice, {files[0]} and {files[1]}.")
+    return files[0]
+
+
+def _check_headers(case: dict[str, Any], layout: Layout) -> None:
+    """Compare the headers of one patient's NIfTI files; other formats are compared when their voxels are read."""
+    mask = [case["mask"]] if "mask" in case else []
+    files = [file for file in case["image"] + case.get("label", []) + mask if file.endswith((".nii", ".nii.gz"))]
+    geometries = {}
+    for file in files:
+        try:
+            image = nib.load(file)
+        except (ImageFileError, OSError, EOFError) as error:
+            raise CaseError(f"patient {case['patient']}: {file} cannot be read ({error}).") from None
+        if layout.channel_order and file in case["image"] and image.shape[3:] != (len(layout.channel_order),):
+            raise CaseError(
+                f"patient {case['patient']}: {file} has shape {image.shape}, but should be 4D with the channels "
+                f"{list(layout.channel_order)}."
+            )
+        geometries[file] = (image.shape[:3], image.affine)
+    if geometries:
+        check_geometry(case["patient"], geometries)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cached data set whose errors name the case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from monai.data import CacheDataset
+
+from .case import CaseError
+
+
+class CaseDataset(CacheDataset):
+    """
+    MONAI's CacheDataset, which passes on what is wrong with a case as the one line that says it.
+
+    A transform's exception reaches the user as `RuntimeError: applying transform ...`; a :py:class:`CaseError` leaves
+    this data set as itself, so that the last line names the patient, the file and what was found. The arguments are
+    those of :py:class:`monai.data.CacheDataset`.
+
+    Raises:
+        CaseError: When `data` is empty, or a transform raises one.
+
+    """
+
+    def set_data(self, data: Any) -> None:
+        """Set the cases and fill the cache anew, see :py:class:`monai.data.CacheDataset`."""
+        if len(data) == 0:
+            raise CaseError("data is empty: there is no case to load.")
+        super().set_data(data)
+
+    def _load_cache_item(self, idx: int) -> Any:
+        with _case_error_as_itself():
+            return super()._load_cache_item(idx)
+
+    def _transform(self, index: int) -> Any:
+        with _case_error_as_itself():
+            return super()._transform(index)
+
+
+@contextmanager
+def _case_error_as_itself() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, CaseError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None

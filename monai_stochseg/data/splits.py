@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Split a list of cases by patient, and keep the split with the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .case import CaseError
+
+SPLITS = ("train", "validation", "test")
+
+
+def split_cases(
+    datalist: Sequence[Mapping[str, Any]], fractions: Sequence[float] = (0.6, 0.1, 0.3), seed: int = 0
+) -> dict[str, list]:
+    """
+    Split cases into train, validation and test, so that no person lies in two of them.
+
+    If the data set comes split, that is, every case has a `split`, then its own split is kept, and `fractions` and
+    `seed` do not matter. Otherwise persons are drawn (`subject`, or `patient` where there is none): each part gets its
+    fraction, rounded down, and train the rest; a part that would stay empty though its fraction is not zero gets one
+    person from the largest part that can spare one.
+
+    Args:
+        datalist: the cases, with `patient`, and perhaps `subject` and `split`.
+        fractions: fractions of train, validation and test, which sum to 1.
+        seed: seed of the draw; the order of `datalist` does not matter.
+
+    Returns:
+        The cases of `"train"`, `"validation"` and `"test"`, in the order of `datalist`.
+
+    Raises:
+        ValueError: When `fractions` are not three non-negative numbers that sum to 1.
+        CaseError: When `datalist` is empty, or only some of the cases have a `split`.
+
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions must be three non-negative numbers that sum to 1, got {fractions}.")
+    if not datalist:
+        raise CaseError("datalist is empty: there is no patient to split.")
+    undecided = [case["patient"] for case in datalist if "split" not in case]
+    if not undecided:
+        return {name: [case for case in datalist if case["split"] == name] for name in SPLITS}
+    if len(undecided) < len(datalist):
+        raise CaseError(
+            f"patient {undecided[0]} lies in none of the folders {SPLITS}, though others do; "
+            "put every patient into one of them, or none."
+        )
+
+    subjects = sorted({_subject(case) for case in datalist})
+    counts = _counts(len(subjects), fractions)
+    parts = np.split(np.random.default_rng(seed).permutation(subjects), np.cumsum(counts)[:-1])
+    chosen = {subject: name for name, part in zip(SPLITS, parts, strict=True) for subject in part.tolist()}
+    return {name: [case for case in datalist if chosen[_subject(case)] == name] for name in SPLITS}
+
+
+def write_split(split: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike) -> None:
+    """
+    Write the names of the patients in each part of a split to a JSON file.
+
+    Args:
+        split: the cases of each part, as :py:func:`split_cases` returns them.
+        path: the file; its folder is made where it is absent. It appears whole or not at all.
+
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {part: [case["patient"] for case in cases] for part, cases in split.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+    """
+    Choose from a list of cases the split that a file records.
+
+    Args:
+        path: a file of :py:func:`write_split`.
+        datalist: the cases; those that the file does not name are left out.
+
+    Returns:
+        The cases of each part, in the order of the file.
+
+    Raises:
+        CaseError: When a patient of the file is not in `datalist`.
+
+    """
+    cases = {case["patient"]: case for case in datalist}
+    names: dict[str, list[str]] = json.loads(Path(path).read_text(encoding="utf-8"))
+    for patient in (patient for part in names.values() for patient in part):
+        if patient not in cases:
+            raise CaseError(f"patient {patient} of the split {path} is not in the data set; is it the right folder?")
+    return {part: [cases[patient] for patient in patients] for part, patients in names.items()}
+
+
+def _subject(case: Mapping[str, Any]) -> str:
+    return case.get("subject", case["patient"])
+
+
+def _counts(total: int, fractions: Sequence[float]) -> list[int]:
+    """Number of persons in each part."""
+    counts = [int(fraction * total + 1e-9) for fraction in fractions]
+    counts[0] += total - sum(counts)
+    for part, fraction in enumerate(fractions):
+        largest = counts.index(max(counts))
+        if fraction > 0 and counts[part] == 0 and counts[largest] > 1:
+            counts[part] += 1
+            counts[largest] -= 1
+    return counts

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictive distributions over the logit maps of an image."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy
+
+import torch
+
+# Beyond the reach of a sampled logit, within the range of float16.
+_OUTSIDE_LOGIT = -1e4
+
+
+class PredictiveDistribution(ABC):
+    """What every network's ``predictive(x)`` returns: a distribution over label maps, sampled as logits.
+
+    ``weights`` holds the samples' weights ``[B, n]``, each row summing to 1, or None where samples weigh the same.
+    """
+
+    weights: torch.Tensor | None = None
+
+    @abstractmethod
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` logit maps, shape ``[B, n, C, *S]``, without gradients."""
+
+    @abstractmethod
+    def mode_logits(self) -> torch.Tensor:
+        """The logits of the single most representative answer, shape ``[B, C, *S]``."""
+
+
+class LowRankNormal(PredictiveDistribution):
+    """
+    Normal distribution over logit maps with a covariance of low rank plus a diagonal, Sigma = P P^T + D
+    (Monteiro et al. 2020, Stochastic Segmentation Networks, equations 4 and 5).
+
+    Samples are ``mean + P e1 + sqrt(D) e2`` with standard normal e1 of R and e2 of C * S values: neither a Cholesky
+    factor nor a capacitance matrix is formed. Every sample has a seed of its own, which is drawn from the generator:
+    one sample can be drawn again without the others.
+
+    Args:
+        mean: ``[B, C, *S]``.
+        cov_factor: P, ``[B, R, C, *S]``.
+        log_diag: log of D, ``[B, C, *S]``.
+        mask: region ``[B, 1, *S]``, non-zero inside. Outside it P is 0, D is ``eps`` and samples are background
+            (class 0). Default: everywhere.
+        eps: D outside the mask.
+
+    Half-precision parameters are computed in float32.
+
+    Raises:
+        ValueError: when the shapes do not fit each other.
+    """
+
+    def __init__(
+        self,
+        mean: torch.Tensor,
+        cov_factor: torch.Tensor,
+        log_diag: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        eps: float = 1e-5,
+    ) -> None:
+        if log_diag.shape != mean.shape:
+            raise ValueError(f"log_diag must have the shape of mean, {tuple(mean.shape)}, got {tuple(log_diag.shape)}.")
+        if cov_factor.dim() != mean.dim() + 1 or cov_factor[:, 0].shape != mean.shape:
+            raise ValueError(
+                f"cov_factor must be [B, R, C, *S] for mean {tuple(mean.shape)}, got {tuple(cov_factor.shape)}."
+            )
+        self.mean, self.cov_factor, self.log_diag = (full_precision(x) for x in (mean, cov_factor, log_diag))
+        self.mask: torch.Tensor | None = None
+        if mask is not None:
+            if mask.shape != mean[:, :1].shape:
+                raise ValueError(f"mask must be [B, 1, *S] as {tuple(mean[:, :1].shape)}, got {tuple(mask.shape)}.")
+            self.mask = _plain(mask).to(mean.device) > 0
+            outside = self.mean.new_full((1, mean.shape[1], *[1] * (mean.dim() - 2)), _OUTSIDE_LOGIT)
+            outside[:, 0] = 0
+            self.mean = torch.where(self.mask, self.mean, outside)
+            self.log_diag = self.log_diag.masked_fill(~self.mask, math.log(eps))
+        self._scale = self.mean.new_ones(mean.shape[1])
+        self._rank_scale = self.mean.new_ones(cov_factor.shape[1])
+
+    @classmethod
+    def from_parameters(
+        cls, parameters: torch.Tensor, out_channels: int, rank: int, mask: torch.Tensor | None = None, eps: float = 1e-5
+    ) -> LowRankNormal:
+        """The distribution from a network's one tensor ``[B, C * (2 + R), *S]``; see :py:func:`split_parameters`."""
+        mean, log_diag, cov_factor = split_parameters(parameters, out_channels, rank)
+        return cls(mean, cov_factor, log_diag, mask=mask, eps=eps)
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of P."""
+        return self.cov_factor.shape[1]
+
+    def mode_logits(self) -> torch.Tensor:
+        """The mean, which is the mode of the logits, ``[B, C, *S]``."""
+        return self.mean
+
+    def variance(self) -> torch.Tensor:
+        """Diagonal of the covariance of the samples, ``[B, C, *S]``."""
+        ranks = self._rank_scale.reshape(1, -1, *[1] * (self.mean.dim() - 1))
+        factor = (self.cov_factor * ranks).square().sum(1)
+        if self.mask is not None:
+            factor = factor * self.mask
+        return (factor + self.log_diag.exp()) * self._per_class(self._scale.square())
+
+    def rsample(self, n: int, antithetic: bool = False, generator: torch.Generator | None = None) -> torch.Tensor:
+        """
+        Draw ``n`` samples with gradients to the parameters, ``[B, n, C, *S]``.
+
+        Args:
+            n: number of samples.
+            antithetic: draw pairs ``mean + d`` and ``mean - d``; the last of an odd ``n`` stands alone.
+            generator: source of the samples' seeds; the default is PyTorch's global one.
+        """
+        seeds = draw_seeds(math.ceil(n / 2) if antithetic else n, generator)
+        samples = []
+        for seed in seeds:
+            deviation = self._deviation(seed)
+            samples.append(self.mean + deviation)
+            if antithetic:
+                samples.append(self.mean - deviation)
+        return torch.stack(samples[:n], dim=1)
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` samples without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
+        return self.rsample(n, generator=generator)
+
+    def scaled(
+        self,
+        temperature: float = 1.0,
+        class_scale: Sequence[float] | torch.Tensor | None = None,
+        rank_scale: Sequence[float] | torch.Tensor | None = None,
+    ) -> LowRankNormal:
+        """
+        The manipulated distribution of the paper's figure 6: a sample's deviation from the mean is scaled.
+
+        Args:
+            temperature: scale of the whole deviation; 0 is the mean, the paper goes from -3 to 3.
+            class_scale: scale of each class's deviation, C values.
+            rank_scale: scale of each column of P, R values; the diagonal's noise is left as it is.
+
+        Raises:
+            ValueError: when a scale has not as many values as there are classes or ranks.
+        """
+        result = copy(self)
+        result._scale = self._scale * temperature * self._scale_values("class_scale", class_scale, self._scale)
+        result._rank_scale = self._rank_scale * self._scale_values("rank_scale", rank_scale, self._rank_scale)
+        return result
+
+    @staticmethod
+    def _scale_values(
+        name: str, values: Sequence[float] | torch.Tensor | None, like: torch.Tensor
+    ) -> torch.Tensor | float:
+        if values is None:
+            return 1.0
+        scale = torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        if scale.shape != like.shape:
+            raise ValueError(f"{name} must hold {len(like)} values, got a tensor of shape {tuple(scale.shape)}.")
+        return scale
+
+    def _deviation(self, seed: int) -> torch.Tensor:
+        batch, rank = self.cov_factor.shape[:2]
+        (e1,), (e2,) = draw_noise(seed, 1, rank, self.mean)
+        deviation = torch.bmm((e1 * self._rank_scale)[:, None], self.cov_factor.reshape(batch, rank, -1))
+        deviation = deviation.reshape(self.mean.shape)
+        if self.mask is not None:
+            deviation = deviation * self.mask
+        deviation = torch.addcmul(deviation, (0.5 * self.log_diag).exp(), e2)
+        return deviation * self._per_class(self._scale)
+
+    def _per_class(self, values: torch.Tensor) -> torch.Tensor:
+        return values.reshape(1, -1, *[1] * (self.mean.dim() - 2))
+
+
+def split_parameters(
+    parameters: torch.Tensor, out_channels: int, rank: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Views of mean ``[B, C, *S]``, log-diagonal ``[B, C, *S]`` and factor ``[B, R, C, *S]`` in the one tensor
+    ``[B, C * (2 + R), *S]`` that holds them in this order.
+
+    Raises:
+        ValueError: when the tensor has another number of channels.
+    """
+    expected = out_channels * (2 + rank)
+    if parameters.dim() < 3 or parameters.shape[1] != expected:
+        raise ValueError(
+            f"expected out_channels * (2 + rank) = {out_channels} * (2 + {rank}) = {expected} channels, "
+            f"got a tensor of shape {tuple(parameters.shape)}."
+        )
+    parameters = _plain(parameters)
+    mean, log_diag, cov_factor = parameters.split([out_channels, out_channels, rank * out_channels], dim=1)
+    return mean, log_diag, cov_factor.unflatten(1, (rank, out_channels))
+
+
+def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
+    """``n`` seeds for :py:func:`draw_noise`, drawn from the generator."""
+    device = "cpu" if generator is None else generator.device
+    seeds: list[int] = torch.randint(0, 2**62, (n,), generator=generator, device=device).tolist()
+    return seeds
+
+
+def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The noise of ``n`` draws, the same for the same seed.
+
+    Returns:
+        standard normal e1 ``[n, B, R]`` and e2 ``[n, B, C, *S]`` for ``like`` of shape ``[B, C, *S]``.
+    """
+    generator = torch.Generator(like.device).manual_seed(seed)
+    e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
+    e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
+    return e1, e2
+
+
+def _plain(x: torch.Tensor) -> torch.Tensor:
+    """A MetaTensor's tensor: arithmetic on it is several times faster."""
+    return x.as_tensor() if hasattr(x, "as_tensor") else x
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """``x`` as a plain tensor, in float32 where it was in half precision."""
+    x = _plain(x)
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys as Keys
+
+from monai_stochseg.inferers import PredictiveInferer, draw_samples
+
+
+class StochasticEvaluator(SupervisedEvaluator):
+    """
+    MONAI's SupervisedEvaluator for networks that answer with a distribution. It writes, for metrics, post-transforms
+    and savers to find by key:
+
+    * ``pred``: probabilities of the single answer, the softmax of the distribution's mode, ``[C, *S]``;
+    * ``probabilities``: marginal class probabilities over the samples, ``[C, *S]``;
+    * ``samples``: label maps, ``[N, *S]``, uint8;
+    * ``sample_weights``: ``[N]``, only where samples do not weigh the same.
+
+    Every run of the evaluator draws the same noise, whatever was drawn before it.
+
+    Args:
+        num_samples: number of samples N.
+        inferer: maps ``(image, network, mask=)`` to a predictive distribution.
+        mask_key: key of a region mask ``[B, 1, *S]`` in the batch, outside which samples are background.
+        seed: seed of the samples' noise.
+        chunk_size: samples held as logits at a time.
+        kwargs: further arguments of MONAI's SupervisedEvaluator.
+
+    Raises:
+        ValueError: when num_samples is below 1.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        num_samples: int = 16,
+        inferer: Callable | None = None,
+        mask_key: str | None = None,
+        seed: int = 0,
+        chunk_size: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        super().__init__(*args, inferer=PredictiveInferer() if inferer is None else inferer, **kwargs)
+        self.num_samples = num_samples
+        self.mask_key = mask_key
+        self.seed = seed
+        self.chunk_size = chunk_size
+
+    def _iteration(self, engine: StochasticEvaluator, batchdata: dict[str, torch.Tensor]) -> dict:
+        batch: Sequence = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+        inputs, targets, args, kwargs = batch if len(batch) == 4 else (*batch, (), {})
+        if engine.mask_key is not None:
+            kwargs = {**kwargs, "mask": batchdata[engine.mask_key].to(engine.state.device)}
+        output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        engine.state.output = output
+        with engine.mode(engine.network):
+            with torch.autocast(engine.state.device.type, enabled=engine.amp, **engine.amp_kwargs):
+                distribution = engine.inferer(inputs, engine.network, *args, **kwargs)
+            pred = distribution.mode_logits().softmax(1)
+            generator = torch.Generator(pred.device).manual_seed(engine.seed + engine.state.iteration)
+            samples = draw_samples(distribution, engine.num_samples, generator, engine.chunk_size)
+        output[Keys.PRED] = _with_meta(pred, inputs)
+        output["probabilities"] = _with_meta(samples.probabilities, inputs)
+        output["samples"] = _with_meta(samples.labels, inputs)
+        if samples.weights is not None:
+            output["sample_weights"] = samples.weights
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)  # decollates and post-processes the output
+        return engine.state.output
+
+
+def _with_meta(x: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """``x`` with the image's affine and applied transforms, so that it can be inverted and saved."""
+    if not isinstance(image, MetaTensor):
+        return x
+    return MetaTensor(x, meta=image.meta, applied_operations=image.applied_operations)

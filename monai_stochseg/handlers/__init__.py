@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers that MONAI lacks: checkpoints that resume truly, a loss guard, seeds by epoch, MLflow runs that end."""
+
+from __future__ import annotations
+
+from monai_stochseg.handlers.epoch_seed import EpochSeed
+from monai_stochseg.handlers.exceptions import NonFiniteError, on_exception
+from monai_stochseg.handlers.load_weights import WeightsLoader, load_weights
+from monai_stochseg.handlers.loss_guard import LossGuard
+from monai_stochseg.handlers.mean_pretraining import MeanPretraining
+from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
+from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
+
+__all__ = [
+    "EpochSeed",
+    "LossGuard",
+    "MLFlowTracker",
+    "MeanPretraining",
+    "NonFiniteError",
+    "TrainingCheckpoint",
+    "WeightsLoader",
+    "load_weights",
+    "on_exception",
+]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import CommonKeys, ImageMetaKey, string_list_all_gather
+
+
+class CaseTable:
+    """
+    Writes the metrics of an evaluation to one CSV file: a row a case, then the mean over the cases with a value.
+
+    Args:
+        filename: the CSV file.
+        metrics: MONAI metrics that the evaluator updates, by name. A metric with several columns names them by its
+            attribute ``names``.
+        image_key: key of the image in the batch, whose file name names the case.
+    """
+
+    def __init__(
+        self, filename: str, metrics: Mapping[str, CumulativeIterationMetric], image_key: str = CommonKeys.IMAGE
+    ) -> None:
+        self.filename = Path(filename)
+        self.metrics = metrics
+        self.image_key = image_key
+        self._cases: list[str] = []
+        self._values: dict[str, torch.Tensor] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._name_cases)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self._cases = []
+
+    def _name_cases(self, engine: Engine) -> None:
+        for item in engine.state.output:
+            name = Path(str(item[self.image_key].meta[ImageMetaKey.FILENAME_OR_OBJ])).name
+            self._cases.append(name.removesuffix(".gz").removesuffix(".nii"))
+
+    def _write(self, engine: Engine) -> None:
+        cases = string_list_all_gather(self._cases)
+        columns: dict[str, list[float]] = {}
+        for name, metric in self.metrics.items():
+            values: Any = metric.get_buffer()  # gathered over the processes, in the order of the cases
+            names = getattr(metric, "names", None) or [name]
+            for label, column in zip(names, values.float().cpu().unbind(1), strict=True):
+                columns[label] = column.tolist()
+        if engine.state.rank != 0:
+            return
+        self.filename.parent.mkdir(parents=True, exist_ok=True)
+        means = [torch.tensor(column).nanmean().item() for column in columns.values()]
+        with self.filename.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", *columns])
+            writer.writerows(zip(cases, *columns.values(), strict=True))
+            writer.writerow(["mean", *means])
+        for label, value in zip(columns, means, strict=True):
+            engine.logger.info(f"{label}: {value:.4f} (mean of {len(cases)} cases)")
+        engine.logger.info(f"Wrote {self.filename}.")

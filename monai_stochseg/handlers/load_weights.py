@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+__all__ = ["WeightsLoader", "load_state", "load_weights", "read_checkpoint"]
+
+PathLike = str | os.PathLike[str]
+
+
+def read_checkpoint(path: PathLike) -> dict[str, Any]:
+    """
+    Read a checkpoint to the CPU with ``weights_only=True``.
+
+    Args:
+        path: a file written by ``torch.save`` that holds a dictionary.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is not a checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no checkpoint at {path}: train first, or give the path of a trained model.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as e:
+        raise ValueError(f"{path} is not a checkpoint that torch.load(weights_only=True) can read.") from e
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, a checkpoint is a dictionary.")
+    return checkpoint
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: PathLike) -> None:
+    """
+    Load a state dictionary whose every key and shape must fit, or change nothing.
+
+    Args:
+        network: the network, possibly wrapped in ``DistributedDataParallel`` or ``DataParallel``.
+        state: the state dictionary of the unwrapped network.
+        path: the file it came from, for the error.
+
+    Raises:
+        ValueError: When the state is that of another architecture; one line with the first keys that differ.
+    """
+    if isinstance(network, (DataParallel, DistributedDataParallel)):
+        network = network.module
+    # an extra state (nn.Module.get_extra_state) need not be a tensor
+    found = {k: tuple(getattr(v, "shape", ())) for k, v in state.items()}
+    wanted = {k: tuple(getattr(v, "shape", ())) for k, v in network.state_dict().items()}
+    differing = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
+    if differing:
+        first = "; ".join(
+            f"{k}: {found.get(k, 'absent')} in the file, {wanted.get(k, 'absent')} in the network"
+            for k in differing[:3]
+        )
+        raise ValueError(
+            f"{path} was saved from another architecture than this {type(network).__name__}: {len(differing)} entries "
+            f"differ, first {first}. Build the network with the arguments it was trained with."
+        )
+    network.load_state_dict(state)
+
+
+def load_weights(network: nn.Module, path: PathLike, key: str | None = "network") -> dict[str, Any]:
+    """
+    Load the weights of a checkpoint into a network, all of them or none.
+
+    Args:
+        network: the network, possibly wrapped in ``DistributedDataParallel`` or ``DataParallel``.
+        path: a file as :class:`TrainingCheckpoint` writes it.
+        key: the entry of the file that holds the weights, ``None`` when the file is a state dictionary itself.
+
+    Returns:
+        The other entries of the file.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is not a checkpoint, has no such entry, or is that of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    if key is None:
+        load_state(network, checkpoint, path)
+        return {}
+    if key not in checkpoint:
+        raise ValueError(f"{path} has no entry {key!r}, but {sorted(checkpoint)[:10]}: give one of them as `key`.")
+    load_state(network, checkpoint.pop(key), path)
+    return checkpoint
+
+
+class WeightsLoader:
+    """
+    Handler that loads the weights of a checkpoint into a network when the run starts, see :func:`load_weights`.
+
+    Args:
+        network: the network of the engine.
+        path: a file as :class:`TrainingCheckpoint` writes it.
+        key: the entry of the file that holds the weights, ``None`` when the file is a state dictionary itself.
+    """
+
+    def __init__(self, network: nn.Module, path: PathLike, key: str | None = "network") -> None:
+        self.network = network
+        self.path = path
+        self.key = key
+
+    def attach(self, engine: Engine) -> None:
+        """Load at ``Events.STARTED`` of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Load now."""
+        load_weights(self.network, self.path, self.key)
+        engine.logger.info(f"Loaded the weights of {self.path}")

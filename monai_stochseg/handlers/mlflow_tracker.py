@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from mlflow.entities import Metric
+from monai.handlers import MLFlowHandler, from_engine
+from monai.utils import CommonKeys, flatten_dict, path_to_sqlite_uri, path_to_uri
+from torch import distributed
+
+from monai_stochseg.handlers.add_last import add_last
+from monai_stochseg.handlers.exceptions import on_exception
+
+__all__ = ["MLFlowTracker"]
+
+_METRICS_PER_REQUEST = 500  # MLflow's limit is 1000
+_PARAMETERS_PER_REQUEST = 100  # MLflow's limit
+_LARGEST_ARRAY = 100
+_loss = from_engine(CommonKeys.LOSS, first=True)
+
+
+class MLFlowTracker(MLFlowHandler):
+    """
+    Handler of a trainer that logs its training to MLflow, a new run for each.
+
+    The run has the loss and learning rate of the iterations, the metrics of the trainer and, at each validation,
+    those of the ``evaluator``, with the trainer's epoch as the step. It ends as FINISHED, as FAILED on an exception,
+    as KILLED on Ctrl-C and SIGTERM. An array metric is logged as ``name_0``, ``name_1``, ...; what is not a number,
+    and arrays of more than 100, are left out. In distributed training only rank 0 does anything. Put this handler
+    before ``StatsHandler``, which hides exceptions from handlers behind it.
+
+    Args:
+        output_dir: folder for the default database ``mlruns.db`` and its artifacts ``mlruns``, made when absent.
+        tracking_uri: a tracking server or database instead. The environment variable ``MLFLOW_TRACKING_URI`` comes
+            before either, as in MONAI.
+        evaluator: the engine that validates during training.
+        experiment_name: MLflow's experiment, made when absent.
+        run_name: name of the run, default its time and a random suffix. Runs are never shared, even when names are
+            equal.
+        experiment_param: flat dictionary of what the run was made with, logged as MLflow's parameters.
+        artifacts: files and folders to log when training completes.
+        iteration_log: whether to log at each iteration, or a filter of events as in MONAI.
+        output_transform: what to log of an iteration's output.
+        tag_name: name of the loss.
+        kwargs: other arguments of MONAI's ``MLFlowHandler``.
+
+    Raises:
+        ValueError: When there is neither ``output_dir`` nor ``tracking_uri``.
+        TypeError: When a value of ``experiment_param`` is a dictionary.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        tracking_uri: str | None = None,
+        evaluator: Engine | None = None,
+        experiment_name: str = "monai_stochseg",
+        run_name: str | None = None,
+        experiment_param: Mapping[str, Any] | None = None,
+        artifacts: str | Sequence[str | os.PathLike[str]] | None = None,
+        iteration_log: bool | Callable[[Engine, int], bool] = True,
+        output_transform: Callable = _loss,
+        tag_name: str = "train_loss",
+        **kwargs: Any,
+    ) -> None:
+        nested = [name for name, value in (experiment_param or {}).items() if isinstance(value, Mapping)]
+        if nested:
+            raise TypeError(f"experiment_param must be flat, but {nested} are dictionaries.")
+        self.is_active = not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
+        self.evaluator = evaluator
+        self._pending: list[Metric] = []
+        if not self.is_active:
+            return
+        if tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+            if output_dir is None:
+                raise ValueError("give `output_dir` for a database in that folder, or the `tracking_uri` of a server.")
+            folder = Path(output_dir).resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+            tracking_uri = path_to_sqlite_uri(folder / "mlruns.db")
+            # MONAI would take it from the URI, where a space has become %20
+            kwargs.setdefault("artifact_location", path_to_uri(folder / "mlruns"))
+        super().__init__(
+            tracking_uri=tracking_uri,
+            experiment_name=experiment_name,
+            run_name=run_name,
+            experiment_param=dict(experiment_param or {}),
+            artifacts=artifacts,
+            iteration_log=iteration_log,
+            output_transform=output_transform,
+            tag_name=tag_name,
+            **kwargs,
+        )
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        if not self.is_active:
+            return
+        on_exception(engine, self._stopped)
+        super().attach(engine)
+        # last instead, so that the artifacts which other handlers make at completion exist
+        engine.remove_event_handler(self.complete, Events.COMPLETED)
+        add_last(engine, Events.COMPLETED, self._finish)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._validated, engine)
+
+    def start(self, engine: Engine) -> None:
+        """Create the run and log its parameters."""
+        self._set_experiment()
+        name = self.run_name or f"{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
+        # MONAI's start would join a run that an earlier training left open
+        self.cur_run = self.client.create_run(experiment_id=self.experiment.experiment_id, run_name=name)
+        super().start(engine)
+
+    def close(self) -> None:
+        """End the run as FINISHED and release the database."""
+        if self.is_active:
+            super().close()
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Log the trainer's metrics and send what the iterations logged."""
+        super().epoch_completed(engine)
+        self._send()
+
+    def _finish(self, engine: Engine) -> None:
+        for path in self.artifacts:
+            if path and not os.path.exists(path):
+                engine.logger.warning(f"there is no artifact {path} to log")
+        self._send()
+        self.complete()
+        self.close()
+
+    def _stopped(self, engine: Engine, exception: BaseException) -> None:
+        if self.cur_run is not None:
+            self._send()
+            killed = isinstance(exception, (KeyboardInterrupt, SystemExit))
+            self.client.set_terminated(self.cur_run.info.run_id, "KILLED" if killed else "FAILED")
+            self.cur_run = None
+        self.close()
+
+    def _validated(self, evaluator: Engine, trainer: Engine) -> None:
+        if self.cur_run is not None:
+            self._log_metrics(evaluator.state.metrics, step=trainer.state.epoch)
+            self._send()
+
+    def _log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        # a request for each iteration would take longer than a small network's step
+        now = int(time.time() * 1000)
+        self._pending += [Metric(name, value, now, step or 0) for name, value in _scalars(metrics).items()]
+        if len(self._pending) >= _METRICS_PER_REQUEST:
+            self._send()
+
+    def _send(self) -> None:
+        pending, self._pending = self._pending, []
+        for start in range(0, len(pending), _METRICS_PER_REQUEST):
+            self.client.log_batch(self.cur_run.info.run_id, metrics=pending[start : start + _METRICS_PER_REQUEST])
+
+    def _log_params(self, params: dict[str, Any]) -> None:
+        items = [(_clean(name), value) for name, value in params.items()]
+        for start in range(0, len(items), _PARAMETERS_PER_REQUEST):
+            super()._log_params(dict(items[start : start + _PARAMETERS_PER_REQUEST]))
+
+
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers by name; the elements of a small array get the suffixes _0, _1, ... in row-major order."""
+    scalars = {}
+    for name, value in flatten_dict(metrics).items():
+        try:
+            array = np.asarray(value.tolist() if isinstance(value, torch.Tensor) else value, dtype=float)
+        except (TypeError, ValueError):
+            continue
+        if value is not None and array.size <= _LARGEST_ARRAY:
+            for i, number in enumerate(array.ravel()):
+                scalars[_clean(name if array.ndim == 0 else f"{name}_{i}")] = float(number)
+    return scalars
+
+
+def _clean(name: str) -> str:
+    """A name with the characters that MLflow allows."""
+    return re.sub(r"[^\w\-. :/]", "_", name)

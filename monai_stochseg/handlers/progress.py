@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine
+from ignite.handlers import ProgressBar
+from monai.handlers import from_engine
+
+
+class TrainingProgress(ProgressBar):
+    """
+    Ignite's progress bar with the training loss, on the first process and on a terminal only.
+
+    Args:
+        kwargs: arguments of ignite's ProgressBar.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"desc": "training", "bar_format": None, **kwargs})
+
+    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Attach to a trainer whose output has a ``loss``."""
+        if idist.get_rank() == 0 and sys.stderr.isatty():
+            loss = from_engine(["loss"], first=True)
+            super().attach(engine, output_transform=lambda output: {"loss": float(loss(output)[0])})

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+
+from monai_stochseg.visualize import plot_samples
+
+
+class SampleFigure:
+    """
+    Draws the evaluator's first case at each new best metric, so that the figure goes with the best checkpoint.
+
+    Args:
+        filename: the figure, in any format of matplotlib's.
+        class_names: names of the classes, the background first.
+        channel: channel of the image that is shown.
+        max_samples: number of samples that are shown.
+    """
+
+    def __init__(
+        self, filename: str, class_names: Sequence[str] | None = None, channel: int = 0, max_samples: int = 8
+    ) -> None:
+        self.filename = Path(filename)
+        self.class_names = class_names
+        self.channel = channel
+        self.max_samples = max_samples
+        self._first: dict = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a :py:class:`monai_stochseg.engines.StochasticEvaluator` after its key metric is registered."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._keep)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    def _keep(self, engine: Engine) -> None:
+        self._first = engine.state.output[0]
+
+    def _draw(self, engine: Engine) -> None:
+        first, self._first = self._first, {}
+        if engine.state.rank != 0 or engine.state.best_metric_epoch != engine.state.epoch:
+            return
+        figure = plot_samples(
+            first["image"],
+            first["samples"],
+            first["probabilities"],
+            first.get("label"),
+            self.class_names,
+            self.channel,
+            self.max_samples,
+        )
+        self.filename.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.filename, dpi=130)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.networks.utils import get_state_dict
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from monai_stochseg.handlers.add_last import add_last
+from monai_stochseg.handlers.exceptions import on_exception
+from monai_stochseg.handlers.load_weights import load_state, read_checkpoint
+from monai_stochseg.handlers.schedule_state import resume_schedule, schedule_state
+
+__all__ = ["TrainingCheckpoint"]
+
+
+class TrainingCheckpoint:
+    """
+    Handler of a trainer that keeps its last state and its best network, and resumes from the last state.
+
+    Two files, each replaced as a whole (never half-written) and loadable with ``torch.load(weights_only=True)``:
+
+    - ``last_filename``: network, optimizer, position of the schedule, iteration, the evaluator's best metric, scaler
+      of AMP and ``extra``; written every ``interval`` epochs, at the end, on an exception, on Ctrl-C and on SIGTERM.
+    - ``best_filename``: the network (entry ``"network"``) with its ``"epoch"``, ``"metric"`` and ``"value"``, written
+      when the evaluator's metric improves. A NaN never improves.
+
+    A network with a non-finite weight is not written, and neither is the state on a ``FloatingPointError`` (see
+    :class:`LossGuard`): the files keep what was good. Files that a fresh run finds in ``save_dir`` become
+    ``model_best.previous.pt`` and ``model_last.previous.pt``.
+
+    Resuming restores everything at the start of the run; the value to beat is that in the best file. Lengths and
+    hyperparameters are those of the configuration: ``max_epochs``, ``epoch_length``, learning rate, weight decay, the
+    schedule and its length. With :class:`EpochSeed`, a run resumed after a whole epoch continues bit for bit as if it
+    had not been interrupted; one resumed within an epoch runs the iterations that the epoch lacks.
+
+    In distributed training rank 0 writes and all ranks load; the saved network is the one inside
+    ``DistributedDataParallel``. Put this handler first in the list: its loading comes before whatever others start
+    with, and ``StatsHandler`` hides exceptions from handlers behind it. ``LrScheduleHandler`` belongs before
+    ``ValidationHandler``, so that a stop during a validation leaves the schedule where the epoch ended.
+
+    Args:
+        save_dir: folder of the two files, made when absent.
+        network: the trained network, wrapped or not.
+        optimizer: its optimizer.
+        lr_scheduler: a scheduler of PyTorch, any but one that is stepped with explicit epochs.
+        evaluator: the engine that validates during training; without it no best network is kept.
+        best_metric: name of the metric among ``evaluator.state.metrics``, default its key metric.
+        mode: ``"min"`` when a smaller metric is better (energy distance), ``"max"`` when a larger one is (Dice).
+        resume: ``True`` to resume from ``last_filename`` in ``save_dir``, or the path of another run's last state.
+        interval: epochs from one writing of the last state to the next.
+        last_filename: name of the file with the last state.
+        best_filename: name of the file with the best network.
+        extra: more objects with ``state_dict`` and ``load_state_dict`` to keep in the last state, by name.
+
+    Raises:
+        ValueError: When ``mode``, ``interval`` or ``best_metric`` is not usable.
+        TypeError: When ``lr_scheduler`` is not a scheduler of PyTorch.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str],
+        network: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None = None,
+        evaluator: Engine | None = None,
+        best_metric: str | None = None,
+        mode: str = "min",
+        resume: bool | str | os.PathLike[str] = False,
+        interval: int = 1,
+        last_filename: str = "model_last.pt",
+        best_filename: str = "model_best.pt",
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f'mode must be "min" or "max" but is {mode!r}.')
+        if interval < 1:
+            raise ValueError(f"interval must be at least 1 epoch but is {interval}.")
+        if best_metric is not None and evaluator is None:
+            raise ValueError(f"best_metric={best_metric!r} needs the evaluator that computes it: give `evaluator`.")
+        if lr_scheduler is not None and not isinstance(lr_scheduler, LRScheduler):
+            raise TypeError(f"lr_scheduler must be a torch LRScheduler but is {type(lr_scheduler).__name__}.")
+        self.last_path = Path(save_dir) / last_filename
+        self.best_path = Path(save_dir) / best_filename
+        self.network = network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.evaluator = evaluator
+        self.best_metric = best_metric
+        self.mode = mode
+        self.resume_path = self.last_path if resume is True else Path(resume) if resume else None
+        self.interval = interval
+        self.extra = dict(extra or {})
+        self.best_value: float | None = None
+        # engine.state.iteration counts an iteration when it starts
+        self._completed_iterations = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        on_exception(engine, self._stopped)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        # last, so that the state holds this epoch's step of the schedule and this epoch's validation
+        add_last(engine, Events.EPOCH_COMPLETED(every=self.interval), self.save)
+        add_last(engine, Events.COMPLETED, self.save)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._validated, engine)
+
+    def save(self, engine: Engine) -> None:
+        """Write the last state of ``engine``, on rank 0 and when the network is finite."""
+        if engine.state.rank != 0 or self._completed_iterations == 0:
+            return
+        state = {
+            "network": get_state_dict(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_class": type(self.optimizer).__name__,
+            "trainer": {"iteration": self._completed_iterations, "epoch_length": engine.state.epoch_length},
+            "extra": {name: get_state_dict(obj) for name, obj in self.extra.items()},
+        }
+        if self.lr_scheduler is not None:
+            state["lr_scheduler"] = schedule_state(self.lr_scheduler)
+        if self.evaluator is not None:
+            state["evaluator"] = {
+                "best_metric": float(self.evaluator.state.best_metric),
+                "best_metric_epoch": self.evaluator.state.best_metric_epoch,
+            }
+        if engine.scaler is not None:
+            state["scaler"] = engine.scaler.state_dict()
+        self._write(engine, state, self.last_path)
+
+    def _count(self, engine: Engine) -> None:
+        self._completed_iterations = engine.state.iteration
+
+    def _stopped(self, engine: Engine, exception: BaseException) -> None:
+        if isinstance(exception, FloatingPointError):
+            engine.logger.error(f"{self.last_path} keeps its last finite state")
+        else:
+            self.save(engine)
+
+    def _validated(self, evaluator: Engine, trainer: Engine) -> None:
+        if trainer.state.rank != 0 or trainer.state.iteration == 0:
+            return
+        name = self._metric_name()
+        if name not in evaluator.state.metrics:
+            raise ValueError(f"best_metric={name!r} is not one of the metrics {sorted(evaluator.state.metrics)}.")
+        value, epoch = float(evaluator.state.metrics[name]), trainer.state.epoch
+        if math.isnan(value) or (self.best_value is not None and not self._better(value, self.best_value)):
+            return
+        described = {"metric": name, "mode": self.mode, "value": value, "epoch": epoch}
+        if self._write(trainer, {"network": get_state_dict(self.network), **described}, self.best_path):
+            self.best_value = value
+            trainer.logger.info(f"New best {name} {value:.6g} at epoch {epoch}: {self.best_path}")
+
+    def _metric_name(self) -> str:
+        name = self.best_metric or (self.evaluator and self.evaluator.state.key_metric_name)
+        if name is None:
+            raise ValueError("the evaluator has no key metric: give it one, or name `best_metric`.")
+        return str(name)
+
+    def _better(self, value: float, best: float) -> bool:
+        return value < best if self.mode == "min" else value > best
+
+    def _write(self, engine: Engine, state: dict[str, Any], path: Path) -> bool:
+        for name, value in state["network"].items():
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+                engine.logger.error(f"{path} is not written, for {name} of the network is not finite")
+                return False
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _start(self, engine: Engine) -> None:
+        if engine.state.epoch_length is None:
+            raise ValueError("the length of an epoch is not known: give the trainer an `epoch_length`.")
+        if self.resume_path is not None:
+            self._load(engine, self.resume_path)
+        if engine.state.rank != 0:
+            return
+        folder = self.last_path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.resume_path is None or self.resume_path.resolve().parent != folder.resolve():
+            self._keep_previous(self.last_path, engine)
+            self._keep_previous(self.best_path, engine)
+        self.best_value = self._read_best_value(engine)
+
+    def _read_best_value(self, engine: Engine) -> float | None:
+        if self.evaluator is None or not self.best_path.exists():
+            return None
+        best = read_checkpoint(self.best_path)
+        if (best.get("metric"), best.get("mode")) != (self._metric_name(), self.mode):
+            self._keep_previous(self.best_path, engine)
+            return None
+        engine.logger.info(f"Best so far: {best['metric']} {best['value']:.6g} at epoch {best['epoch']}")
+        return float(best["value"])
+
+    def _keep_previous(self, path: Path, engine: Engine) -> None:
+        if path.exists():
+            previous = path.with_suffix(f".previous{path.suffix}")
+            os.replace(path, previous)
+            engine.logger.info(f"{path} of other training is now {previous}")
+
+    def _load(self, engine: Engine, path: Path) -> None:
+        state = read_checkpoint(path)
+        if "trainer" not in state or "optimizer" not in state:
+            raise ValueError(f"{path} has no trainer and optimizer to resume: give a {self.last_path.name}.")
+        iteration, epoch_length = state["trainer"]["iteration"], state["trainer"]["epoch_length"]
+        epoch = iteration // epoch_length
+        if epoch > engine.state.max_epochs:
+            raise ValueError(f"max_epochs={engine.state.max_epochs} is less than the {epoch} epochs of {path}.")
+        if epoch_length != engine.state.epoch_length:
+            iteration = epoch * engine.state.epoch_length
+            engine.logger.warning(f"epoch_length was {epoch_length}: resuming after the whole epoch {epoch}")
+
+        load_state(self.network, state["network"], path)
+        self._load_optimizer(state, path)
+        for name, obj in self.extra.items():
+            if name not in state["extra"]:
+                raise ValueError(f"{path} has no extra object {name!r}, but {sorted(state['extra'])}.")
+            obj.load_state_dict(state["extra"][name])
+        if self.lr_scheduler is not None:
+            if "lr_scheduler" not in state:
+                raise ValueError(f"{path} was trained without lr_scheduler: resume it without one.")
+            resume_schedule(self.lr_scheduler, state["lr_scheduler"])
+        if self.evaluator is not None:
+            for name, value in state.get("evaluator", {}).items():
+                setattr(self.evaluator.state, name, value)
+        if engine.scaler is not None and state.get("scaler"):  # empty when the scaler was disabled
+            engine.scaler.load_state_dict(state["scaler"])
+        engine.state.iteration = self._completed_iterations = iteration
+        engine.state.epoch = epoch
+        engine.logger.info(f"Resumed {path} at epoch {epoch} of {engine.state.max_epochs}")
+
+    def _load_optimizer(self, state: dict[str, Any], path: Path) -> None:
+        groups = self.optimizer.state_dict()["param_groups"]
+        saved = state["optimizer_class"], [len(group["params"]) for group in state["optimizer"]["param_groups"]]
+        current = type(self.optimizer).__name__, [len(group["params"]) for group in groups]
+        if saved != current:
+            raise ValueError(
+                f"{path} was trained with the optimizer and parameters {saved}, not {current}: use the same."
+            )
+        # moments from the checkpoint, hyperparameters (learning rate, weight decay) from the configuration
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from monai_stochseg.distributions import PredictiveDistribution
+
+
+class Samples(NamedTuple):
+    """Label maps drawn from a predictive distribution.
+
+    Attributes:
+        labels: ``[B, N, *S]``, uint8.
+        probabilities: marginal class probabilities, the samples' mean softmax, ``[B, C, *S]``.
+        weights: ``[B, N]``, or None where samples weigh the same.
+    """
+
+    labels: torch.Tensor
+    probabilities: torch.Tensor
+    weights: torch.Tensor | None
+
+
+@torch.no_grad()
+def draw_samples(
+    distribution: PredictiveDistribution,
+    num_samples: int,
+    generator: torch.Generator | None = None,
+    chunk_size: int = 1,
+) -> Samples:
+    """
+    Draw label maps in chunks, so that memory grows by one byte per voxel and sample and not by C floats.
+
+    Args:
+        distribution: where to draw from.
+        num_samples: number of samples N.
+        generator: source of the noise; the default is PyTorch's global one.
+        chunk_size: samples held as logits at a time. A distribution whose samples carry weights is drawn whole.
+
+    Raises:
+        ValueError: when num_samples or chunk_size is below 1, or there are more than 256 classes.
+    """
+    if num_samples < 1 or chunk_size < 1:
+        raise ValueError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}.")
+    mode = distribution.mode_logits()
+    if mode.shape[1] > 256:
+        raise ValueError(f"label maps are kept as uint8: at most 256 classes, got {mode.shape[1]}.")
+    labels = torch.empty((mode.shape[0], num_samples, *mode.shape[2:]), dtype=torch.uint8, device=mode.device)
+    probabilities = torch.zeros_like(mode)
+    if distribution.weights is not None:
+        chunk_size = num_samples
+    for start in range(0, num_samples, chunk_size):
+        logits = distribution.sample_logits(min(chunk_size, num_samples - start), generator)
+        for i, sample in enumerate(logits.unbind(1), start):
+            labels[:, i] = sample.argmax(1)
+            softmax = sample.softmax(1)
+            if distribution.weights is not None:
+                softmax = softmax * distribution.weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
+            probabilities += softmax
+    if distribution.weights is None:
+        probabilities /= num_samples
+    return Samples(labels, probabilities, distribution.weights)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distances between label maps, of all pairs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from monai.data import MetaTensor
+from monai.utils import look_up_option
+
+__all__ = ["LabelMapDistance", "check_label_maps", "compute_pairwise_distance"]
+
+# Elements of the largest temporary: 16 MiB in float32, few enough that its sums of zeros and ones stay exact there.
+CHUNK_ELEMENTS = 2**22
+
+
+@dataclass(frozen=True)
+class LabelMapDistance:
+    """
+    The distance between two label maps, one minus their overlap averaged over the classes, for all pairs of a set.
+
+    With ``|A|`` the voxels of a class in one map and ``|B|`` in the other, the distance of the class is
+    ``1 - |A & B| / |A | B|`` (``"iou"``) or ``1 - 2 |A & B| / (|A| + |B|)`` (``"dice"``): 1 where the class is empty in
+    one map only.
+
+    Args:
+        num_classes: number of classes C, the background (class 0) included.
+        include_background: whether class 0 takes part in the mean over the classes.
+        distance: ``"iou"`` (all papers below) or ``"dice"``.
+        empty: what a class that is empty in both maps is worth. ``"agree"``: distance 0 (LIDC and BraTS in Kohl et al.
+            2018, Monteiro et al. 2020, Kassapis et al. 2021, Gao et al. 2023); ``"ignore"``: the class is left out of
+            the mean of this pair (Cityscapes in Kohl et al. 2018, Kassapis et al. 2021, Gao et al. 2023), and a pair
+            with no class left has distance NaN.
+        ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set;
+            where the label is one of the C classes, this class takes no part in the mean.
+
+    Raises:
+        ValueError: when there are fewer than two classes or none takes part in the mean, or an option is unknown.
+    """
+
+    num_classes: int
+    include_background: bool = False
+    distance: str = "iou"
+    empty: str = "agree"
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes counts the background and must be at least 2, got {self.num_classes}.")
+        look_up_option(self.distance, ("iou", "dice"))
+        look_up_option(self.empty, ("agree", "ignore"))
+        if not self.classes:
+            raise ValueError(
+                f"no class takes part in the distance with num_classes={self.num_classes}, "
+                f"ignore_index={self.ignore_index}: set include_background=True or another ignore_index."
+            )
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes that take part in the mean."""
+        return [c for c in range(0 if self.include_background else 1, self.num_classes) if c != self.ignore_index]
+
+    def __call__(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
+        """
+        Args:
+            maps: label maps of one item by the name of the argument that brought them (the errors tell it), all of one
+                shape ``[*S]``. K in all, they are numbered in the order of the mapping.
+
+        Returns:
+            ``[K, K]``, symmetric, in PyTorch's default dtype.
+
+        Raises:
+            ValueError: when a label is no integer, or lies outside the classes and is not ``ignore_index``.
+        """
+        intersection = self.intersections(maps)
+        size = intersection.diagonal(dim1=1, dim2=2)
+        total = size[:, :, None] + size[:, None, :]
+        denominator = total if self.distance == "dice" else total - intersection
+        # The counts are exact: integers are subtracted first and divided last. 0 / 1 where both are empty.
+        distance = (total - 2 * intersection) / denominator.clamp(min=1)
+        if self.empty == "agree":
+            return distance.mean(dim=0)
+        return distance.sum(dim=0) / (denominator > 0).sum(dim=0)
+
+    def intersections(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
+        """
+        Count the voxels that each pair of maps has in common, per class.
+
+        A voxel on which all maps agree adds one to every pair; for the others, the counts are the product of the matrix
+        ``map == class``, ``[K, V]``, with its transpose, taken in chunks of voxels and exact.
+
+        Args:
+            maps: as in ``__call__``.
+
+        Returns:
+            int64 ``[len(classes), K, K]``; on the diagonal stand the sizes of the class in each map.
+        """
+        rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
+        device, voxels = rows[0][1].device, rows[0][1].numel()
+        dtype = torch.uint8 if self.num_classes <= 256 else torch.int64
+        low = torch.full((voxels,), self.num_classes - 1, dtype=dtype, device=device)
+        high = torch.zeros_like(low)
+        valid = torch.ones_like(low, dtype=torch.bool)
+        for name, row in rows:
+            labels, void = self._labels(name, row)
+            labels = labels.to(dtype)
+            torch.minimum(low, labels, out=low)
+            torch.maximum(high, labels, out=high)
+            if void is not None:
+                valid &= ~void
+
+        agreed = valid & (low == high)
+        counts = torch.stack([((low == c) & agreed).count_nonzero() for c in self.classes])
+        intersection = counts[:, None, None].repeat(1, len(rows), len(rows))
+        disputed = (valid & ~agreed).nonzero().squeeze(1)
+        for chunk in disputed.split(max(1, CHUNK_ELEMENTS // len(rows))):
+            block = torch.stack([row[chunk].to(dtype) for _, row in rows])
+            one_hot = torch.empty(block.shape, dtype=torch.float32, device=device)
+            for i, c in enumerate(self.classes):
+                torch.eq(block, c, out=one_hot)
+                # Autocast would round the counts to half precision.
+                with torch.autocast(device.type, enabled=False):
+                    intersection[i] += (one_hot @ one_hot.T).long()
+        return intersection
+
+    def _labels(self, name: str, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The labels of one map, checked, 0 where void, and which voxels are void (None: there is no void label)."""
+        if row.is_floating_point():
+            fractional = row.frac() != 0  # true for NaN and infinity as well
+            if fractional.any():
+                value = row[fractional][0].item()
+                raise ValueError(
+                    f"{name} must hold integer class labels, got {value}: pass label maps, not probabilities."
+                )
+        if row.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+            row = row.long()
+        void = None
+        if self.ignore_index is not None:
+            # Compared within the range of its type only: to PyTorch a uint8 of 255 equals -1.
+            limits = torch.iinfo(row.dtype)
+            representable = limits.min <= self.ignore_index <= limits.max
+            void = row == self.ignore_index if representable else torch.zeros_like(row, dtype=torch.bool)
+            row = row.masked_fill(void, 0)
+        for value in (int(extreme) for extreme in row.aminmax()):
+            if not 0 <= value < self.num_classes:
+                raise ValueError(
+                    f"{name} has label {value}, outside the {self.num_classes} classes 0 to {self.num_classes - 1}: "
+                    f"set num_classes, or name a void label as ignore_index (now {self.ignore_index})."
+                )
+        return row, void
+
+
+def compute_pairwise_distance(
+    x: torch.Tensor,
+    y: torch.Tensor | None = None,
+    *,
+    num_classes: int,
+    include_background: bool = False,
+    distance: str = "iou",
+    empty: str = "agree",
+    ignore_index: int | None = None,
+) -> torch.Tensor:
+    """
+    Compute the distance of every label map of one set to every label map of another, per item of the batch.
+
+    Time grows with the voxels on which the maps of an item disagree, memory with one map and not with their number.
+
+    Args:
+        x: label maps ``[B, N, *S]`` of integers in any type, floating types included.
+        y: label maps ``[B, M, *S]``; None: those of ``x``.
+        num_classes: number of classes, the background included.
+        include_background: see :py:class:`LabelMapDistance`, as all that follow.
+        distance: ``"iou"`` or ``"dice"``.
+        empty: ``"agree"`` or ``"ignore"``.
+        ignore_index: the label of void voxels; a voxel void in any map of ``x`` or ``y`` is left out for this item.
+
+    Returns:
+        ``[B, N, M]``, each in [0, 1] or NaN, in PyTorch's default dtype, on the device of ``x``.
+
+    Raises:
+        TypeError: when ``x`` or ``y`` is no tensor.
+        ValueError: when the shapes do not match, a label is outside the classes, or an option is unknown.
+    """
+    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+    if y is None:
+        (x,) = check_label_maps(x=x)
+        return torch.stack([pairwise({"x": item}) for item in x])
+    x, y = check_label_maps(x=x, y=y)
+    n = x.shape[1]
+    return torch.stack([pairwise({"x": x_item, "y": y_item})[:n, n:] for x_item, y_item in zip(x, y, strict=True)])
+
+
+def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
+    """
+    Check sets of label maps against each other.
+
+    Args:
+        maps: one or more ``[B, K, *S]`` by argument name; K may differ between them.
+
+    Returns:
+        the sets as plain tensors, without the metadata that slows every operation down.
+
+    Raises:
+        TypeError: when a set is no tensor of real numbers.
+        ValueError: when a set has not at least three axes or is empty, or the sets differ in B or S.
+    """
+    first_name, first = next(iter(maps.items()))
+    for name, value in maps.items():
+        if not isinstance(value, torch.Tensor) or value.is_complex():
+            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+            raise TypeError(f"{name} must be a tensor of integer class labels, got {kind}.")
+        if value.ndim < 3 or value.numel() == 0:
+            raise ValueError(
+                f"{name} must be label maps of shape [B, K, *S], none of its axes empty, got {tuple(value.shape)}."
+            )
+        if (value.shape[0], value.shape[2:]) != (first.shape[0], first.shape[2:]):
+            raise ValueError(
+                f"{first_name} and {name} must agree in all axes but the second, got {tuple(first.shape)} and "
+                f"{tuple(value.shape)}."
+            )
+    return [value.as_tensor() if isinstance(value, MetaTensor) else value for value in maps.values()]

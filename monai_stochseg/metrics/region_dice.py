@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from monai.metrics import compute_dice
+from monai.utils import MetricReduction
+
+from .metric import ItemMetric
+
+# Merged classes of BraTS, in this package's numbering: 1 NET (necrosis and non-enhancing), 2 OD (oedema), 3 ET.
+BRATS_REGIONS: Mapping[str, Sequence[int]] = {"WT": (1, 2, 3), "TC": (1, 3), "NET": (1,), "OD": (2,), "ET": (3,)}
+
+
+def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """
+    Dice of label maps against raters for regions, each of one or more merged classes, by MONAI's ``compute_dice``.
+
+    Args:
+        y_pred: label maps ``[B, N, *S]``.
+        y: raters' label maps ``[B, R, *S]``.
+        regions: name and classes of each of the K regions.
+
+    Returns:
+        ``[B, N, K]``, the mean over those raters who drew the region, NaN where none did.
+
+    Raises:
+        ValueError: when there is no region, or the shapes do not fit.
+    """
+    if not regions:
+        raise ValueError("regions must name at least one region, got none.")
+    if y_pred.shape[0] != y.shape[0] or y_pred.shape[2:] != y.shape[2:]:
+        raise ValueError(
+            f"y_pred [B, N, *S] and y [B, R, *S] must share B and *S, got {tuple(y_pred.shape)} and {tuple(y.shape)}."
+        )
+    raters = [_regions(y[:, r], regions) for r in range(y.shape[1])]
+    result = []
+    for n in range(y_pred.shape[1]):
+        pred = _regions(y_pred[:, n], regions)
+        result.append(torch.stack([compute_dice(pred, rater) for rater in raters]).nanmean(0))
+    return torch.stack(result, dim=1)
+
+
+def compute_sample_dice(
+    y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]], quantile: float = 0.95
+) -> torch.Tensor:
+    """
+    How the samples' Dice lies about that of the single answer (Monteiro et al. 2020, figure 5).
+
+    Args:
+        y_pred: the single answer and then the samples, ``[B, 1 + N, *S]``.
+        y: raters' label maps ``[B, R, *S]``.
+        regions: name and classes of each of the K regions.
+        quantile: of the samples' Dice.
+
+    Returns:
+        ``[B, 3, K]``: Dice of the single answer, quantile of the samples' Dice, and the share of samples whose Dice is
+        greater than the single answer's; NaN where no rater drew the region.
+    """
+    if y_pred.shape[1] < 2:
+        raise ValueError(f"y_pred must hold the single answer and at least one sample, got {y_pred.shape[1]} map.")
+    dice = compute_region_dice(y_pred, y, regions)
+    mode, samples = dice[:, 0], dice[:, 1:]
+    better = (samples > mode[:, None]).to(dice).mean(1).masked_fill(mode.isnan(), torch.nan)
+    return torch.stack([mode, samples.quantile(quantile, dim=1), better], dim=1)
+
+
+class RegionDiceMetric(ItemMetric):
+    """
+    Dice of label maps ``[B, N, *S]`` against raters ``[B, R, *S]`` for regions; see :py:func:`compute_region_dice`.
+    Several maps are averaged.
+
+    Args:
+        regions: name and classes of each of the K regions; the default is BraTS's.
+        reduction: MONAI's metric reduction over ``[B, K]``; undefined (NaN) values are left out.
+    """
+
+    def __init__(
+        self,
+        regions: Mapping[str, Sequence[int]] = BRATS_REGIONS,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+    ) -> None:
+        super().__init__(reduction)
+        self.regions = regions
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the buffer."""
+        return list(self.regions)
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return compute_region_dice(y_pred, y, self.regions).mean(1)
+
+
+class SampleDiceMetric(RegionDiceMetric):
+    """
+    Dice of the single answer, quantile of the samples' Dice and share of samples better than the single answer, for
+    each region; see :py:func:`compute_sample_dice`. The buffer is ``[cases, 3 * K]`` with columns :py:attr:`names`.
+
+    Args:
+        regions: name and classes of each of the K regions; the default is BraTS's.
+        quantile: of the samples' Dice.
+        reduction: MONAI's metric reduction over ``[B, 3 * K]``; the default is the mean of each column over the cases.
+    """
+
+    def __init__(
+        self,
+        regions: Mapping[str, Sequence[int]] = BRATS_REGIONS,
+        quantile: float = 0.95,
+        reduction: MetricReduction | str = MetricReduction.MEAN_BATCH,
+    ) -> None:
+        super().__init__(regions, reduction)
+        if not 0 <= quantile <= 1:
+            raise ValueError(f"quantile must lie in [0, 1], got {quantile}.")
+        self.quantile = quantile
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the buffer."""
+        statistics = ("dice", f"dice_q{100 * self.quantile:g}", "better_than_mode")
+        return [f"{statistic}_{region}" for statistic in statistics for region in self.regions]
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return compute_sample_dice(y_pred, y, self.regions, self.quantile).flatten(1)
+
+
+def _regions(labels: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
+    """Binary maps ``[B, K, *S]`` of a label map ``[B, *S]``."""
+    labels = labels.as_tensor() if hasattr(labels, "as_tensor") else labels
+    binary = [torch.isin(labels, torch.tensor(classes, device=labels.device)) for classes in regions.values()]
+    return torch.stack(binary, dim=1).float()

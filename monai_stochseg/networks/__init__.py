@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks and the parts that they share."""
+
+from . import nets
+
+__all__ = ["nets"]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+
+from monai_stochseg.distributions import LowRankNormal
+
+# exp(+-10) spans variances of 5e-5 to 2e4: wider than any logit needs, far from overflow in float16.
+_LOG_DIAG_BOUND = 10.0
+
+
+class StochasticSegmentationNetwork(nn.Module):
+    """
+    Stochastic Segmentation Network (Monteiro et al. 2020, https://arxiv.org/abs/2006.06015): a head on any backbone that
+    gives the logits a normal distribution with covariance P P^T + D of low rank.
+
+    The head is ReLU and three 1x1 convolutions for the mean, the log-diagonal and the factor. The output is ONE tensor
+    ``[B, C * (2 + R), *S]``, so that MONAI's sliding window stitches the distribution's parameters;
+    :py:meth:`distribution` reads it. The log-diagonal is bounded smoothly to [log eps, 10].
+
+    Args:
+        backbone: any module that maps images ``[B, C_in, *S]`` to features ``[B, feature_channels, *S]``.
+        feature_channels: number of channels of the backbone's output.
+        out_channels: number of classes C, the background included.
+        rank: number of columns R of the factor P.
+        diagonal: covariance D alone, the paper's baseline. The factor's channels are zeros, so that the loss and the
+            inferers need not know.
+        spatial_dims: 2 or 3.
+        eps: lower bound of the diagonal.
+        covariance_init: scale of the initial weights of the factor and of the log-diagonal, and initial value of the
+            diagonal. The small default keeps the covariance from running away before the mean has learned; None is
+            PyTorch's initialisation with a diagonal near 1, the published one.
+
+    Raises:
+        ValueError: for rank below 1, fewer than 2 classes, other spatial_dims, eps or covariance_init not positive.
+
+    Example::
+
+        net = StochasticSegmentationNetwork(
+            UNet(spatial_dims=3, in_channels=4, out_channels=16, channels=(16, 32, 64), strides=(2, 2)), 16, out_channels=4
+        )
+        samples = net.predictive(image).sample_logits(8).argmax(2)  # [B, 8, *S]
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_channels: int,
+        out_channels: int,
+        rank: int = 10,
+        diagonal: bool = False,
+        spatial_dims: int = 3,
+        eps: float = 1e-5,
+        covariance_init: float | None = 0.1,
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}; for a diagonal covariance set diagonal=True.")
+        if out_channels < 2:
+            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if eps <= 0 or (covariance_init is not None and covariance_init <= 0):
+            raise ValueError(f"eps and covariance_init must be positive, got {eps} and {covariance_init}.")
+        self.backbone = backbone
+        self.feature_channels = feature_channels
+        self.out_channels = out_channels
+        self.rank = rank
+        self.diagonal = diagonal
+        self.eps = eps
+        self.log_eps = math.log(eps)
+        self.log_diag_bound = _LOG_DIAG_BOUND
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.mean = conv(feature_channels, out_channels, kernel_size=1)
+        self.log_diag = conv(feature_channels, out_channels, kernel_size=1)
+        self.cov_factor = nn.Identity() if diagonal else conv(feature_channels, rank * out_channels, kernel_size=1)
+        if covariance_init is not None:
+            self._shrink_covariance(covariance_init)
+
+    def _shrink_covariance(self, scale: float) -> None:
+        with torch.no_grad():
+            for parameter in [*self.log_diag.parameters(), *self.cov_factor.parameters()]:
+                parameter.mul_(scale if parameter.dim() > 1 else 0)
+            *_, bias = self.log_diag.parameters()
+            bias.fill_(math.log(scale))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: image ``[B, C_in, *S]``.
+
+        Returns:
+            mean, log-diagonal and factor, ``[B, C * (2 + R), *S]``.
+        """
+        features = torch.relu(self.backbone(x))
+        if features.shape[1] != self.feature_channels:
+            raise ValueError(f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}.")
+        mean = self.mean(features)
+        raw = self.log_diag(features).float()
+        bounded = self.log_diag_bound * torch.tanh(raw / self.log_diag_bound)
+        log_diag = torch.logaddexp(bounded, torch.full_like(bounded, self.log_eps)).to(mean.dtype)
+        if self.diagonal:
+            factor = torch.zeros_like(mean).repeat_interleave(self.rank, dim=1)
+        else:
+            factor = self.cov_factor(features)
+        return torch.cat([mean, log_diag, factor], dim=1)
+
+    def distribution(self, parameters: torch.Tensor, mask: torch.Tensor | None = None) -> LowRankNormal:
+        """
+        Args:
+            parameters: output of :py:meth:`forward`, whole or stitched from windows, ``[B, C * (2 + R), *S]``.
+            mask: region ``[B, 1, *S]`` outside which samples are background.
+        """
+        return LowRankNormal.from_parameters(parameters, self.out_channels, self.rank, mask=mask, eps=self.eps)
+
+    def predictive(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> LowRankNormal:
+        """The predictive distribution of an image ``[B, C_in, *S]``."""
+        return self.distribution(self(x), mask=mask)

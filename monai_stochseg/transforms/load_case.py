@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load image, raters' labels and brain mask of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapLabelValue, Transform
+from monai.utils import ImageMetaKey, MetaKeys
+
+from ..data.case import CaseError, check_geometry
+
+
+class LoadCased(Transform):
+    """
+    Load one case of a data list, such as :py:func:`monai_stochseg.data.brats_datalist` makes, and check its voxels.
+
+    The input has `patient` and `image` (paths), and may have `channels` (which channels of those files, put one after
+    the other, to take), `label` (paths, one a rater) with `label_map` (class in the file to class in the result) and
+    `mask` (path of a brain mask). The result has these in their place, all with the image's affine:
+
+    * `image`: `[C_in, *S]`, float32. Its file name in the metadata is the patient's, so that savers name their
+      files by it;
+    * `label`: `[R, *S]`, uint8, one channel a rater;
+    * `mask`: `[1, *S]`, uint8; the mask's file above 0.5, or without one the voxels where any channel is not zero.
+
+    There is no array version: what is checked is that the parts of a case fit each other.
+
+    Args:
+        with_label: whether to load the label, which must then be there. Without it, a label's path is dropped.
+
+    Raises:
+        CaseError: When the files differ in shape or affine, a voxel of the image is not finite, the brain mask is
+            empty, or a label is missing or holds a value that `label_map` does not know.
+
+    """
+
+    def __init__(self, with_label: bool = True) -> None:
+        self.with_label = with_label
+        self.load = LoadImage(ensure_channel_first=True, simple_keys=True)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Load one case; other entries of `data` are kept."""
+        d = dict(data)
+        patient = d["patient"]
+        channels, label_map, label_files = d.pop("channels", None), d.pop("label_map", {}), d.pop("label", [])
+        mask_file = d.pop("mask", None)
+        if self.with_label and not label_files:
+            raise CaseError(f"patient {patient}: there is no label to load; for inference pass with_label=False.")
+
+        images = [(file, self.load(file)) for file in d["image"]]
+        labels = [(file, self.load(file)) for file in label_files if self.with_label]
+        masks = [(file, self.load(file)) for file in [mask_file] if file is not None]
+        loaded = images + labels + masks
+        check_geometry(patient, {file: (voxels.shape[1:], voxels.affine) for file, voxels in loaded})
+        for file, voxels in images:
+            if bad := int((~torch.isfinite(voxels)).sum()):
+                raise CaseError(f"patient {patient}: {file} has {bad} voxels that are NaN or infinite.")
+
+        image = torch.cat([voxels.as_tensor() for _, voxels in images])
+        meta = images[0][1].meta
+        meta |= {ImageMetaKey.FILENAME_OR_OBJ: f"{patient}.nii.gz", MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
+        d["image"] = MetaTensor(image if channels is None else image[channels], meta=meta)
+        mask = masks[0][1] > 0.5 if masks else (d["image"] != 0).any(0, keepdim=True)
+        if not mask.any():
+            raise CaseError(f"patient {patient}: the brain mask is empty ({mask_file or 'the image is zero'}).")
+        d["mask"] = MetaTensor(mask.as_tensor().to(torch.uint8), meta=meta)
+        if self.with_label:
+            d["label"] = MetaTensor(_canonical(patient, labels, label_map), meta=meta)
+        return d
+
+
+def _canonical(patient: str, labels: Sequence[tuple[str, MetaTensor]], label_map: Mapping[int, int]) -> torch.Tensor:
+    """Map each rater's classes and stack the raters, `[R, *S]` uint8."""
+    classes = {int(value): int(to) for value, to in label_map.items()}  # the keys of a JSON object are strings
+    known = torch.tensor(sorted(classes), dtype=torch.float32)
+    for file, label in labels:
+        unknown = label.as_tensor()[~torch.isin(label.as_tensor(), known)]
+        if len(unknown):
+            raise CaseError(
+                f"patient {patient}: {file} has the label {unknown[0]:g}, which is none of {list(classes)}."
+            )
+    voxels = torch.cat([label.as_tensor() for _, label in labels])
+    return MapLabelValue(list(classes), list(classes.values()), dtype=torch.uint8)(voxels)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from monai_stochseg.data import CaseError, read_split, split_cases, write_split
+
+CASES = [{"patient": f"{person}_{time}", "subject": f"{person}"} for person in range(10) for time in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("persons", "fractions", "counts"),
+    [
+        (1, (0.6, 0.1, 0.3), (1, 0, 0)),
+        (2, (0.6, 0.1, 0.3), (1, 1, 0)),
+        (3, (0.6, 0.1, 0.3), (1, 1, 1)),
+        (4, (0.6, 0.1, 0.3), (2, 1, 1)),
+        (10, (0.6, 0.1, 0.3), (6, 1, 3)),
+        (274, (0.6, 0.1, 0.3), (165, 27, 82)),
+        (100, (0.7, 0.29, 0.01), (70, 29, 1)),
+        (3, (0.0, 0.5, 0.5), (1, 1, 1)),
+        (5, (0.8, 0.2, 0.0), (4, 1, 0)),
+        (2, (0.0, 0.0, 1.0), (0, 0, 2)),
+    ],
+)
+def test_counts(persons, fractions, counts) -> None:
+    split = split_cases([{"patient": f"{person:03d}"} for person in range(persons)], fractions)
+    assert tuple(len(split[name]) for name in ("train", "validation", "test")) == counts
+
+
+def test_no_person_in_two_parts() -> None:
+    parts = [{case["subject"] for case in part} for part in split_cases(CASES).values()]
+    assert [len(part) for part in parts] == [6, 1, 3]
+    assert len(set.union(*parts)) == 10
+
+
+def test_depends_on_seed_and_not_on_order() -> None:
+    def names(split):
+        return {part: {case["patient"] for case in cases} for part, cases in split.items()}
+
+    assert names(split_cases(CASES, seed=3)) == names(split_cases(CASES[::-1], seed=3))
+    assert names(split_cases(CASES, seed=3)) != names(split_cases(CASES, seed=4))
+
+
+def test_keeps_the_split_of_the_data_set() -> None:
+    cases = [{"patient": "a", "split": "test"}, {"patient": "b", "split": "train"}]
+    assert split_cases(cases) == {"train": [cases[1]], "validation": [], "test": [cases[0]]}
+    with pytest.raises(CaseError, match="patient c lies in none of the folders"):
+        split_cases([*cases, {"patient": "c"}])
+
+
+def test_file_keeps_the_split(tmp_path) -> None:
+    split, file = split_cases(CASES), tmp_path / "run" / "split.json"
+    write_split(split, file)
+    assert read_split(file, CASES[::-1]) == split
+    assert [path.name for path in file.parent.iterdir()] == ["split.json"]
+    assert json.loads(file.read_text())["validation"] == [case["patient"] for case in split["validation"]]
+    with pytest.raises(CaseError, match=r"patient \d_\d of the split .*split.json is not in the data set"):
+        read_split(file, CASES[:5])
+
+
+@pytest.mark.parametrize("fractions", [(0.6, 0.4), (0.6, 0.3, 0.3), (1.2, -0.1, -0.1)])
+def test_refuses_fractions(fractions) -> None:
+    with pytest.raises(ValueError, match="three non-negative numbers that sum to 1, got"):
+        split_cases(CASES, fractions)
+
+
+def test_refuses_empty_list() -> None:
+    with pytest.raises(CaseError, match="datalist is empty"):
+        split_cases([])

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.transforms import AsDiscreted
+from torch import nn
+
+from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric
+from monai_stochseg.networks.nets import StochasticSegmentationNetwork
+
+
+def network() -> StochasticSegmentationNetwork:
+    torch.manual_seed(0)
+    return StochasticSegmentationNetwork(nn.Conv2d(1, 4, 1), 4, 3, rank=2, spatial_dims=2, covariance_init=1.0)
+
+
+def loader(with_label: bool = True) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for i in range(3):
+        affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0], dtype=torch.float64))
+        image = MetaTensor(torch.randn(1, 6, 5, generator=generator), affine=affine, meta={"filename_or_obj": f"{i}.nii"})
+        item = {"image": image, "mask": torch.ones(1, 6, 5)}
+        item["mask"][..., 0] = 0
+        if with_label:
+            item["label"] = torch.randint(0, 3, (4, 6, 5), generator=generator)
+        items.append(item)
+    return DataLoader(Dataset(items), batch_size=2)
+
+
+def run(**kwargs) -> list[dict]:
+    evaluator = StochasticEvaluator(
+        "cpu", kwargs.pop("loader", None) or loader(), network(), **{"num_samples": 5, **kwargs}
+    )
+    outputs: list[dict] = []
+    evaluator.add_event_handler("ITERATION_COMPLETED", lambda engine: outputs.extend(engine.state.output))
+    evaluator.run()
+    outputs.append(evaluator.state.metrics)
+    return outputs
+
+
+def test_outputs_are_found_by_key():
+    *items, _ = run()
+    assert len(items) == 3
+    for item in items:
+        assert item["pred"].shape == item["probabilities"].shape == (3, 6, 5)
+        assert item["samples"].shape == (5, 6, 5)
+        assert item["samples"].dtype == torch.uint8
+        assert item["label"].shape == (4, 6, 5)
+        assert "sample_weights" not in item
+        for key in ("pred", "probabilities"):
+            torch.testing.assert_close(item[key].sum(0).as_tensor(), torch.ones(6, 5))
+        assert item["samples"].affine.diagonal().tolist() == [2, 3, 1, 1]
+    assert items[2]["pred"].meta["filename_or_obj"] == "2.nii"
+
+
+def test_pred_is_the_mode_and_probabilities_the_marginal():
+    item = run(num_samples=64)[0]
+    predictive = network().eval().predictive(next(iter(loader()))["image"])
+    torch.testing.assert_close(item["pred"].as_tensor(), predictive.mode_logits().softmax(1)[0])
+    generator = torch.Generator().manual_seed(0 + 1)
+    torch.testing.assert_close(
+        item["probabilities"].as_tensor(), predictive.sample_logits(64, generator).softmax(2).mean(1)[0]
+    )
+
+
+def test_runs_replay_and_the_seed_matters():
+    one, two, other = (torch.stack([i["samples"] for i in run(seed=s)[:-1]]) for s in (0, 0, 1))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_the_mask_makes_background():
+    for item in run(mask_key="mask")[:-1]:
+        assert (item["samples"][..., 0] == 0).all()
+        assert (item["samples"][..., 1:] != 0).any()
+
+
+def test_inference_without_labels():
+    *items, _ = run(loader=loader(with_label=False))
+    assert items[0]["samples"].shape == (5, 6, 5)
+
+
+def test_metrics_and_postprocessing():
+    *items, metrics = run(
+        key_val_metric={
+            "ged": IgniteMetricHandler(
+                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3), output_transform=from_engine(["samples", "label"])
+            )
+        },
+        postprocessing=AsDiscreted("pred", argmax=True),
+    )
+    assert items[0]["pred"].shape == (1, 6, 5)
+    expected = GeneralizedEnergyDistanceMetric(num_classes=3)
+    expected([i["samples"] for i in items], [i["label"] for i in items])
+    assert metrics["ged"] == pytest.approx(expected.aggregate().item())
+
+
+def test_rejects():
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        run(num_samples=0)
