@@ -121,8 +121,14 @@ def test_split_parameters_order():
     ("make", "message"),
     [
         (lambda: split_parameters(torch.zeros(1, 9, 2, 2), 2, 2), r"= 8 channels"),
-        (lambda: LowRankNormal(torch.zeros(1, 2, 3), torch.zeros(1, 4, 2, 3), torch.zeros(1, 2, 4)), "log_diag must have"),
-        (lambda: LowRankNormal(torch.zeros(1, 2, 3), torch.zeros(1, 4, 3, 3), torch.zeros(1, 2, 3)), "cov_factor must be"),
+        (
+            lambda: LowRankNormal(torch.zeros(1, 2, 3), torch.zeros(1, 4, 2, 3), torch.zeros(1, 2, 4)),
+            "log_diag must have",
+        ),
+        (
+            lambda: LowRankNormal(torch.zeros(1, 2, 3), torch.zeros(1, 4, 3, 3), torch.zeros(1, 2, 3)),
+            "cov_factor must be",
+        ),
         (lambda: normal(mask=torch.ones(2, 2, 2, 3)), r"mask must be \[B, 1, \*S\]"),
         (lambda: normal().scaled(class_scale=[1.0]), "class_scale must hold 3 values"),
         (lambda: normal().scaled(rank_scale=[1.0]), "rank_scale must hold 4 values"),

@@ -16,7 +16,7 @@ TUTORIALS = Path(__file__).parents[1] / "tutorials"
 
 
 def check_ssn_toy(measured: dict[str, float]) -> None:
-    noise = 0.01  # of the estimate from 200 000 samples
+    noise = 0.01  # of the estimate from 100 000 samples
     assert -0.80 <= measured["low rank"] <= math.log(0.5) + noise
     assert -4.90 <= measured["diagonal"] <= 7 * math.log(0.5) + noise
 
@@ -26,7 +26,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {"ssn_toy.ipynb": ("measu
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TUTORIALS.glob("*.ipynb")))
-def test_tutorial_runs(name, tmp_path):
+def test_tutorial_runs(name: str, tmp_path: Path) -> None:
     variable, check = CHECKS[name]
     notebook = nbformat.read(TUTORIALS / name, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(f"import sys\n(sys.executable, {variable})"))

@@ -61,8 +61,8 @@ class CaseTable:
         with self.filename.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *columns])
-            writer.writerows(zip(cases, *columns.values(), strict=True))
-            writer.writerow(["mean", *means])
+            for case, *values in [*zip(cases, *columns.values(), strict=True), ("mean", *means)]:
+                writer.writerow([case, *(f"{value:.6g}" for value in values)])
         for label, value in zip(columns, means, strict=True):
             engine.logger.info(f"{label}: {value:.4f} (mean of {len(cases)} cases)")
         engine.logger.info(f"Wrote {self.filename}.")

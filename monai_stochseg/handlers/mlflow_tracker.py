@@ -18,6 +18,7 @@ from monai.utils import CommonKeys, flatten_dict, path_to_sqlite_uri, path_to_ur
 from torch import distributed
 
 from monai_stochseg.handlers.add_last import add_last
+from monai_stochseg.handlers.deferred_signals import deferred_signals
 from monai_stochseg.handlers.exceptions import on_exception
 
 __all__ = ["MLFlowTracker"]
@@ -115,6 +116,7 @@ class MLFlowTracker(MLFlowHandler):
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._validated, engine)
 
+    @deferred_signals()
     def start(self, engine: Engine) -> None:
         """Create the run and log its parameters."""
         self._set_experiment()
@@ -133,6 +135,7 @@ class MLFlowTracker(MLFlowHandler):
         super().epoch_completed(engine)
         self._send()
 
+    @deferred_signals()
     def _finish(self, engine: Engine) -> None:
         for path in self.artifacts:
             if path and not os.path.exists(path):
@@ -141,6 +144,7 @@ class MLFlowTracker(MLFlowHandler):
         self.complete()
         self.close()
 
+    @deferred_signals()
     def _stopped(self, engine: Engine, exception: BaseException) -> None:
         if self.cur_run is not None:
             self._send()
@@ -161,6 +165,7 @@ class MLFlowTracker(MLFlowHandler):
         if len(self._pending) >= _METRICS_PER_REQUEST:
             self._send()
 
+    @deferred_signals()
     def _send(self) -> None:
         pending, self._pending = self._pending, []
         for start in range(0, len(pending), _METRICS_PER_REQUEST):

@@ -21,7 +21,7 @@ class TrainingProgress(ProgressBar):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"desc": "training", "bar_format": None, **kwargs})
 
-    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
         """Attach to a trainer whose output has a ``loss``."""
         if idist.get_rank() == 0 and sys.stderr.isatty():
             loss = from_engine(["loss"], first=True)

@@ -17,11 +17,15 @@ class SampleFigure:
         filename: the figure, in any format of matplotlib's.
         class_names: names of the classes, the background first.
         channel: channel of the image that is shown.
-        max_samples: number of samples that are shown.
+        max_samples: number of samples that are shown; default: one row of them.
     """
 
     def __init__(
-        self, filename: str, class_names: Sequence[str] | None = None, channel: int = 0, max_samples: int = 8
+        self,
+        filename: str,
+        class_names: Sequence[str] | None = None,
+        channel: int = 0,
+        max_samples: int | None = None,
     ) -> None:
         self.filename = Path(filename)
         self.class_names = class_names

@@ -40,7 +40,8 @@ class TrainingCheckpoint:
     Resuming restores everything at the start of the run; the value to beat is that in the best file. Lengths and
     hyperparameters are those of the configuration: ``max_epochs``, ``epoch_length``, learning rate, weight decay, the
     schedule and its length. With :class:`EpochSeed`, a run resumed after a whole epoch continues bit for bit as if it
-    had not been interrupted; one resumed within an epoch runs the iterations that the epoch lacks.
+    had not been interrupted (on a GPU, as far as its kernels are deterministic); one resumed within an epoch runs the
+    iterations that the epoch lacks.
 
     In distributed training rank 0 writes and all ranks load; the saved network is the one inside
     ``DistributedDataParallel``. Put this handler first in the list: its loading comes before whatever others start
@@ -55,7 +56,8 @@ class TrainingCheckpoint:
         evaluator: the engine that validates during training; without it no best network is kept.
         best_metric: name of the metric among ``evaluator.state.metrics``, default its key metric.
         mode: ``"min"`` when a smaller metric is better (energy distance), ``"max"`` when a larger one is (Dice).
-        resume: ``True`` to resume from ``last_filename`` in ``save_dir``, or the path of another run's last state.
+        resume: ``True`` to resume from ``last_filename`` in ``save_dir``, or the path of another run's last state. The
+            strings of a command line, ``"true"`` and ``"False"``, are taken as the booleans.
         interval: epochs from one writing of the last state to the next.
         last_filename: name of the file with the last state.
         best_filename: name of the file with the best network.
@@ -89,6 +91,8 @@ class TrainingCheckpoint:
             raise ValueError(f"best_metric={best_metric!r} needs the evaluator that computes it: give `evaluator`.")
         if lr_scheduler is not None and not isinstance(lr_scheduler, LRScheduler):
             raise TypeError(f"lr_scheduler must be a torch LRScheduler but is {type(lr_scheduler).__name__}.")
+        if str(resume).lower() in ("true", "false"):  # a bundle's command line makes `--resume true` a string
+            resume = str(resume).lower() == "true"
         self.last_path = Path(save_dir) / last_filename
         self.best_path = Path(save_dir) / best_filename
         self.network = network

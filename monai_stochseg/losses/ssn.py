@@ -174,9 +174,10 @@ class _SampleLogLikelihood(torch.autograd.Function):
                 e1, e2 = chunk.noise(mean, draws.rank)
                 deviation = _deviation(cov_factor, std, e1, e2)
                 for sign, samples in chunk.parts():
-                    log_p = torch.log_softmax(torch.add(mean, deviation[: len(samples)], alpha=sign), dim=2)
-                    log_p = log_p.gather(2, target.expand(len(log_p), -1, -1, -1))
-                    result[samples] = (log_p * valid).sum(3, dtype=torch.float64)
+                    row = result[samples]
+                    log_p = torch.log_softmax(torch.add(mean, deviation[: len(row)], alpha=sign), dim=2)
+                    log_p = log_p.gather(2, target.expand(len(row), -1, -1, -1))
+                    torch.sum(log_p * valid, dim=3, dtype=torch.float64, out=row)
         return result.transpose(0, 1)
 
     @staticmethod
@@ -194,15 +195,15 @@ class _SampleLogLikelihood(torch.autograd.Function):
             visible = (grad.abs() > threshold).any(2).any(0).tolist()
             weights = grad.transpose(0, 1).to(mean.dtype)
             for chunk in draws.chunks:
-                if not any(visible[m] for m in chunk.samples):
+                if not any(visible[chunk.samples]):
                     continue
                 e1, e2 = chunk.noise(mean, draws.rank)
                 deviation = _deviation(cov_factor, std, e1, e2)
                 for sign, samples in chunk.parts():
-                    kept = [row for row, m in enumerate(samples) if visible[m]]
+                    kept = [row for row, seen in enumerate(visible[samples]) if seen]
                     if not kept:
                         continue
-                    row = slice(0, len(samples)) if len(kept) == len(samples) else kept  # a slice makes no copy
+                    row = slice(len(kept)) if kept[-1] == len(kept) - 1 else kept  # a slice makes no copy
                     weight = weights[samples][row, ..., None] * valid  # [k, B, raters, V]
                     # d log p(y) / d eta = onehot(y) - softmax(eta)
                     g = torch.softmax(torch.add(mean, deviation[row], alpha=sign), dim=2)
@@ -229,7 +230,7 @@ class _Chunk:
 
     seed: int | None
     num_draws: int
-    samples: range
+    samples: slice
     antithetic: bool
 
     def noise(self, like: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -238,11 +239,12 @@ class _Chunk:
             return like.new_zeros(1, len(like), rank), torch.zeros_like(like)[None]
         return draw_noise(self.seed, self.num_draws, rank, like)
 
-    def parts(self) -> list[tuple[int, range]]:
-        """The sign of the deviations, and the samples that the first so many draws make with it."""
+    def parts(self) -> list[tuple[int, slice]]:
+        """The sign of the deviations, and the samples that as many of the first draws make with it."""
         if not self.antithetic:
             return [(1, self.samples)]
-        return [(1, self.samples[::2]), (-1, self.samples[1::2])]
+        start, stop = self.samples.start, self.samples.stop
+        return [(1, slice(start, stop, 2)), (-1, slice(start + 1, stop, 2))]
 
 
 class _Draws:
@@ -252,14 +254,14 @@ class _Draws:
         self.out_channels, self.rank, self.mean_only = loss.out_channels, loss.rank, loss.mean_only
         self.num_samples = 1 if loss.mean_only else loss.num_samples
         if loss.mean_only:
-            self.chunks = [_Chunk(None, 1, range(1), False)]
+            self.chunks = [_Chunk(None, 1, slice(0, 1), False)]
             return
         per_draw = 1 + loss.antithetic
         size = max(1, _CHUNK_ELEMENTS * (2 + loss.rank) // like.numel()) * per_draw
-        parts = [range(start, min(start + size, self.num_samples)) for start in range(0, self.num_samples, size)]
+        parts = [slice(start, min(start + size, self.num_samples)) for start in range(0, self.num_samples, size)]
         seeds = draw_seeds(len(parts), generator)
         self.chunks = [
-            _Chunk(seed, math.ceil(len(samples) / per_draw), samples, loss.antithetic)
+            _Chunk(seed, math.ceil((samples.stop - samples.start) / per_draw), samples, loss.antithetic)
             for seed, samples in zip(seeds, parts, strict=True)
         ]
 

@@ -8,4 +8,12 @@ from .load_case import LoadCased
 from .mask_label import MaskLabel, MaskLabeld
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
 
-__all__ = ["CheckMinSize", "CheckMinSized", "LoadCased", "MaskLabel", "MaskLabeld", "PredictiveEntropy", "PredictiveEntropyd"]
+__all__ = [
+    "CheckMinSize",
+    "CheckMinSized",
+    "LoadCased",
+    "MaskLabel",
+    "MaskLabeld",
+    "PredictiveEntropy",
+    "PredictiveEntropyd",
+]

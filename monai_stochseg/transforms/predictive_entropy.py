@@ -13,7 +13,7 @@ from monai.utils import TransformBackends, ensure_tuple_rep
 class PredictiveEntropy(Transform):
     """Entropy in nats of marginal class probabilities: ``[C, *S]``, summing to 1 over C, to ``[1, *S]``."""
 
-    backend = [TransformBackends.TORCH]
+    backend = (TransformBackends.TORCH,)
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Entropy of one item; a MetaTensor stays one."""

@@ -22,7 +22,7 @@ def plot_samples(
     raters: torch.Tensor | None = None,
     class_names: Sequence[str] | None = None,
     channel: int = 0,
-    max_samples: int = 8,
+    max_samples: int | None = None,
 ) -> Figure:
     """
     One case at a glance: image, raters, mean prediction, entropy, samples.
@@ -36,7 +36,7 @@ def plot_samples(
         raters: label maps ``[R, *S]``.
         class_names: names of the C classes, for the legend.
         channel: channel of the image that is shown.
-        max_samples: number of samples that are shown.
+        max_samples: number of samples that are shown; default: one row of them.
 
     Raises:
         ValueError: when the spatial shapes differ or are not 2D or 3D, or there are too many classes to colour.
@@ -61,19 +61,26 @@ def plot_samples(
 
     panels = [("image", None), *[(f"rater {i + 1}", maps_[i]) for i in range(num_raters)]]
     panels += [("mean prediction", marginal), ("entropy", uncertainty[0])]
-    panels += [(f"sample {i + 1}", m) for i, m in enumerate(maps_[num_raters:][:max_samples])]
-    columns = max(3 + num_raters, (len(panels) + 1) // 2) if num_raters else (len(panels) + 1) // 2
+    columns = max(len(panels), 5)
+    shown = maps_[num_raters:][: columns if max_samples is None else max_samples]
+    panels += [("", None)] * (columns - len(panels))
+    panels += [(f"sample {i + 1}", m) for i, m in enumerate(shown)]
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.9 * columns, 2.1 * rows + 0.35), layout="constrained")
+    figure = Figure(figsize=(1.7 * columns, 1.9 * rows + 0.35), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for ax in axes:
         ax.set_axis_off()
     for ax, (title, panel) in zip(axes, panels, strict=False):
+        if not title:
+            continue
         ax.set_title(title, fontsize=9)
         ax.imshow(picture[0], cmap="gray")
         if title == "entropy":
-            shown = ax.imshow(panel, cmap="magma", vmin=0, vmax=float(np.log(num_classes)))
-            figure.colorbar(shown, ax=ax, shrink=0.7, label="nats")
+            heat = ax.imshow(panel, cmap="magma", vmin=0, vmax=float(np.log(num_classes)))
+            bar = figure.colorbar(heat, cax=ax.inset_axes((0.9, 0.05, 0.05, 0.45)))
+            bar.ax.tick_params(labelsize=6, colors="white", length=2)
+            bar.ax.set_title("nats", fontsize=6, color="white", pad=2)
+            bar.ax.yaxis.set_ticks_position("left")
         elif panel is not None and panel.ndim == 3:
             _overlay(ax, panel.argmax(0), num_classes, alpha=panel.max(0))
         elif panel is not None:

@@ -23,7 +23,9 @@ def loader(with_label: bool = True) -> DataLoader:
     items = []
     for i in range(3):
         affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0], dtype=torch.float64))
-        image = MetaTensor(torch.randn(1, 6, 5, generator=generator), affine=affine, meta={"filename_or_obj": f"{i}.nii"})
+        image = MetaTensor(
+            torch.randn(1, 6, 5, generator=generator), affine=affine, meta={"filename_or_obj": f"{i}.nii"}
+        )
         item = {"image": image, "mask": torch.ones(1, 6, 5)}
         item["mask"][..., 0] = 0
         if with_label:
@@ -89,7 +91,8 @@ def test_metrics_and_postprocessing():
     *items, metrics = run(
         key_val_metric={
             "ged": IgniteMetricHandler(
-                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3), output_transform=from_engine(["samples", "label"])
+                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3),
+                output_transform=from_engine(["samples", "label"]),
             )
         },
         postprocessing=AsDiscreted("pred", argmax=True),

@@ -98,6 +98,25 @@ def test_status_of_a_run_that_did_not_finish(database, error, status, event):
     assert run.info.status == status
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_a_request_to_end(database, monkeypatch, number):
+    tracker = MLFlowTracker(database, experiment_name=f"request {number}")
+    log_batch, ended = tracker.client.log_batch, []
+
+    def interrupted(*args, **kwargs):
+        if not ended:
+            signal.raise_signal(number)
+        log_batch(*args, **kwargs)
+        ended.append(True)
+
+    monkeypatch.setattr(tracker.client, "log_batch", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _train(tracker)
+    assert len(ended) >= 1
+    (run,) = _runs(_client(database), f"request {number}")
+    assert run.info.status == "KILLED"
+
+
 def test_odd_metrics_and_parameters_do_not_stop_a_training(database):
     values = [
         torch.tensor([0.25, 0.5]),

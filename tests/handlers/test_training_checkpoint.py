@@ -244,6 +244,13 @@ def test_interval_and_end(tmp_path):
     assert _load(tmp_path / "model_last.pt")["trainer"]["iteration"] == 5 * EPOCH_LENGTH
 
 
+@pytest.mark.parametrize("resume", [True, "true", "True"])
+def test_resume_as_the_command_line_gives_it(tmp_path, resume):
+    make_training(tmp_path).run()
+    assert make_training(tmp_path, max_epochs=3, resume=resume).run().trainer.state.iteration == 3 * EPOCH_LENGTH
+    assert make_training(tmp_path, resume="false").checkpoint.resume_path is None
+
+
 def test_nothing_left_to_train(tmp_path):
     make_training(tmp_path).run()
     before = _load(tmp_path / "model_last.pt")["network"]

@@ -38,7 +38,9 @@ def test_windows_do_not_change_the_distribution(mode):
     for name in ("mean", "cov_factor", "log_diag"):
         torch.testing.assert_close(getattr(windows, name), getattr(whole, name), atol=1e-5, rtol=1e-4)
     seeds = (torch.Generator().manual_seed(3) for _ in range(2))
-    torch.testing.assert_close(*(d.sample_logits(3, g) for d, g in zip((windows, whole), seeds, strict=True)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        *(d.sample_logits(3, g) for d, g in zip((windows, whole), seeds, strict=True)), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_samples_have_no_seam_at_a_window_border():
@@ -47,7 +49,9 @@ def test_samples_have_no_seam_at_a_window_border():
     as neighbours within a window; sampling each window by itself, they agree by chance.
     """
     torch.manual_seed(0)
-    net = StochasticSegmentationNetwork(UNet(2, 1, 8, channels=(8, 16), strides=(2,), norm="BATCH"), 8, 2, spatial_dims=2)
+    net = StochasticSegmentationNetwork(
+        UNet(2, 1, 8, channels=(8, 16), strides=(2,), norm="BATCH"), 8, 2, spatial_dims=2
+    )
     with torch.no_grad():
         net.cov_factor.weight.zero_()
         net.cov_factor.bias.zero_()

@@ -36,13 +36,10 @@ def plain_samples(loss: SSNLoss, parameters: torch.Tensor, generator: torch.Gene
 def plain_loss(samples: list[torch.Tensor], target: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Per item and rater, ``[B, raters]``, by PyTorch's cross entropy and autograd."""
     valid = torch.ones_like(target) if valid is None else valid
-    log_p = [
-        torch.stack(
-            [-(F.cross_entropy(s, y, reduction="none") * v).flatten(1).sum(1) for y, v in zip(target.unbind(1), valid.unbind(1))],
-            dim=1,
-        )
-        for s in samples
-    ]
+    log_p = []
+    for sample in samples:
+        raters = [F.cross_entropy(sample, y, reduction="none") for y in target.unbind(1)]
+        log_p.append(-(torch.stack(raters, dim=1) * valid).flatten(2).sum(2))
     return math.log(len(samples)) - torch.logsumexp(torch.stack(log_p), dim=0)
 
 
@@ -98,7 +95,9 @@ def test_it_estimates_the_likelihood_of_a_logistic_normal():
 def test_antithetic_sampling_lowers_the_variance():
     parameters, target = inputs(batch=1, shape=(2, 2))
     spread = {
-        antithetic: torch.stack([SSNLoss(CLASSES, RANK, 4, antithetic)(parameters, target) for _ in range(300)]).std().item()
+        antithetic: torch.stack([SSNLoss(CLASSES, RANK, 4, antithetic)(parameters, target) for _ in range(300)])
+        .std()
+        .item()
         for antithetic in (False, True)
     }
     assert spread[True] < spread[False]
@@ -123,7 +122,9 @@ def test_void_voxels_and_voxels_outside_the_mask_leave_the_sum(where):
 def test_random_raters_are_drawn_by_weight():
     parameters, target = inputs(raters=3)
     weights = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
-    value = SSNLoss(CLASSES, RANK, 4)(parameters, target, rater_weights=weights, generator=torch.Generator().manual_seed(5))
+    value = SSNLoss(CLASSES, RANK, 4)(
+        parameters, target, rater_weights=weights, generator=torch.Generator().manual_seed(5)
+    )
     chosen = torch.stack([target[0, 1:2], target[1, 2:3]])
     generator = torch.Generator().manual_seed(5)
     torch.multinomial(weights, 1, generator=generator)  # the draw of the raters precedes the noise
@@ -154,7 +155,9 @@ def test_mean_only_is_the_summed_cross_entropy_and_spares_the_covariance():
 def test_reductions_and_dtype():
     parameters, target = inputs(batch=3)
     values = {
-        reduction: SSNLoss(CLASSES, RANK, 4, reduction=reduction)(parameters, target, generator=torch.Generator().manual_seed(1))
+        reduction: SSNLoss(CLASSES, RANK, 4, reduction=reduction)(
+            parameters, target, generator=torch.Generator().manual_seed(1)
+        )
         for reduction in ("none", "sum", "mean")
     }
     torch.testing.assert_close(values["none"].sum(), values["sum"])
@@ -211,7 +214,10 @@ def test_rejects_options(arguments, message):
         (lambda p, y: {"input": p, "target": y - 1}, "label -1, outside the 3 classes"),
         (lambda p, y: {"input": p, "target": y, "mask": torch.ones(2, 2, 4, 5)}, r"mask must be \[B, 1, \*S\]"),
         (lambda p, y: {"input": p, "target": y, "rater_weights": torch.zeros(2, 1)}, "positive sum"),
-        (lambda p, y: {"input": p, "target": y, "rater_weights": torch.ones(2, 3)}, r"rater_weights must be \[B, raters\]"),
+        (
+            lambda p, y: {"input": p, "target": y, "rater_weights": torch.ones(2, 3)},
+            r"rater_weights must be \[B, raters\]",
+        ),
     ],
 )
 def test_rejects_inputs(change, message):

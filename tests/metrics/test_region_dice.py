@@ -33,7 +33,9 @@ def test_sample_statistics():
     mode = [1, 1, 0, 0]
     samples = [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     y = maps([1, 1, 1, 0])
-    mode_dice, quantile, better = compute_sample_dice(maps(mode, *samples), y, {"WT": (1,)}, quantile=1.0)[0, :, 0].tolist()
+    mode_dice, quantile, better = compute_sample_dice(maps(mode, *samples), y, {"WT": (1,)}, quantile=1.0)[
+        0, :, 0
+    ].tolist()
     assert mode_dice == pytest.approx(0.8)
     assert quantile == pytest.approx(1.0)
     assert better == pytest.approx(1 / 4)

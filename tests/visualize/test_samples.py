@@ -34,7 +34,10 @@ def test_a_volume_is_shown_where_its_foreground_is():
 
 @pytest.mark.parametrize(
     ("image", "probabilities", "message"),
-    [((1, 4, 5), (2, 4, 4), "must share 2 or 3 spatial axes"), ((1, 4, 4), (20, 4, 4), "colours for 9 classes, got 20")],
+    [
+        ((1, 4, 5), (2, 4, 4), "must share 2 or 3 spatial axes"),
+        ((1, 4, 4), (20, 4, 4), "colours for 9 classes, got 20"),
+    ],
 )
 def test_rejects(image, probabilities, message):
     with pytest.raises(ValueError, match=message):

@@ -9,14 +9,14 @@ from torch import nn
 
 from monai_stochseg.distributions import LowRankNormal
 
-# exp(+-10) spans variances of 5e-5 to 2e4: wider than any logit needs, far from overflow in float16.
+# Variances of exp(-10) to exp(10): wider than any logit needs, and far from the overflow of float16.
 _LOG_DIAG_BOUND = 10.0
 
 
 class StochasticSegmentationNetwork(nn.Module):
     """
-    Stochastic Segmentation Network (Monteiro et al. 2020, https://arxiv.org/abs/2006.06015): a head on any backbone that
-    gives the logits a normal distribution with covariance P P^T + D of low rank.
+    Stochastic Segmentation Network (Monteiro et al. 2020, https://arxiv.org/abs/2006.06015): a head on any backbone
+    that gives the logits a normal distribution with covariance P P^T + D of low rank.
 
     The head is ReLU and three 1x1 convolutions for the mean, the log-diagonal and the factor. The output is ONE tensor
     ``[B, C * (2 + R), *S]``, so that MONAI's sliding window stitches the distribution's parameters;
@@ -40,9 +40,8 @@ class StochasticSegmentationNetwork(nn.Module):
 
     Example::
 
-        net = StochasticSegmentationNetwork(
-            UNet(spatial_dims=3, in_channels=4, out_channels=16, channels=(16, 32, 64), strides=(2, 2)), 16, out_channels=4
-        )
+        backbone = UNet(spatial_dims=3, in_channels=4, out_channels=16, channels=(16, 32, 64), strides=(2, 2))
+        net = StochasticSegmentationNetwork(backbone, feature_channels=16, out_channels=4)
         samples = net.predictive(image).sample_logits(8).argmax(2)  # [B, 8, *S]
     """
 
@@ -98,7 +97,9 @@ class StochasticSegmentationNetwork(nn.Module):
         """
         features = torch.relu(self.backbone(x))
         if features.shape[1] != self.feature_channels:
-            raise ValueError(f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}.")
+            raise ValueError(
+                f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}."
+            )
         mean = self.mean(features)
         raw = self.log_diag(features).float()
         bounded = self.log_diag_bound * torch.tanh(raw / self.log_diag_bound)

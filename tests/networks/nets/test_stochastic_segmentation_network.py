@@ -126,7 +126,9 @@ def test_the_log_diagonal_is_bounded(value):
 
 def test_the_covariance_starts_small_by_default():
     image = torch.randn(1, 2, 8, 8)
-    small, published = (make(unet(2), 2, **k).predictive(image).variance().mean() for k in ({}, {"covariance_init": None}))
+    small, published = (
+        make(unet(2), 2, **k).predictive(image).variance().mean() for k in ({}, {"covariance_init": None})
+    )
     assert small < 0.3
     assert published > 2 * small
 
