@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 
@@ -19,14 +20,21 @@ def select_device() -> torch.device:
     return torch.device("cpu")
 
 
+def process_rank() -> int:
+    """Rank of this process under torchrun, before the process group exists; 0 without torchrun."""
+    return int(os.environ.get("RANK", 0))
+
+
 def start(device: torch.device, distributed: bool = False) -> None:
     """
     Settings of the process before anything is built.
 
     On a GPU: cudnn's benchmark mode. On a CPU: glibc keeps freed memory, since the page faults of giving it back and
     getting it again are up to half of a training step on volumes. Under torchrun: the process group, nccl on GPUs and
-    gloo on CPUs.
+    gloo on CPUs, and only the first process logs what is no warning.
     """
+    if process_rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True

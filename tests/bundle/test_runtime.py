@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from monai.networks.nets import UNet
+
+from monai_stochseg.bundle import explain_errors, find_bundle, finish, prepare_network, select_device, start
+
+
+def test_the_bundle_is_found_from_anywhere(tmp_path, monkeypatch, repository):
+    expected = str(repository / "bundles" / "ssn_brats")
+    for folder in (repository, tmp_path, repository / "bundles" / "ssn_brats"):
+        monkeypatch.chdir(folder)
+        assert find_bundle("ssn_brats") == expected
+    with pytest.raises(FileNotFoundError, match=r"bundle nothing is in none of .* set --bundle_root"):
+        find_bundle("nothing")
+
+
+def test_start_prepare_and_finish():
+    device = select_device()
+    start(device)
+    start(device)  # twice does no harm
+    net = prepare_network(UNet(2, 1, 2, (4, 8), (2,)), device)
+    assert next(net.parameters()).device.type == device.type
+    if device.type == "cuda":
+        assert net.model[0].conv.unit0.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    finish()
+
+
+def test_the_first_cause_stands_last(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    explain_errors()
+    try:
+        try:
+            raise ValueError("patient 7: NaN")
+        except ValueError as error:
+            raise RuntimeError("Failed to evaluate") from error
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1] == "ValueError: patient 7: NaN"
+    assert any("Failed to evaluate" in line for line in lines)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.handlers import IgniteMetricHandler, from_engine
+from torch import nn
+
+from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.handlers import CaseTable, SampleFigure
+from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, SampleDiceMetric
+from monai_stochseg.networks.nets import StochasticSegmentationNetwork
+
+
+def evaluator(handlers: list, metrics: dict) -> StochasticEvaluator:
+    def item(i: int) -> dict:
+        image = MetaTensor(torch.full((1, 4, 4), float(i)), meta={"filename_or_obj": f"/data/case_{i}.nii.gz"})
+        return {"image": image, "label": torch.full((2, 4, 4), i % 2)}
+
+    network = StochasticSegmentationNetwork(nn.Conv2d(1, 4, 1), 4, 2, rank=2, spatial_dims=2)
+    return StochasticEvaluator(
+        "cpu",
+        DataLoader(Dataset([item(i) for i in range(3)]), batch_size=2),
+        network,
+        num_samples=3,
+        key_val_metric={name: metrics[name] for name in ("ged",)},
+        additional_metrics={name: metric for name, metric in metrics.items() if name != "ged"},
+        metric_cmp_fn=lambda current, best: current < best,
+        val_handlers=handlers,
+    )
+
+
+def test_a_row_a_case_and_the_mean(tmp_path):
+    ged, dice = GeneralizedEnergyDistanceMetric(num_classes=2), SampleDiceMetric({"one": (1,)})
+    engine = evaluator(
+        [CaseTable(tmp_path / "deep" / "table.csv", {"ged": ged, "dice": dice})],
+        {
+            "ged": IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"])),
+            "dice": IgniteMetricHandler(metric_fn=dice, output_transform=from_engine(["samples", "label"])),
+        },
+    )
+    for _ in range(2):  # a second run writes the same table anew
+        engine.run()
+        rows = list(csv.DictReader((tmp_path / "deep" / "table.csv").open()))
+        assert [row["case"] for row in rows] == ["case_0", "case_1", "case_2", "mean"]
+        assert list(rows[0]) == ["case", "ged", "dice_one", "dice_q95_one", "better_than_mode_one"]
+        assert abs(float(rows[-1]["ged"]) - engine.state.metrics["ged"]) < 1e-5
+        assert rows[0]["dice_one"] == "nan"
+        assert rows[1]["dice_one"] == rows[-1]["dice_one"]  # the only case with a value
+
+
+def test_the_figure_goes_with_the_best_metric(tmp_path):
+    ged = GeneralizedEnergyDistanceMetric(num_classes=2)
+    engine = evaluator(
+        [SampleFigure(tmp_path / "deep" / "samples.png")],
+        {"ged": IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"]))},
+    )
+    engine.run(global_epoch=1)
+    figure = tmp_path / "deep" / "samples.png"
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    figure.unlink()
+    engine.run(global_epoch=2)  # the same value again is no new best
+    assert not figure.exists()
