@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -49,14 +50,19 @@ def _options(args: Sequence[str]) -> dict[str, Any]:
     """``--name value``, ``--name=value`` and ``--name`` as fire reads them."""
     options: dict[str, Any] = {}
     for i, arg in enumerate(args):
-        if not arg.startswith("--"):
+        if not _is_option(arg):
             continue
-        name, equals, text = arg[2:].partition("=")
+        name, equals, text = arg.lstrip("-").partition("=")
         if not equals:
-            followed = i + 1 < len(args) and not args[i + 1].startswith("--")
+            followed = i + 1 < len(args) and not _is_option(args[i + 1])
             text = args[i + 1] if followed else "True"
-        options[name] = DefaultParseValue(text)
+        options[name.replace("-", "_")] = DefaultParseValue(text)
     return options
+
+
+def _is_option(arg: str) -> bool:
+    """fire takes one dash or two, and a negative number is a value."""
+    return re.match(r"--?[A-Za-z_]", arg) is not None
 
 
 def _check_id(name: str, config: dict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .brats import brats_datalist
 from .case import CaseError, check_geometry
+from .case_sampler import CaseSampler
 from .dataset import CaseDataset
 from .layouts import CLASSES, LAYOUTS, MODALITIES, Layout
 from .simulated_brain import SimulatedBrain, simulate_brain
@@ -18,6 +19,7 @@ __all__ = [
     "SPLITS",
     "CaseDataset",
     "CaseError",
+    "CaseSampler",
     "Layout",
     "SimulatedBrain",
     "brats_datalist",

@@ -89,9 +89,11 @@ def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -
         The cases of each part, in the order of the file.
 
     Raises:
-        CaseError: When a patient of the file is not in `datalist`.
+        CaseError: When the file is not there, or a patient of the file is not in `datalist`.
 
     """
+    if not Path(path).is_file():
+        raise CaseError(f"split: {path} is not there; it is written when a training starts.")
     cases = {case["patient"]: case for case in datalist}
     names: dict[str, list[str]] = json.loads(Path(path).read_text(encoding="utf-8"))
     for patient in (patient for part in names.values() for patient in part):

@@ -12,6 +12,7 @@ from monai_stochseg.handlers.mean_pretraining import MeanPretraining
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.progress import TrainingProgress
 from monai_stochseg.handlers.sample_figure import SampleFigure
+from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MeanPretraining",
     "NonFiniteError",
     "SampleFigure",
+    "SplitRecord",
     "TrainingCheckpoint",
     "TrainingProgress",
     "WeightsLoader",

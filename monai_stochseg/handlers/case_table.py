@@ -47,13 +47,15 @@ class CaseTable:
             self._cases.append(name.removesuffix(".gz").removesuffix(".nii"))
 
     def _write(self, engine: Engine) -> None:
-        cases = string_list_all_gather(self._cases)
+        gathered = string_list_all_gather(self._cases)
+        cases = list(dict.fromkeys(gathered))  # a distributed sampler may repeat a case to fill the last round
+        rows = [gathered.index(case) for case in cases]
         columns: dict[str, list[float]] = {}
         for name, metric in self.metrics.items():
             values: Any = metric.get_buffer()  # gathered over the processes, in the order of the cases
             names = getattr(metric, "names", None) or [name]
             for label, column in zip(names, values.float().cpu().unbind(1), strict=True):
-                columns[label] = column.tolist()
+                columns[label] = column[rows].tolist()
         if engine.state.rank != 0:
             return
         self.filename.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim import Optimizer
 
 __all__ = ["MeanPretraining"]
 
@@ -12,7 +14,8 @@ class MeanPretraining:
     Handler of a trainer that trains only the mean of the distribution for the first epochs.
 
     The remedy of Monteiro et al. 2020 (Stochastic Segmentation Networks, https://arxiv.org/abs/2006.06015) against a
-    covariance that grows without bound before the mean has found the object.
+    covariance that grows without bound before the mean has found the object. After these epochs the optimiser forgets
+    what it counted for parameters that had no gradient.
 
     Args:
         loss: a loss with the boolean attribute ``mean_only``, as ``SSNLoss``.
@@ -41,3 +44,18 @@ class MeanPretraining:
     def __call__(self, engine: Engine) -> None:
         """Set ``loss.mean_only`` for the epoch ``engine.state.epoch``."""
         self.loss.mean_only = engine.state.epoch <= self.epochs
+        if engine.state.epoch == self.epochs + 1:
+            _forget_zero_gradients(engine.optimizer)
+
+
+def _forget_zero_gradients(optimizer: Optimizer) -> None:
+    """
+    Let the optimiser begin anew with parameters that have only met zero gradients.
+
+    Adam would otherwise divide their first gradient by a second moment that a large step count no longer corrects: the
+    covariance would start with steps of several times the learning rate.
+    """
+    for parameter, state in list(optimizer.state.items()):
+        moments = [x for x in state.values() if isinstance(x, torch.Tensor) and x.shape == parameter.shape]
+        if moments and parameter.dim() and not any(bool(moment.any()) for moment in moments):
+            del optimizer.state[parameter]

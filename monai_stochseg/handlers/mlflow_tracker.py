@@ -5,7 +5,8 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ class MLFlowTracker(MLFlowHandler):
 
     Args:
         output_dir: folder for the default database ``mlruns.db`` and its artifacts ``mlruns``, made when absent.
-        tracking_uri: a tracking server or database instead. The environment variable ``MLFLOW_TRACKING_URI`` comes
-            before either, as in MONAI.
+        tracking_uri: a tracking server or database instead. Without it, the environment variable
+            ``MLFLOW_TRACKING_URI`` comes before the default database.
         evaluator: the engine that validates during training.
         experiment_name: MLflow's experiment, made when absent.
         run_name: name of the run, default its time and a random suffix. Runs are never shared, even when names are
@@ -81,6 +82,7 @@ class MLFlowTracker(MLFlowHandler):
         self._pending: list[Metric] = []
         if not self.is_active:
             return
+        explicit = tracking_uri is not None
         if tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
             if output_dir is None:
                 raise ValueError("give `output_dir` for a database in that folder, or the `tracking_uri` of a server.")
@@ -89,17 +91,18 @@ class MLFlowTracker(MLFlowHandler):
             tracking_uri = path_to_sqlite_uri(folder / "mlruns.db")
             # MONAI would take it from the URI, where a space has become %20
             kwargs.setdefault("artifact_location", path_to_uri(folder / "mlruns"))
-        super().__init__(
-            tracking_uri=tracking_uri,
-            experiment_name=experiment_name,
-            run_name=run_name,
-            experiment_param=dict(experiment_param or {}),
-            artifacts=artifacts,
-            iteration_log=iteration_log,
-            output_transform=output_transform,
-            tag_name=tag_name,
-            **kwargs,
-        )
+        with _without_environment(explicit):
+            super().__init__(
+                tracking_uri=tracking_uri,
+                experiment_name=experiment_name,
+                run_name=run_name,
+                experiment_param=dict(experiment_param or {}),
+                artifacts=artifacts,
+                iteration_log=iteration_log,
+                output_transform=output_transform,
+                tag_name=tag_name,
+                **kwargs,
+            )
 
     def attach(self, engine: Engine) -> None:
         """
@@ -175,6 +178,17 @@ class MLFlowTracker(MLFlowHandler):
         items = [(_clean(name), value) for name, value in params.items()]
         for start in range(0, len(items), _PARAMETERS_PER_REQUEST):
             super()._log_params(dict(items[start : start + _PARAMETERS_PER_REQUEST]))
+
+
+@contextmanager
+def _without_environment(explicit: bool) -> Iterator[None]:
+    """MONAI prefers the environment's server to its argument: one that is asked for by name comes first here."""
+    uri = os.environ.pop("MLFLOW_TRACKING_URI", None) if explicit else None
+    try:
+        yield
+    finally:
+        if uri is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class SampleFigure:
         self.channel = channel
         self.max_samples = max_samples
         self._first: dict = {}
+        self._best: float | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to a :py:class:`monai_stochseg.engines.StochasticEvaluator` after its key metric is registered."""
@@ -41,9 +43,23 @@ class SampleFigure:
     def _keep(self, engine: Engine) -> None:
         self._first = engine.state.output[0]
 
+    def _is_best(self, engine: Engine) -> bool:
+        state = engine.state
+        if state.epoch < 1:  # the untrained network, which is in no checkpoint
+            return False
+        if state.key_metric_name is None:
+            return True
+        value = state.metrics[state.key_metric_name]
+        if self._best is None and 1 <= state.best_metric_epoch < state.epoch:
+            self._best = state.best_metric  # of the run that this one resumes
+        if math.isnan(value) or (self._best is not None and not engine.metric_cmp_fn(value, self._best)):
+            return False
+        self._best = value
+        return True
+
     def _draw(self, engine: Engine) -> None:
         first, self._first = self._first, {}
-        if engine.state.rank != 0 or engine.state.best_metric_epoch != engine.state.epoch:
+        if engine.state.rank != 0 or not self._is_best(engine):
             return
         figure = plot_samples(
             first["image"],

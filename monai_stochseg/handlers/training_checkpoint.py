@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class TrainingCheckpoint:
         last_filename: name of the file with the last state.
         best_filename: name of the file with the best network.
         extra: more objects with ``state_dict`` and ``load_state_dict`` to keep in the last state, by name.
+        companions: other files of a run, such as its split, which are moved aside along with its checkpoints when a
+            new training begins in their folder.
 
     Raises:
         ValueError: When ``mode``, ``interval`` or ``best_metric`` is not usable.
@@ -82,6 +84,7 @@ class TrainingCheckpoint:
         last_filename: str = "model_last.pt",
         best_filename: str = "model_best.pt",
         extra: Mapping[str, Any] | None = None,
+        companions: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max" but is {mode!r}.')
@@ -104,6 +107,7 @@ class TrainingCheckpoint:
         self.resume_path = self.last_path if resume is True else Path(resume) if resume else None
         self.interval = interval
         self.extra = dict(extra or {})
+        self.companions = [Path(path) for path in companions]
         self.best_value: float | None = None
         # engine.state.iteration counts an iteration when it starts
         self._completed_iterations = 0
@@ -199,8 +203,9 @@ class TrainingCheckpoint:
         folder = self.last_path.parent
         folder.mkdir(parents=True, exist_ok=True)
         if self.resume_path is None or self.resume_path.resolve().parent != folder.resolve():
-            self._keep_previous(self.last_path, engine)
-            self._keep_previous(self.best_path, engine)
+            files = [self.last_path, self.best_path]
+            for path in [*files, *self.companions] if any(file.exists() for file in files) else []:
+                self._keep_previous(path, engine)
         self.best_value = self._read_best_value(engine)
 
     def _read_best_value(self, engine: Engine) -> float | None:

@@ -37,13 +37,14 @@ class PredictiveInferer(Inferer):
         """
         Args:
             inputs: image ``[B, C_in, *S]``.
-            network: the network, or its DistributedDataParallel.
+            network: the network, or its DistributedDataParallel or DataParallel.
             args: further arguments of the network.
             mask: region ``[B, 1, *S]`` outside which samples are background.
             kwargs: further keyword arguments of the network.
         """
         parameters = self.inferer(inputs, network, *args, **kwargs)
-        module: Any = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+        parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+        module: Any = network.module if isinstance(network, parallel) else network
         if mask is not None:
             mask = mask.to(parameters.device)
         distribution: PredictiveDistribution = module.distribution(parameters, mask=mask)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapLabelValue, Transform
-from monai.utils import ImageMetaKey, MetaKeys
+from monai.utils import ImageMetaKey, MetaKeys, optional_import
 
 from ..data.case import CaseError, check_geometry
 
@@ -33,8 +33,8 @@ class LoadCased(Transform):
         with_label: whether to load the label, which must then be there. Without it, a label's path is dropped.
 
     Raises:
-        CaseError: When the files differ in shape or affine, a voxel of the image is not finite, the brain mask is
-            empty, or a label is missing or holds a value that `label_map` does not know.
+        CaseError: When itk is needed and not installed, the files differ in shape or affine, a voxel of the image is
+            not finite, the brain mask is empty, or a label is missing or holds a value that `label_map` does not know.
 
     """
 
@@ -51,6 +51,9 @@ class LoadCased(Transform):
         if self.with_label and not label_files:
             raise CaseError(f"patient {patient}: there is no label to load; for inference pass with_label=False.")
 
+        files = [*d["image"], *label_files]
+        if any(file.endswith(".mha") for file in files) and not optional_import("itk")[1]:
+            raise CaseError(f"patient {patient}: reading {files[0]} needs itk: pip install 'monai_stochseg[mha]'.")
         images = [(file, self.load(file)) for file in d["image"]]
         labels = [(file, self.load(file)) for file in label_files if self.with_label]
         masks = [(file, self.load(file)) for file in [mask_file] if file is not None]

@@ -32,6 +32,7 @@ def command(tmp_path):
         ("--net#norm", "batch"),  # a component may take another argument
         ("--run_id", "run", "--tracking", "mlflow"),
         ("--amp", "$1 < 2"),
+        ("--epochs", "-1"),
     ],
 )
 def test_accepts(command, args):
@@ -48,6 +49,8 @@ def test_accepts(command, args):
         (("--net#channels#2", "1"), "no id net#channels#2"),
         (("--amp", "false"), "--amp false is text and not a value: write --amp False"),
         (("--amp=none",), "write --amp None"),
+        (("--max-epoch", "1"), "no id max_epoch"),
+        (("-epoch", "1"), "no id epoch"),
     ],
 )
 def test_refuses(command, args, message):
@@ -65,6 +68,12 @@ def test_overlays_and_args_files_are_read(tmp_path, command):
     check_overrides([program, "run", "--args_file", str(defaults)])
     with pytest.raises(ValueError, match="no id extra"):
         check_overrides([program, "run", "--args_file", str(defaults), "--config_file", train])
+
+
+def test_hyphens_are_fires_underscores(command):
+    program, run, _, path = command()
+    with pytest.raises(ValueError, match="no id zzz"):
+        check_overrides([program, run, "--config-file", path, "--zzz", "1"])
 
 
 def test_other_commands_are_left_alone(command):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,20 +164,27 @@ def test_inference_needs_no_label_and_keeps_the_geometry(trained, bundle, tmp_pa
         values = np.asanyarray(image.dataobj)
         assert values.shape == shape
         np.testing.assert_allclose(image.affine, affine, atol=1e-4)
-        assert (values[volume == 0] == 0).all()
+        assert (values[0] == 0).all()  # three voxels outside the brain
         assert values.dtype == (np.float32 if name == "entropy" else np.uint8)
 
 
 def test_two_processes(bundle, dataset_dir, tmp_path):
-    args = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    args += command(bundle, "multi_gpu_train.json", dataset_dir=dataset_dir, output_dir=tmp_path, device="cpu", **TINY)
-    args[args.index("--device=cpu")] = "--device=$torch.device('cpu')"
-    done = run_command(args, cwd=tmp_path)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    cpu = {**TINY, "device": "$torch.device('cpu')"}
+    args = command(bundle, "multi_gpu_train.json", dataset_dir=dataset_dir, output_dir=tmp_path, **cpu)
+    done = run_command([*torchrun, *args], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert sum("Metrics --" in line for line in done.stdout.splitlines()) == 3  # one process prints
     state = torch.load(tmp_path / "model_best.pt", weights_only=True)["network"]
     assert not any(name.startswith("module.") for name in state)
-    assert len(list(tmp_path.glob("mlruns.db"))) == 1
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns.db")
+    assert len(client.search_runs([client.get_experiment_by_name("ssn_brats").experiment_id])) == 1  # one process logs
+    evaluation = command(
+        bundle, "multi_gpu_train.json", "evaluate.json", dataset_dir=dataset_dir, output_dir=tmp_path, **cpu
+    )
+    assert run_command([*torchrun, *evaluation], cwd=tmp_path).returncode == 0
+    rows = list(csv.DictReader((tmp_path / "evaluation_validation.csv").open()))
+    assert [row["case"] for row in rows] == [*json.loads((tmp_path / "split.json").read_text())["validation"], "mean"]
 
 
 def test_the_published_recipe_runs_small(bundle, tmp_path):
@@ -236,13 +244,69 @@ def test_real_patients_by_overriding_ids_alone(bundle, real_data, tmp_path):
         ({"patch_size": [16, 64, 16]}, CaseError, "patch .* is larger than the image"),
         ({"dataset_dir": "no_such_folder"}, CaseError, "no patient found under"),
         ({"modalities": ["flair", "pet"]}, CaseError, "'pet' is unknown"),
-        ({"resume": True}, FileNotFoundError, "model_last.pt"),
+        ({"resume": True}, CaseError, r"split\.json is not there"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing_half_written(bundle, dataset_dir, tmp_path, override, error, message):
     with pytest.raises(error, match=message), first_cause():
         run_workflow(bundle, **{"dataset_dir": dataset_dir, "output_dir": str(tmp_path), **TINY, **override})
-    assert not list(tmp_path.glob("*.pt"))
+    assert not list(tmp_path.glob("*.pt")) + list(tmp_path.glob("*.json"))
+
+
+def test_a_failed_run_leaves_an_earlier_one_as_it_was(trained, bundle, dataset_dir, tmp_path):
+    output = tmp_path / "output"
+    shutil.copytree(trained[0], output)
+    before = {name: (output / name).read_bytes() for name in ("split.json", "model_best.pt", "model_last.pt")}
+    with pytest.raises(CaseError, match="patch"), first_cause():
+        run_workflow(
+            bundle, dataset_dir=dataset_dir, output_dir=str(output), **{**TINY, "seed": 5, "patch_size": [16, 64, 16]}
+        )
+    assert before == {name: (output / name).read_bytes() for name in before}
+
+
+def test_a_new_run_moves_an_earlier_one_aside_and_a_resumed_one_keeps_its_split(trained, bundle, dataset_dir, tmp_path):
+    output = tmp_path / "output"
+    shutil.copytree(trained[0], output)
+    split = (output / "split.json").read_text()
+    options = {"dataset_dir": dataset_dir, "output_dir": str(output), **TINY, "seed": 3}
+    run_workflow(bundle, **{**options, "resume": True, "max_epochs": 3})
+    assert (output / "split.json").read_text() == split
+    run_workflow(bundle, **{**options, "max_epochs": 1})
+    assert (output / "split.previous.json").read_text() == split
+    assert (output / "split.json").read_text() != split
+    assert (output / "model_best.previous.pt").is_file()
+
+
+def test_training_reaches_the_border_of_the_brain(bundle, dataset_dir, tmp_path):
+    """With labels smaller than the patch, as without padding, each voxel of the brain can be a label."""
+    sizes = {
+        "patch_size": [16] * 3,
+        "label_size": [4] * 3,
+        "split_fractions": [1.0, 0.0, 0.0],
+        "patches_per_image": 200,
+    }
+    files = [str(bundle / "train.json")]
+    workflow = ConfigWorkflow(
+        files, logging_file=False, dataset_dir=dataset_dir, output_dir=str(tmp_path), **{**TINY, **sizes}
+    )
+    workflow.initialize()
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    size = dataset[0][0]["image"].meta["spatial_shape"]
+    corner = [np.inf] * 3
+    for patch in dataset[0]:
+        assert patch["image"].shape == (4, 16, 16, 16)
+        assert patch["label"].shape == (4, 4, 4, 4)
+        corner = np.minimum(corner, patch["label"].affine[:3, 3])
+    assert (np.asarray(corner) < 5).all(), f"no label nearer to the border of {size} than {corner}"
+
+
+def test_a_gpu_keeps_cudnn_benchmark(bundle, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    ConfigWorkflow(str(bundle / "train.json"), logging_file=False, device="$torch.device('cuda', 0)").initialize()
+    assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(trained, bundle, dataset_dir):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_training import cross_entropy, make_trainer
@@ -31,3 +33,23 @@ def test_errors():
         MeanPretraining(torch.nn.MSELoss(), 1)
     with pytest.raises(ValueError, match="epochs must be at least 0 but is -1"):
         MeanPretraining(_Loss(), -1)
+
+
+def test_the_optimiser_begins_anew_with_what_had_no_gradient():
+    first, later = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = torch.optim.Adam([first, later], lr=0.1)
+    handler = MeanPretraining(_Loss(), epochs=3)
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=1), optimizer=optimizer)
+    for epoch in range(1, 4):
+        engine.state.epoch = epoch
+        handler(engine)
+        first.grad, later.grad = torch.ones(2), torch.zeros(2)
+        for _ in range(50):
+            optimizer.step()
+    engine.state.epoch = 4
+    handler(engine)
+    assert first in optimizer.state
+    assert later not in optimizer.state
+    later.grad = torch.ones(2)
+    optimizer.step()
+    torch.testing.assert_close(later.detach(), torch.full((2,), 0.9))  # one step of the learning rate

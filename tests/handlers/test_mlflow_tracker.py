@@ -230,3 +230,10 @@ def test_logs_to_a_server(database, tmp_path):
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
     assert list((tmp_path / "artifacts").rglob("train.json"))
+
+
+def test_a_tracker_asked_for_by_name_comes_before_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/environment.db")
+    named = MLFlowTracker(tracking_uri=f"sqlite:///{tmp_path}/named.db")
+    assert named.client.tracking_uri.endswith("named.db")
+    assert os.environ["MLFLOW_TRACKING_URI"].endswith("environment.db")

@@ -158,3 +158,28 @@ def test_results_do_not_share_metadata(case) -> None:
     assert isinstance(loaded["label"], MetaTensor)
     loaded["image"].affine = torch.eye(4)
     assert np.array_equal(loaded["label"].affine, AFFINE)
+
+
+def brats2015_as_delivered(folder: Path) -> None:
+    itk = pytest.importorskip("itk", reason="reading .mha needs itk")
+    patient = folder / "HGG" / "brats_2013_pat0001_1"
+    names = ["O.MR_Flair", "O.MR_T1", "O.MR_T1c", "O.MR_T2", "O.OT"]
+    for number, name in enumerate(names):
+        scan = patient / f"VSD.Brain.XX.{name}.5451{number}"
+        scan.mkdir(parents=True)
+        voxels = np.arange(5 * 4 * 3).reshape(3, 4, 5) % 5 if name == "O.OT" else np.full((3, 4, 5), number + 1.0)
+        itk.imwrite(itk.image_from_array(voxels.astype(np.float32)), str(scan / f"{scan.name}.mha"))
+
+
+def test_brats2015_as_delivered(tmp_path):
+    brats2015_as_delivered(tmp_path)
+    loaded = LoadCased()(brats_datalist(tmp_path, ("t2", "flair"))[0])
+    assert loaded["image"].shape == (2, 5, 4, 3)
+    assert loaded["image"][:, 0, 0, 0].tolist() == [4, 1]
+    assert loaded["label"].unique().tolist() == [0, 1, 2, 3]
+
+
+def test_names_itk_where_it_is_missing(case, monkeypatch):
+    monkeypatch.setattr("monai_stochseg.transforms.load_case.optional_import", lambda name: (None, False))
+    with pytest.raises(CaseError, match=r"patient p.1: reading x.mha needs itk: pip install 'monai_stochseg\[mha\]'"):
+        LoadCased()({**case, "image": ["x.mha"]})

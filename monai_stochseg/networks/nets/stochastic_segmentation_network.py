@@ -7,7 +7,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
-from monai_stochseg.distributions import LowRankNormal
+from monai_stochseg.distributions import LowRankNormal, full_precision
 
 # Variances of exp(-10) to exp(10): wider than any logit needs, and far from the overflow of float16.
 _LOG_DIAG_BOUND = 10.0
@@ -95,15 +95,23 @@ class StochasticSegmentationNetwork(nn.Module):
         Returns:
             mean, log-diagonal and factor, ``[B, C * (2 + R), *S]``.
         """
-        features = torch.relu(self.backbone(x))
+        features = self.backbone(x)
         if features.shape[1] != self.feature_channels:
             raise ValueError(
                 f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}."
             )
+        if torch.jit.is_scripting():
+            return self._head(features)
+        # In half precision the head would round the logits of all voxels, and their sum shows it.
+        with torch.autocast(features.device.type, enabled=False):
+            return self._head(full_precision(features))
+
+    def _head(self, features: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(features)
         mean = self.mean(features)
-        raw = self.log_diag(features).float()
+        raw = self.log_diag(features)
         bounded = self.log_diag_bound * torch.tanh(raw / self.log_diag_bound)
-        log_diag = torch.logaddexp(bounded, torch.full_like(bounded, self.log_eps)).to(mean.dtype)
+        log_diag = torch.logaddexp(bounded, torch.full_like(bounded, self.log_eps))
         if self.diagonal:
             factor = torch.zeros_like(mean).repeat_interleave(self.rank, dim=1)
         else:

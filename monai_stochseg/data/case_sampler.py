@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sized
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+
+class CaseSampler(DistributedSampler):
+    """
+    A given number of cases an epoch, in one process or dealt to several.
+
+    An epoch is one random permutation of the cases after the other, cut to ``num_samples``: cases are drawn equally
+    often, give or take one. The order is a function of seed and epoch, which MONAI's trainers set.
+
+    Args:
+        dataset: the cases.
+        num_samples: number of draws an epoch over all processes, rounded up to a multiple of their number; default:
+            each case once.
+        seed: the same in all processes.
+
+    Raises:
+        ValueError: when ``dataset`` is empty or ``num_samples`` is below 1.
+    """
+
+    def __init__(self, dataset: Sized, num_samples: int | None = None, seed: int = 0) -> None:
+        total = len(dataset) if num_samples is None else num_samples
+        if len(dataset) < 1 or total < 1:
+            raise ValueError(f"there must be a case and num_samples at least 1, got {len(dataset)} and {num_samples}.")
+        parallel = dist.is_available() and dist.is_initialized()
+        replicas, rank = (dist.get_world_size(), dist.get_rank()) if parallel else (1, 0)
+        super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        self.num_cases = len(dataset)
+        self.num_samples = math.ceil(total / replicas)
+        self.total_size = self.num_samples * replicas
+
+    def __iter__(self) -> Iterator[int]:
+        """The cases of this process in the epoch that ``set_epoch`` told."""
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        rounds = math.ceil(self.total_size / self.num_cases)
+        order = torch.cat([torch.randperm(self.num_cases, generator=generator) for _ in range(rounds)])
+        return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
