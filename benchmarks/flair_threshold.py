@@ -20,7 +20,8 @@ WHOLE_TUMOUR = {"WT": (1, 2, 3)}
 
 
 def dice(case: dict, threshold: float) -> float:
-    return compute_region_dice((case["image"] > threshold).long()[None], case["label"][None], WHOLE_TUMOUR).mean().item()
+    prediction = (case["image"] > threshold).long()
+    return compute_region_dice(prediction[None], case["label"][None], WHOLE_TUMOUR).item()
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     train, validation = ([load(case) for case in split[part]] for part in ("train", "validation"))
     thresholds = torch.arange(0, 4, 0.1).tolist()
     best = max(thresholds, key=lambda threshold: sum(dice(case, threshold) for case in train))
-    print(f"FLAIR > {best:.1f} standard deviations above the brain's mean, the best on {len(train)} training patients\n")
+    print(f"FLAIR > {best:.1f} standard deviations above the brain's mean, best on {len(train)} training patients\n")
     print("| patient | WT Dice of the threshold |")
     print("| --- | --- |")
     for case in validation:
