@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samplers that learn no covariance: what any deterministic network's probabilities give for nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+
+from monai_stochseg.distributions import PredictiveDistribution, full_precision
+
+# Of the classes not drawn: the softmax of a sample is exactly one-hot, in half precision too.
+_NOT_DRAWN = -1e4
+
+
+class _MarginalDistribution(PredictiveDistribution):
+    """
+    Label maps with the softmax of ``logits`` ``[B, C, *S]`` as their marginals: in every voxel the class at which the
+    cumulative probability, in the ``order`` of the classes, passes a uniform number.
+    """
+
+    def __init__(self, logits: torch.Tensor, order: Sequence[int] | None = None) -> None:
+        if logits.ndim < 3 or logits.shape[1] < 2:
+            raise ValueError(f"logits must be [B, C, *S] with C of at least 2, got shape {tuple(logits.shape)}.")
+        classes = range(logits.shape[1])
+        order = list(classes if order is None else order)
+        if sorted(order) != list(classes):
+            raise ValueError(f"order must name each class 0 to {classes[-1]} once, got {order}.")
+        self.logits = logits
+        self.order = order
+
+    def mode_logits(self) -> torch.Tensor:
+        """The logits given, ``[B, C, *S]``."""
+        return self.logits
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` label maps as logits ``[B, n, C, *S]``, 0 for the class drawn and -10,000 for the others."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}.")
+        logits = full_precision(self.logits)
+        # The last sum is 1: it is left out, for rounding may put it below a uniform number.
+        cumulative = logits.softmax(1)[:, self.order].cumsum(1)[:, :-1]
+        order = torch.tensor(self.order, device=logits.device)
+        samples = []
+        for _ in range(n):  # one by one: the same draws in chunks of any size
+            uniform = torch.rand(self._uniform_shape(), generator=generator, device=logits.device, dtype=logits.dtype)
+            drawn = order[(uniform >= cumulative).sum(1, keepdim=True)]
+            samples.append(torch.full_like(logits, _NOT_DRAWN).scatter_(1, drawn, 0))
+        return torch.stack(samples, dim=1)
+
+    @abstractmethod
+    def _uniform_shape(self) -> tuple[int, ...]:
+        """Shape of the uniform numbers of one sample, to be broadcast against ``[B, 1, *S]``."""
+
+
+class ThresholdDistribution(_MarginalDistribution):
+    """
+    One uniform threshold per sample, shared by all voxels: the samples of an item are nested level sets.
+
+    In a binary task the foreground of a sample is where its probability exceeds the threshold. For C classes a voxel
+    takes the class at which the cumulative probability passes the threshold, the classes added in ``order``. The
+    marginals are those of the logits; voxels depend on each other as strongly as these allow, and nothing of it is
+    learned: a method that does not beat this has not shown that it learned a covariance.
+
+    Args:
+        logits: ``[B, C, *S]``, of any deterministic network.
+        order: the classes from the first to the last to be added, such as nested structures from the outermost inwards;
+            None: ``0, 1, ..., C - 1``.
+
+    Raises:
+        ValueError: when the shape does not fit, or ``order`` is not a permutation of the classes.
+    """
+
+    def _uniform_shape(self) -> tuple[int, ...]:
+        return (self.logits.shape[0], *[1] * (self.logits.ndim - 1))
+
+
+class IndependentDistribution(_MarginalDistribution):
+    """
+    Each voxel drawn by itself from the softmax of the logits: the right marginals and no covariance.
+
+    Args:
+        logits: ``[B, C, *S]``, of any deterministic network.
+
+    Raises:
+        ValueError: when the shape does not fit.
+    """
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__(logits)
+
+    def _uniform_shape(self) -> tuple[int, ...]:
+        return (self.logits.shape[0], 1, *self.logits.shape[2:])

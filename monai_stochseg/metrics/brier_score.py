@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+
+from .class_frequency import check_mask, check_probabilities, label_frequency
+from .metric import ItemMetric
+from .pairwise_distance import check_label_maps
+from .weights import check_weights
+
+__all__ = ["BrierScoreMetric", "compute_brier_score"]
+
+
+class BrierScoreMetric(ItemMetric):
+    """
+    Brier score of marginal probabilities ``[B, C, *S]`` against raters ``[B, R, *S]``, or both lists of B items;
+    ``y_weights`` and ``mask`` by keyword. What is computed: :py:func:`compute_brier_score`.
+
+    In an engine: ``IgniteMetricHandler(metric_fn=BrierScoreMetric(),
+    output_transform=from_engine(["probabilities", "label"]))``.
+
+    Args:
+        reduction: see :py:class:`~.metric.ItemMetric`.
+        get_not_nans: see :py:class:`~.metric.ItemMetric`.
+    """
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_weights: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One value per item, ``[B, 1]``."""
+        return compute_brier_score(y_pred, y, y_weights=y_weights, mask=mask).unsqueeze(1)
+
+
+def compute_brier_score(
+    y_pred: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    y_weights: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Compute the Brier score of marginal class probabilities against the raters' label frequency, per item of the batch.
+
+    ``sum_c (p_c - f_c)^2``, averaged over voxels, with f the share of the raters who give the voxel class c: the score
+    of Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 78, 1950, over all
+    classes (0 to 2; in a binary task twice the score of the foreground alone). It is 0 for the raters' own frequency:
+    scored against one rater at a time the mean is greater by ``sum_c f_c (1 - f_c)``, the raters' disagreement.
+
+    Args:
+        y_pred: marginal class probabilities ``[B, C, *S]``.
+        y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included.
+        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
+            rater, is not looked at.
+        mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
+
+    Returns:
+        ``[B]`` in PyTorch's default dtype, on the device of ``y_pred``. NaN where the mask is empty.
+
+    Raises:
+        TypeError: when ``y_pred`` or ``y`` is no tensor.
+        ValueError: when shapes do not match, ``y_pred`` holds no probabilities, a label inside the mask is outside the
+            C classes, or weights are none.
+    """
+    y_pred = check_probabilities("y_pred", y_pred)
+    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
+    inside = check_mask(mask, y_pred)
+    weights = check_weights("y_weights", y_weights, y)
+    frequency = label_frequency("y", y, weights, y_pred.shape[1], inside)
+    error = (y_pred - frequency).square().sum(1, keepdim=True) * inside
+    return error.flatten(1).sum(1) / inside.flatten(1).sum(1)

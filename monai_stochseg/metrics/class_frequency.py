@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class probabilities per voxel: their check, and the frequency of each class in a set of label maps."""
+
+from __future__ import annotations
+
+import torch
+from monai.data import MetaTensor
+
+__all__ = ["check_mask", "check_probabilities", "label_frequency"]
+
+
+def check_mask(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """
+    Check a region mask against a tensor ``[B, K, *S]``.
+
+    Returns:
+        boolean ``[B, 1, *S]`` on the device of ``like``, true where the mask is above 0; None is everywhere.
+
+    Raises:
+        ValueError: when the shape does not match.
+    """
+    shape = (like.shape[0], 1, *like.shape[2:])
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=like.device)
+    if mask.shape != shape:
+        raise ValueError(f"mask must have shape [B, 1, *S] = {shape}, got {tuple(mask.shape)}.")
+    return _plain(mask).to(like.device) > 0
+
+
+def check_probabilities(name: str, probabilities: torch.Tensor, class_axis: int = 1) -> torch.Tensor:
+    """
+    Check class probabilities.
+
+    Args:
+        name: name of the argument, for the errors.
+        probabilities: ``[B, C, *S]``, or ``[B, N, C, *S]`` with ``class_axis=2``.
+        class_axis: the axis of the classes.
+
+    Returns:
+        a plain tensor in PyTorch's default dtype.
+
+    Raises:
+        TypeError: when they are no tensor.
+        ValueError: when there are too few axes or classes, or the values are no probabilities that sum to 1.
+    """
+    if not isinstance(probabilities, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor of class probabilities, got {type(probabilities).__name__}.")
+    if probabilities.ndim < class_axis + 2 or probabilities.numel() == 0 or probabilities.shape[class_axis] < 2:
+        axes = "[B, C, *S]" if class_axis == 1 else "[B, N, C, *S]"
+        raise ValueError(
+            f"{name} must be class probabilities of shape {axes} with C of at least 2, "
+            f"got {tuple(probabilities.shape)}."
+        )
+    plain = _plain(probabilities).to(torch.get_default_dtype())
+    low, total = plain.min(), plain.sum(class_axis)
+    # Negated, so that NaN fails; the tolerance leaves room for a softmax in half precision.
+    if not (low >= 0 and (total - 1).abs().max() < 1e-2):
+        raise ValueError(
+            f"{name} must be at least 0 and sum to 1 over the classes, got a least value of {low:.4g} and sums from "
+            f"{total.min():.4g} to {total.max():.4g}: pass probabilities, the softmax of logits."
+        )
+    return plain
+
+
+def label_frequency(
+    name: str, maps: torch.Tensor, weights: torch.Tensor, num_classes: int, mask: torch.Tensor
+) -> torch.Tensor:
+    """
+    Weighted share of the maps that give a voxel each class.
+
+    Args:
+        name: name of the argument that brought the maps, for the errors.
+        maps: label maps ``[B, K, *S]``, as :py:func:`~.pairwise_distance.check_label_maps` returns them.
+        weights: ``[B, K]``, as :py:func:`~.weights.check_weights` returns them. A map of weight 0 is not looked at.
+        num_classes: number of classes C, the background included.
+        mask: boolean ``[B, 1, *S]``, outside which labels are not looked at.
+
+    Returns:
+        ``[B, C, *S]`` in PyTorch's default dtype, summing to 1 over C inside the mask.
+
+    Raises:
+        ValueError: when there are fewer than two classes, or a label is none of them.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes counts the background and must be at least 2, got {num_classes}.")
+    weights = weights.reshape(*weights.shape, *[1] * (maps.ndim - 2))
+    classes = torch.arange(num_classes, device=maps.device)
+    # Promoted, for in uint8 class 256 would be class 0.
+    unknown = ~torch.isin(maps.to(torch.promote_types(maps.dtype, torch.int64)), classes) & (weights > 0) & mask
+    if unknown.any():
+        raise ValueError(
+            f"{name} has label {maps[unknown][0].item():g}, none of the {num_classes} classes 0 to {num_classes - 1}: "
+            "set num_classes, or leave void voxels out by the mask."
+        )
+    return torch.stack([((maps == c) * weights).sum(1) for c in range(num_classes)], dim=1)
+
+
+def _plain(x: torch.Tensor) -> torch.Tensor:
+    return x.as_tensor() if isinstance(x, MetaTensor) else x
