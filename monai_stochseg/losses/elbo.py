@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ignite.distributed as idist
+import torch
+from monai.utils import LossReduction
+from torch.nn import functional as F
+from torch.nn.modules.loss import _Loss
+
+from monai_stochseg.distributions import full_precision
+
+_NAMES = ("logits", "posterior_mean", "posterior_log_std", "prior_mean", "prior_log_std", "rater")
+# The constraint's multiplier stays between exp(-10) and exp(10).
+_LOG_MULTIPLIER_BOUND = 10.0
+
+
+class ELBOLoss(_Loss):
+    """
+    Negative evidence lower bound of a network with a latent (Kohl et al. 2018, https://arxiv.org/abs/1806.05034,
+    equation 4): cross entropy of the logits of a latent from the posterior, plus beta times the divergence of the
+    posterior from the prior, KL(Q || P), summed over the latent's dimensions.
+
+    Computed in float32 or better under autocast too. ``beta`` is an attribute that a schedule may set.
+
+    With ``target_reconstruction`` the loss is that of GECO (Rezende and Viola 2018, https://arxiv.org/abs/1810.00597):
+    ``lambda * (reconstruction - target) + beta * KL``. Each step in training mode multiplies lambda by
+    ``exp(multiplier_rate * v)``, v being the moving average over steps, and over processes, of the relative violation
+    ``reconstruction / target - 1`` cut to [-1, 1]. lambda and v are buffers: save the loss with the network.
+
+    Args:
+        beta: weight of the divergence.
+        reconstruction: ``"sum"`` of the cross entropy over voxels, which the bound asks for and the paper takes, or
+            their ``"mean"``, which weighs the divergence as many times more as there are voxels.
+        ignore_index: label of void voxels, which are left out.
+        target_reconstruction: cross entropy per item, in the units of ``reconstruction``, to be reached and not
+            surpassed. Default: none, the plain bound.
+        multiplier_rate: change of log lambda per step at a relative violation of 1.
+        momentum: weight of the past in the moving average.
+        reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: for a negative beta, a target or rate that is not positive, a momentum outside [0, 1), or an unknown
+            option.
+    """
+
+    log_multiplier: torch.Tensor
+    violation: torch.Tensor
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        reconstruction: str = "sum",
+        ignore_index: int | None = None,
+        target_reconstruction: float | None = None,
+        multiplier_rate: float = 0.01,
+        momentum: float = 0.99,
+        reduction: LossReduction | str = LossReduction.MEAN,
+    ) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        if beta < 0:
+            raise ValueError(f"beta must not be negative, got {beta}.")
+        if reconstruction not in ("sum", "mean"):
+            raise ValueError(f"reconstruction must be 'sum' or 'mean', got {reconstruction!r}.")
+        if target_reconstruction is not None and target_reconstruction <= 0:
+            raise ValueError(f"target_reconstruction must be positive, got {target_reconstruction}.")
+        if multiplier_rate <= 0:
+            raise ValueError(f"multiplier_rate must be positive, got {multiplier_rate}.")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
+        self.beta = beta
+        self.reconstruction = reconstruction
+        self.ignore_index = ignore_index
+        self.target_reconstruction = target_reconstruction
+        self.multiplier_rate = multiplier_rate
+        self.momentum = momentum
+        if target_reconstruction is not None:
+            self.register_buffer("log_multiplier", torch.zeros(()))
+            self.register_buffer("violation", torch.zeros(()))
+
+    def forward(self, input: tuple[torch.Tensor, ...], target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: output of a network with a latent such as :py:class:`monai_stochseg.networks.nets.ProbabilisticUNet`:
+                logits ``[B, C, *S]``; mean and log-deviation of the posterior, then of the prior, each ``[B, L]``; and
+                the rater ``[B]`` whose label the posterior has seen.
+            target: integer labels of the raters, ``[B, raters, *S]``, as the network was given them.
+
+        Raises:
+            TypeError: when ``input`` is not these six tensors.
+            ValueError: when shapes do not fit or a label is outside the classes.
+            FloatingPointError: when a term is not finite; names it.
+        """
+        if not isinstance(input, tuple) or len(input) != len(_NAMES):
+            raise TypeError(f"input must be the tuple ({', '.join(_NAMES)}), got {type(input).__name__}.")
+        logits, *latent, rater = input
+        label = self._check(logits, target, rater)
+        with torch.autocast(logits.device.type, enabled=False):
+            divergence = gaussian_kl(*latent).sum(1)
+            reconstruction = self._reconstruction(full_precision(logits), label)
+        if self.target_reconstruction is None:
+            item = reconstruction + self.beta * divergence
+        else:
+            item = self.log_multiplier.exp() * (reconstruction - self.target_reconstruction) + self.beta * divergence
+        if not torch.isfinite(item).all():
+            sums = {"reconstruction": reconstruction, "divergence": divergence, "loss": item}
+            raise FloatingPointError(_describe(dict(zip(_NAMES, input, strict=True)) | sums))
+        if self.target_reconstruction is not None and self.training:
+            self._update_multiplier(reconstruction.detach().mean() / self.target_reconstruction - 1)
+        if self.reduction == LossReduction.NONE.value:
+            return item
+        return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
+
+    def _check(self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor) -> torch.Tensor:
+        """The label ``[B, *S]`` of the posterior's rater."""
+        if target.dim() != logits.dim() or target.shape[0] != logits.shape[0] or target.shape[2:] != logits.shape[2:]:
+            raise ValueError(
+                f"target must be [B, raters, *S] for logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
+            )
+        if rater.shape != logits.shape[:1] or int(rater.max()) >= target.shape[1]:
+            raise ValueError(
+                f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
+                f"got {rater.tolist()}: give the loss the labels that the network was given."
+            )
+        labels = target.as_tensor() if hasattr(target, "as_tensor") else target
+        label = labels[torch.arange(len(labels), device=labels.device), rater].long()
+        known = label if self.ignore_index is None else label.masked_fill(label == self.ignore_index, 0)
+        low, high = int(known.min()), int(known.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(
+                f"target holds the label {low if low < 0 else high}, outside the {logits.shape[1]} classes "
+                f"(ignore_index is {self.ignore_index})."
+            )
+        return label
+
+    def _reconstruction(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Cross entropy per item, ``[B]``."""
+        ignore_index = -100 if self.ignore_index is None else self.ignore_index
+        voxels = F.cross_entropy(logits, label, ignore_index=ignore_index, reduction="none").flatten(1)
+        if self.reconstruction == "sum":
+            return voxels.sum(1)
+        return voxels.sum(1) / (label != ignore_index).flatten(1).sum(1).clamp(min=1)
+
+    @torch.no_grad()
+    def _update_multiplier(self, violation: torch.Tensor) -> None:
+        if idist.get_world_size() > 1:
+            violation = idist.all_reduce(violation) / idist.get_world_size()
+        self.violation.lerp_(violation.clamp(-1, 1).to(self.violation), 1 - self.momentum)
+        self.log_multiplier.add_(self.violation, alpha=self.multiplier_rate)
+        self.log_multiplier.clamp_(-_LOG_MULTIPLIER_BOUND, _LOG_MULTIPLIER_BOUND)
+
+
+def gaussian_kl(
+    posterior_mean: torch.Tensor,
+    posterior_log_std: torch.Tensor,
+    prior_mean: torch.Tensor,
+    prior_log_std: torch.Tensor,
+) -> torch.Tensor:
+    """
+    Divergence KL(posterior || prior) of axis-aligned normals in closed form, in float32 or better.
+
+    Args:
+        posterior_mean: ``[B, L]``, as the other three.
+        posterior_log_std: log of the standard deviation.
+        prior_mean: mean of the second normal.
+        prior_log_std: log of its standard deviation.
+
+    Returns:
+        nats per dimension, ``[B, L]``.
+
+    Raises:
+        ValueError: when the shapes differ.
+    """
+    terms = [full_precision(x) for x in (posterior_mean, posterior_log_std, prior_mean, prior_log_std)]
+    if any(x.shape != terms[0].shape for x in terms):
+        raise ValueError(f"means and log-deviations must have one shape, got {[tuple(x.shape) for x in terms]}.")
+    mean_q, log_std_q, mean_p, log_std_p = terms
+    log_ratio = log_std_q - log_std_p
+    distance = (mean_q - mean_p) * torch.exp(-log_std_p)
+    return 0.5 * (torch.exp(2 * log_ratio) + distance.square() - 1) - log_ratio
+
+
+def _describe(terms: dict[str, torch.Tensor]) -> str:
+    """The first term that is not finite."""
+    name, term = next((name, term) for name, term in terms.items() if not torch.isfinite(term).all())
+    first = tuple((~torch.isfinite(term)).nonzero()[0].tolist())
+    return f"ELBOLoss: the {name} of batch item {first[0]} is {float(term[first])}."

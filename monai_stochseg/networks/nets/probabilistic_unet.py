@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+
+from monai_stochseg.distributions import PredictiveDistribution, full_precision
+from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
+
+# Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
+_LOG_STD_BOUND = 5.0
+
+
+class ProbabilisticUNetOutput(NamedTuple):
+    """
+    What a training step of a Probabilistic U-Net gives :py:class:`monai_stochseg.losses.ELBOLoss`: ``logits``
+    ``[B, C, *S]`` of one latent drawn from the posterior; means and log-deviations ``[B, L]`` of posterior and prior;
+    ``rater`` ``[B]``, the rater whose label the posterior has seen.
+    """
+
+    logits: torch.Tensor
+    posterior_mean: torch.Tensor
+    posterior_log_std: torch.Tensor
+    prior_mean: torch.Tensor
+    prior_log_std: torch.Tensor
+    rater: torch.Tensor
+
+
+class LatentDistribution(PredictiveDistribution):
+    """
+    Label maps decoded from a latent vector with an axis-aligned normal prior.
+
+    Args:
+        mean: the prior's mean, ``[B, L]``.
+        log_std: log of the prior's standard deviations, ``[B, L]``.
+        decoder: maps one latent per image ``[B, L]`` to logits ``[B, C, *S]``.
+    """
+
+    def __init__(
+        self, mean: torch.Tensor, log_std: torch.Tensor, decoder: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self.mean = mean
+        self.log_std = log_std
+        self._decoder = decoder
+
+    def sample_latents(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` latents from the prior, ``[B, n, L]``; the chunks of a draw equal the whole draw."""
+        return torch.stack([draw_latent(self.mean, self.log_std, generator) for _ in range(n)], dim=1)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """
+        The logits of given latents, with gradients.
+
+        Args:
+            latents: ``[B, n, L]``.
+
+        Returns:
+            logits ``[B, n, C, *S]``.
+
+        Raises:
+            ValueError: when the latents do not fit the prior.
+        """
+        batch, latent_dim = self.mean.shape
+        if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_dim:
+            raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
+        return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
+        return self.decode(self.sample_latents(n, generator))
+
+    @torch.no_grad()
+    def mode_logits(self) -> torch.Tensor:
+        """The logits of the prior's mean, without gradients, ``[B, C, *S]``."""
+        return self._decoder(self.mean)
+
+
+class ProbabilisticUNet(nn.Module):
+    """
+    Probabilistic U-Net (Kohl et al. 2018, https://arxiv.org/abs/1806.05034): a U-Net whose last features are joined
+    with a sample of a low-dimensional latent and read by three 1x1 convolutions.
+
+    The latent's prior is predicted from the image; in training it is drawn from a posterior that sees a rater's label
+    too, as one-hot minus 0.5. Both are axis-aligned normals, with log-deviations bounded smoothly to [-5, 5].
+    A further sample costs the 1x1 convolutions alone, without the features' part of the first of them.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: number of channels of the image.
+        out_channels: number of classes C, the background included.
+        channels: number of channels of each level, of the default core and of the prior and posterior networks.
+        latent_dim: length L of the latent.
+        core: any module that maps images ``[B, in_channels, *S]`` to features ``[B, feature_channels, *S]``. Default:
+            :py:class:`BilinearUNet`, the paper's.
+        feature_channels: number of channels of the features of a ``core`` that is given.
+        fixed_prior: ablation, a standard normal prior for every image.
+        posterior_image: False is the ablation whose posterior sees the label alone.
+        latent_at_input: ablation, the latent joins the image and not the last features; every sample then runs the
+            core, which takes ``in_channels + latent_dim`` channels.
+
+    Raises:
+        ValueError: for fewer than 2 classes, latent_dim below 1, other spatial_dims, numbers of channels that are not
+            positive, or a core without feature_channels or the other way round.
+
+    Example::
+
+        net = ProbabilisticUNet(spatial_dims=2, in_channels=1, out_channels=2)
+        loss = ELBOLoss()(net(image, label), label)  # label [B, raters, *S]
+        samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 192),
+        latent_dim: int = 6,
+        core: nn.Module | None = None,
+        feature_channels: int | None = None,
+        fixed_prior: bool = False,
+        posterior_image: bool = True,
+        latent_at_input: bool = False,
+    ) -> None:
+        super().__init__()
+        if out_channels < 2:
+            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}.")
+        if (core is None) != (feature_channels is None):
+            raise ValueError(
+                "core and feature_channels, the number of channels of its output, belong together: "
+                f"got core={type(core).__name__} and feature_channels={feature_channels}."
+            )
+        self.out_channels = out_channels
+        self.latent_dim = latent_dim
+        self.posterior_image = posterior_image
+        self.latent_at_input = latent_at_input
+        core_channels = in_channels + latent_dim if latent_at_input else in_channels
+        self.core = BilinearUNet(spatial_dims, core_channels, None, channels) if core is None else core
+        self.feature_channels = channels[0] if feature_channels is None else feature_channels
+        self.prior_net = None if fixed_prior else _LatentNet(spatial_dims, in_channels, channels, latent_dim)
+        posterior_channels = out_channels + (in_channels if posterior_image else 0)
+        self.posterior_net = _LatentNet(spatial_dims, posterior_channels, channels, latent_dim)
+        self.combination = _Combination(
+            spatial_dims, self.feature_channels, None if latent_at_input else latent_dim, out_channels
+        )
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor | None = None,
+        rater_weights: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> ProbabilisticUNetOutput:
+        """
+        A training step: of several raters one is drawn per item, as in the paper, and a latent from its posterior.
+
+        Args:
+            x: image ``[B, in_channels, *S]``.
+            y: integer labels of the raters, ``[B, raters, *S]``. A void voxel is no class to the posterior.
+            rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
+            generator: source of the drawn raters and of the noise; the default is PyTorch's global one.
+
+        Raises:
+            ValueError: without a label, or when shapes do not fit.
+        """
+        y = _check_label(x, y)
+        rater = _draw_rater(y, rater_weights, generator)
+        label = y[torch.arange(len(y), device=y.device), rater].unsqueeze(1)
+        posterior_mean, posterior_log_std = self.posterior(x, label)
+        prior_mean, prior_log_std = self.prior(x)
+        logits = self.decoder(x)(draw_latent(posterior_mean, posterior_log_std, generator))
+        return ProbabilisticUNetOutput(logits, posterior_mean, posterior_log_std, prior_mean, prior_log_std, rater)
+
+    def prior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-deviation of the latent of an image, each ``[B, L]``."""
+        x = full_precision(x)
+        if self.prior_net is None:
+            zeros = x.new_zeros(len(x), self.latent_dim)
+            return zeros, zeros
+        mean, log_std = self.prior_net(x)
+        return mean, log_std
+
+    def posterior(self, x: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Mean and log-deviation of the latent of an image and one rater's label ``[B, 1, *S]``, each ``[B, L]``.
+
+        Raises:
+            ValueError: without a label, or when its shape does not fit.
+        """
+        y = _check_label(x, y)
+        if y.shape[1] != 1:
+            raise ValueError(f"the posterior takes the label of one rater, [B, 1, *S], got {tuple(y.shape)}.")
+        x = full_precision(x)
+        classes = torch.arange(self.out_channels, device=y.device).reshape(1, -1, *[1] * (y.dim() - 2))
+        one_hot = (y == classes).to(x) - 0.5
+        mean, log_std = self.posterior_net(torch.cat([x, one_hot], dim=1) if self.posterior_image else one_hot)
+        return mean, log_std
+
+    def decoder(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The map of one latent per image ``[B, L]`` to logits ``[B, C, *S]``, after the core has run once."""
+        x = full_precision(x)
+        if self.latent_at_input:
+            return lambda z: self.combination(self.combination.first(self._features(_join(x, z))), None)
+        first = self.combination.first(self._features(x))
+        return lambda z: self.combination(first, z)
+
+    def predictive(self, x: torch.Tensor) -> LatentDistribution:
+        """The predictive distribution of an image ``[B, in_channels, *S]``, its latent drawn from the prior."""
+        return LatentDistribution(*self.prior(x), self.decoder(x))
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.core(x)
+        if features.shape[1] != self.feature_channels:
+            raise ValueError(f"the core gave {features.shape[1]} channels, feature_channels={self.feature_channels}.")
+        return features
+
+
+class _LatentNet(nn.Module):
+    """Image ``[B, C, *S]`` to mean and log-deviation ``[B, L]``: an encoder, its average over space, a linear map."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = BilinearEncoder(spatial_dims, in_channels, channels)
+        self.head = nn.Linear(channels[-1], 2 * latent_dim)
+        self.head.apply(init_orthogonal)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.encoder(x)[-1]
+        with torch.autocast(features.device.type, enabled=False):
+            mean, raw = self.head(full_precision(features).flatten(2).mean(2)).chunk(2, dim=1)
+            return mean, _LOG_STD_BOUND * torch.tanh(raw / _LOG_STD_BOUND)
+
+
+class _Combination(nn.Module):
+    """
+    Three 1x1 convolutions on the features joined with the latent, in float32 under autocast too. The first is linear in
+    both: :py:meth:`first` is its part that all samples of an image share.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, latent_dim: int | None, out_channels: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.features = conv(in_channels, in_channels, kernel_size=1)
+        self.latent = None if latent_dim is None else nn.Linear(latent_dim, in_channels, bias=False)
+        self.rest = nn.Sequential(
+            nn.ReLU(),
+            conv(in_channels, in_channels, kernel_size=1),
+            nn.ReLU(),
+            conv(in_channels, out_channels, kernel_size=1),
+        )
+        self.apply(init_orthogonal)
+
+    def first(self, features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            result: torch.Tensor = self.features(full_precision(features))
+            return result
+
+    def forward(self, first: torch.Tensor, latent: torch.Tensor | None) -> torch.Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            if self.latent is not None:
+                shift = self.latent(latent)
+                first = first + shift.reshape(*shift.shape, *[1] * (first.dim() - 2))
+            result: torch.Tensor = self.rest(first)
+            return result
+
+
+def draw_latent(mean: torch.Tensor, log_std: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """One draw of an axis-aligned normal, with gradients to mean and log-deviation."""
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
+    return mean + log_std.exp() * noise.to(mean.device)
+
+
+def _draw_rater(y: torch.Tensor, rater_weights: torch.Tensor | None, generator: torch.Generator | None) -> torch.Tensor:
+    """The index of one rater per item ``[B]``, in proportion to the weights."""
+    if rater_weights is None:
+        rater_weights = torch.ones(y.shape[:2], device=y.device)
+    elif rater_weights.shape != y.shape[:2] or (rater_weights < 0).any() or (rater_weights.sum(1) <= 0).any():
+        raise ValueError(
+            f"rater_weights must be [B, raters] = {tuple(y.shape[:2])}, non-negative, with a positive sum "
+            f"per item, got {rater_weights.tolist()}."
+        )
+    if y.shape[1] == 1:
+        return torch.zeros(len(y), dtype=torch.long, device=y.device)
+    device = "cpu" if generator is None else generator.device
+    return torch.multinomial(rater_weights.to(device), 1, generator=generator).squeeze(1).to(y.device)
+
+
+def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+    if y is None:
+        raise ValueError("the posterior needs the label: call network(image, label), or network.predictive(image).")
+    if y.dim() != x.dim() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
+        raise ValueError(f"y must be [B, raters, *S] for an image of shape {tuple(x.shape)}, got {tuple(y.shape)}.")
+    return y.as_tensor() if hasattr(y, "as_tensor") else y
+
+
+def _join(x: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """The image with the latent as further channels, each constant."""
+    tiled = latent.reshape(*latent.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, tiled], dim=1)
