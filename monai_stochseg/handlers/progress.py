@@ -8,6 +8,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 from monai.handlers import from_engine
+from monai.utils import CommonKeys
 
 
 class TrainingProgress(ProgressBar):
@@ -19,10 +20,10 @@ class TrainingProgress(ProgressBar):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"desc": "training", "bar_format": None, **kwargs})
+        super().__init__(**{"desc": "training", **kwargs})
 
     def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
         """Attach to a trainer whose output has a ``loss``."""
         if idist.get_rank() == 0 and sys.stderr.isatty():
-            loss = from_engine(["loss"], first=True)
-            super().attach(engine, output_transform=lambda output: {"loss": float(loss(output)[0])})
+            loss = from_engine(CommonKeys.LOSS, first=True)
+            super().attach(engine, output_transform=lambda output: {"loss": float(loss(output))})
