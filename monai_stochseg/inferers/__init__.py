@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: image in, predictive distribution and samples out."""
 
-from .null_samplers import IndependentDistribution, ThresholdDistribution
+from monai_stochseg.distributions import IndependentDistribution, ThresholdDistribution
+
 from .predictive import PredictiveInferer
 from .sampling import Samples, draw_samples
 from .valid_convolution import ValidConvolutionInferer
+from .windowed import WindowedDistribution
 
 __all__ = [
     "IndependentDistribution",
@@ -12,5 +14,6 @@ __all__ = [
     "Samples",
     "ThresholdDistribution",
     "ValidConvolutionInferer",
+    "WindowedDistribution",
     "draw_samples",
 ]

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.inferers import SlidingWindowInferer
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
-from monai_stochseg.inferers import PredictiveInferer, ValidConvolutionInferer
-from monai_stochseg.networks.nets import DeepMedic, StochasticSegmentationNetwork
+from monai_stochseg.inferers import PredictiveInferer, ValidConvolutionInferer, WindowedDistribution
+from monai_stochseg.networks.nets import DeepMedic, ProbabilisticUNet, StochasticSegmentationNetwork
 
 
 class Pixelwise(nn.Module):
@@ -91,3 +92,46 @@ def test_mask_and_arguments_are_passed_on():
     assert (PredictiveInferer()(torch.randn(1, 1, 8, 8), net, mask=mask).sample_logits(2).argmax(2) == 0).all()
     with pytest.raises(TypeError, match="unknown"):
         PredictiveInferer()(torch.randn(1, 1, 8, 8), net, unknown=1)
+
+
+def latent_network() -> nn.Module:
+    torch.manual_seed(0)
+    return ProbabilisticUNet(2, 1, 2, channels=(2, 4), latent_dim=2).eval()
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
+@pytest.mark.parametrize("inferer", [None, SimpleInferer()])
+def test_a_network_with_a_latent_sees_the_whole_image(wrap, inferer):
+    net = latent_network()
+    image = torch.randn(2, 1, 8, 8)
+    distributions = (PredictiveInferer(inferer)(image, wrap(net)), net.predictive(image))
+    torch.testing.assert_close(*(d.sample_logits(3, torch.Generator().manual_seed(1)) for d in distributions))
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
+def test_a_network_with_a_latent_in_windows(wrap):
+    image = MetaTensor(torch.randn(2, 1, 8, 12))
+    distribution = PredictiveInferer(SlidingWindowInferer(8))(image, wrap(latent_network()))
+    assert isinstance(distribution, WindowedDistribution)
+    assert distribution.sample_logits(3).shape == (2, 3, 2, 8, 12)
+    assert type(distribution.mode_logits()) is torch.Tensor
+    with pytest.raises(ValueError, match="set its sw_batch_size to 1"):
+        PredictiveInferer(SlidingWindowInferer(8, sw_batch_size=2))(image, latent_network())
+
+
+@pytest.mark.parametrize("inferer", [None, SlidingWindowInferer(8)])
+def test_a_mask_of_a_network_with_a_latent(inferer):
+    image, mask = torch.randn(1, 1, 8, 12), torch.zeros(1, 1, 8, 12)
+    mask[..., :6] = 1
+    net = latent_network()
+    inside, everywhere = (
+        PredictiveInferer(inferer)(image, net, mask=m).sample_logits(3, torch.Generator().manual_seed(1))
+        for m in (mask, None)
+    )
+    assert torch.equal(inside[..., :6], everywhere[..., :6])
+    assert (inside[..., 6:].argmax(2) == 0).all()
+
+
+def test_a_network_without_a_distribution_is_named():
+    with pytest.raises(TypeError, match=r"Pixelwise has neither `distribution.*` nor `predictive"):
+        PredictiveInferer()(torch.randn(1, 1, 8, 8), Pixelwise())

@@ -3,14 +3,30 @@
 
 from .bilinear_unet import BilinearUNet
 from .deepmedic import DeepMedic
+from .dropout_unet import DropoutDistribution, DropoutUNet, MonteCarloDropout
+from .ensemble import Ensemble, UNetEnsemble
+from .image_to_image_vae import Image2ImageVAE
+from .mheads_unet import MHeads, MHeadsUNet
+from .null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
 from .probabilistic_unet import LatentDistribution, ProbabilisticUNet, ProbabilisticUNetOutput
 from .stochastic_segmentation_network import StochasticSegmentationNetwork
 
 __all__ = [
     "BilinearUNet",
     "DeepMedic",
+    "DeterministicSampler",
+    "DropoutDistribution",
+    "DropoutUNet",
+    "Ensemble",
+    "Image2ImageVAE",
+    "IndependentSampler",
     "LatentDistribution",
+    "MHeads",
+    "MHeadsUNet",
+    "MonteCarloDropout",
     "ProbabilisticUNet",
     "ProbabilisticUNetOutput",
     "StochasticSegmentationNetwork",
+    "ThresholdSampler",
+    "UNetEnsemble",
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.factories import Conv
+from monai.networks.layers.utils import get_norm_layer
 from monai.utils import InterpolateMode
 from torch import nn
+from torch.nn import functional as F
 
 # (Kohl et al. 2018, https://arxiv.org/abs/1806.05034, appendix)
 _CONVS_PER_BLOCK = 3
+_DROPOUT_BLOCKS = 3
 _BIAS_STD = 1e-3
 
 
@@ -25,12 +28,22 @@ class BilinearEncoder(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: number of channels of the image.
         channels: number of channels of each level.
+        norm: normalisation between convolution and ReLU, by MONAI's name and options. Default: none, as in the paper.
+        dropout: probability with which an incoming feature of the three innermost levels is dropped; the image is not.
 
     Raises:
-        ValueError: for other spatial_dims, or channels that are not positive.
+        ValueError: for other spatial_dims, channels that are not positive, a dropout outside [0, 1), or dropout with a
+            single level.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int] = (32, 64, 128, 192)) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 192),
+        norm: str | tuple | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
@@ -38,11 +51,16 @@ class BilinearEncoder(nn.Module):
             raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
         if len(channels) == 0 or min(channels) < 1:
             raise ValueError(f"channels must be one or more positive integers, got {tuple(channels)}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if dropout > 0 and len(channels) == 1:
+            raise ValueError(f"dropout acts below the first level: give two channels or more, got {tuple(channels)}.")
         widths = [in_channels, *channels]
-        self.down = Pool[Pool.AVG, spatial_dims](kernel_size=2, ceil_mode=True)
         self.blocks = nn.ModuleList(
-            _block(spatial_dims, before, after) for before, after in zip(widths, channels, strict=False)
+            _block(spatial_dims, before, after, norm) for before, after in zip(widths, channels, strict=False)
         )
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.dropout_level = len(channels) - _DROPOUT_BLOCKS
         self.apply(init_orthogonal)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -54,8 +72,11 @@ class BilinearEncoder(nn.Module):
             the features of each level, from the whole size to the smallest.
         """
         features: list[torch.Tensor] = []
-        for block in self.blocks:
-            x = block(self.down(x) if features else x)
+        for level, block in enumerate(self.blocks):
+            if level > 0:
+                x = halve(x)
+                x = self.dropout(x) if level >= self.dropout_level else x
+            x = block(x)
             features.append(x)
         return features
 
@@ -65,15 +86,24 @@ class BilinearUNet(nn.Module):
     U-Net with bilinear resampling, the core of the Probabilistic U-Net and of its baselines (Kohl et al. 2018,
     https://arxiv.org/abs/1806.05034). It takes images of any size.
 
+    With ``channels=(32, 64, 128, 192, 192, 192, 192)`` and ``norm="BATCH"`` it has the shape of PHiSeg's U-Net
+    (Baumgartner et al. 2019, https://arxiv.org/abs/1906.04045), the backbone on LIDC of Monteiro et al. 2020
+    (https://arxiv.org/abs/2006.06015) and of Gao et al. 2023 (https://arxiv.org/abs/2212.07328).
+
     Args:
         spatial_dims: 2 or 3.
         in_channels: number of channels of the image.
         out_channels: number of channels of a last 1x1 convolution. None returns the features that it would read,
             ``channels[0]`` of them.
         channels: number of channels of each level.
+        norm: normalisation between convolution and ReLU, by MONAI's name and options, such as ``"BATCH"`` or
+            ``("GROUP", {"num_groups": 8})``. Default: none, as in the paper.
+        dropout: probability with which an incoming feature of the three innermost blocks of encoder and decoder is
+            dropped, the paper's Dropout U-Net having 0.5. With fewer levels it acts in all; the image is not dropped.
 
     Raises:
-        ValueError: for other spatial_dims, or numbers of channels that are not positive.
+        ValueError: for other spatial_dims, numbers of channels that are not positive, a dropout outside [0, 1), or
+            dropout with a single level.
     """
 
     def __init__(
@@ -82,14 +112,18 @@ class BilinearUNet(nn.Module):
         in_channels: int,
         out_channels: int | None,
         channels: Sequence[int] = (32, 64, 128, 192),
+        norm: str | tuple | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if out_channels is not None and out_channels < 1:
             raise ValueError(f"out_channels must be at least 1, got {out_channels}.")
-        self.encoder = BilinearEncoder(spatial_dims, in_channels, channels)
+        self.encoder = BilinearEncoder(spatial_dims, in_channels, channels, norm, dropout)
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
+        self.dropout_blocks = _DROPOUT_BLOCKS  # an attribute, for TorchScript
         self.mode = InterpolateMode.BILINEAR.value if spatial_dims == 2 else InterpolateMode.TRILINEAR.value
         self.blocks = nn.ModuleList(
-            _block(spatial_dims, channels[level] + channels[level - 1], channels[level - 1])
+            _block(spatial_dims, channels[level] + channels[level - 1], channels[level - 1], norm)
             for level in range(len(channels) - 1, 0, -1)
         )
         conv = Conv[Conv.CONV, spatial_dims]
@@ -105,12 +139,21 @@ class BilinearUNet(nn.Module):
         Returns:
             ``[B, out_channels, *S]``, or the features ``[B, channels[0], *S]``.
         """
-        *skips, y = self.encoder(x)
-        for block, skip in zip(self.blocks, reversed(skips), strict=True):
-            y = nn.functional.interpolate(y, size=skip.shape[2:], mode=self.mode, align_corners=False)
-            y = block(torch.cat([skip, y], dim=1))
+        features = self.encoder(x)
+        y = features[-1]
+        for i, block in enumerate(self.blocks):
+            skip = features[-2 - i]
+            y = F.interpolate(y, size=skip.shape[2:], mode=self.mode, align_corners=False)
+            y = torch.cat([skip, y], dim=1)
+            y = block(self.dropout(y) if i < self.dropout_blocks else y)
         result: torch.Tensor = self.final(y)
         return result
+
+
+def halve(x: torch.Tensor) -> torch.Tensor:
+    """Half the size, as the mean of two voxels along each axis; the last of an odd number stands alone."""
+    kernel = [min(2, n) for n in x.shape[2:]]  # avg_pool3d refuses 2 along an axis of one voxel, ceil_mode or not
+    return F.avg_pool2d(x, kernel, ceil_mode=True) if x.dim() == 4 else F.avg_pool3d(x, kernel, ceil_mode=True)
 
 
 def init_orthogonal(module: nn.Module) -> None:
@@ -121,9 +164,12 @@ def init_orthogonal(module: nn.Module) -> None:
             nn.init.trunc_normal_(module.bias, std=_BIAS_STD, a=-2 * _BIAS_STD, b=2 * _BIAS_STD)
 
 
-def _block(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
+def _block(spatial_dims: int, in_channels: int, out_channels: int, norm: str | tuple | None) -> nn.Sequential:
     conv = Conv[Conv.CONV, spatial_dims]
     layers: list[nn.Module] = []
     for i in range(_CONVS_PER_BLOCK):
-        layers += [conv(out_channels if i else in_channels, out_channels, kernel_size=3, padding=1), nn.ReLU()]
+        layers.append(conv(out_channels if i else in_channels, out_channels, kernel_size=3, padding=1))
+        if norm is not None:
+            layers.append(get_norm_layer(norm, spatial_dims, out_channels))
+        layers.append(nn.ReLU())
     return nn.Sequential(*layers)

@@ -102,6 +102,8 @@ class ProbabilisticUNet(nn.Module):
         posterior_image: False is the ablation whose posterior sees the label alone.
         latent_at_input: ablation, the latent joins the image and not the last features; every sample then runs the
             core, which takes ``in_channels + latent_dim`` channels.
+        norm: normalisation in the default core and in the prior and posterior networks, by MONAI's name and options.
+            Default: none, as in the paper.
 
     Raises:
         ValueError: for fewer than 2 classes, latent_dim below 1, other spatial_dims, numbers of channels that are not
@@ -126,6 +128,7 @@ class ProbabilisticUNet(nn.Module):
         fixed_prior: bool = False,
         posterior_image: bool = True,
         latent_at_input: bool = False,
+        norm: str | tuple | None = None,
     ) -> None:
         super().__init__()
         if out_channels < 2:
@@ -142,11 +145,11 @@ class ProbabilisticUNet(nn.Module):
         self.posterior_image = posterior_image
         self.latent_at_input = latent_at_input
         core_channels = in_channels + latent_dim if latent_at_input else in_channels
-        self.core = BilinearUNet(spatial_dims, core_channels, None, channels) if core is None else core
+        self.core = BilinearUNet(spatial_dims, core_channels, None, channels, norm) if core is None else core
         self.feature_channels = channels[0] if feature_channels is None else feature_channels
-        self.prior_net = None if fixed_prior else _LatentNet(spatial_dims, in_channels, channels, latent_dim)
+        self.prior_net = None if fixed_prior else _LatentNet(spatial_dims, in_channels, channels, latent_dim, norm)
         posterior_channels = out_channels + (in_channels if posterior_image else 0)
-        self.posterior_net = _LatentNet(spatial_dims, posterior_channels, channels, latent_dim)
+        self.posterior_net = _LatentNet(spatial_dims, posterior_channels, channels, latent_dim, norm)
         self.combination = _Combination(
             spatial_dims, self.feature_channels, None if latent_at_input else latent_dim, out_channels
         )
@@ -225,9 +228,16 @@ class ProbabilisticUNet(nn.Module):
 class _LatentNet(nn.Module):
     """Image ``[B, C, *S]`` to mean and log-deviation ``[B, L]``: an encoder, its average over space, a linear map."""
 
-    def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int], latent_dim: int) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        channels: Sequence[int],
+        latent_dim: int,
+        norm: str | tuple | None,
+    ) -> None:
         super().__init__()
-        self.encoder = BilinearEncoder(spatial_dims, in_channels, channels)
+        self.encoder = BilinearEncoder(spatial_dims, in_channels, channels, norm)
         self.head = nn.Linear(channels[-1], 2 * latent_dim)
         self.head.apply(init_orthogonal)
 

@@ -184,6 +184,17 @@ def test_raters_are_drawn_by_weight_and_seen_by_the_posterior():
     assert {tuple(net(image, label).rater.tolist()) for _ in range(80)} == {(i, j) for i in range(3) for j in range(3)}
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_norm_in_core_prior_and_posterior(spatial_dims):
+    net = make(spatial_dims, norm="BATCH")
+    layers = {name.split(".")[0] for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    assert layers == {"core", "prior_net", "posterior_net"}
+    image, label = batch(spatial_dims)
+    ELBOLoss()(net(image, label), label).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+    assert net.eval().predictive(image).sample_logits(2).shape == (2, 2, CLASSES, *image.shape[2:])
+
+
 def test_a_void_voxel_is_no_class_to_the_posterior():
     net = make(2, posterior_image=False)
     image, label = batch(2)

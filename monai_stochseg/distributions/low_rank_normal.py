@@ -1,34 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictive distributions over the logit maps of an image."""
-
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 
 import torch
 
-# Beyond the reach of a sampled logit, within the range of float16.
-_OUTSIDE_LOGIT = -1e4
-
-
-class PredictiveDistribution(ABC):
-    """What every network's ``predictive(x)`` returns: a distribution over label maps, sampled as logits.
-
-    ``weights`` holds the samples' weights ``[B, n]``, each row summing to 1, or None where samples weigh the same.
-    """
-
-    weights: torch.Tensor | None = None
-
-    @abstractmethod
-    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw ``n`` logit maps, shape ``[B, n, C, *S]``, without gradients."""
-
-    @abstractmethod
-    def mode_logits(self) -> torch.Tensor:
-        """The logits of the single most representative answer, shape ``[B, C, *S]``."""
+from monai_stochseg.distributions.base import PredictiveDistribution, full_precision, plain
+from monai_stochseg.distributions.masked import background_outside, check_mask
+from monai_stochseg.distributions.noise import draw_noise, draw_seeds
 
 
 class LowRankNormal(PredictiveDistribution):
@@ -71,12 +52,8 @@ class LowRankNormal(PredictiveDistribution):
         self.mean, self.cov_factor, self.log_diag = (full_precision(x) for x in (mean, cov_factor, log_diag))
         self.mask: torch.Tensor | None = None
         if mask is not None:
-            if mask.shape != mean[:, :1].shape:
-                raise ValueError(f"mask must be [B, 1, *S] as {tuple(mean[:, :1].shape)}, got {tuple(mask.shape)}.")
-            self.mask = _plain(mask).to(mean.device) > 0
-            outside = self.mean.new_full((1, mean.shape[1], *[1] * (mean.dim() - 2)), _OUTSIDE_LOGIT)
-            outside[:, 0] = 0
-            self.mean = torch.where(self.mask, self.mean, outside)
+            self.mask = check_mask(mask, self.mean)
+            self.mean = background_outside(self.mean, self.mask)
             self.log_diag = self.log_diag.masked_fill(~self.mask, math.log(eps))
         self._scale = self.mean.new_ones(mean.shape[1])
         self._rank_scale = self.mean.new_ones(cov_factor.shape[1])
@@ -192,37 +169,6 @@ def split_parameters(
             f"expected out_channels * (2 + rank) = {out_channels} * (2 + {rank}) = {expected} channels, "
             f"got a tensor of shape {tuple(parameters.shape)}."
         )
-    parameters = _plain(parameters)
+    parameters = plain(parameters)
     mean, log_diag, cov_factor = parameters.split([out_channels, out_channels, rank * out_channels], dim=1)
     return mean, log_diag, cov_factor.unflatten(1, (rank, out_channels))
-
-
-def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
-    """``n`` seeds for :py:func:`draw_noise`, drawn from the generator."""
-    device = "cpu" if generator is None else generator.device
-    seeds: list[int] = torch.randint(0, 2**62, (n,), generator=generator, device=device).tolist()
-    return seeds
-
-
-def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The noise of ``n`` draws, the same for the same seed.
-
-    Returns:
-        standard normal e1 ``[n, B, R]`` and e2 ``[n, B, C, *S]`` for ``like`` of shape ``[B, C, *S]``.
-    """
-    generator = torch.Generator(like.device).manual_seed(seed)
-    e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
-    e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
-    return e1, e2
-
-
-def _plain(x: torch.Tensor) -> torch.Tensor:
-    """A MetaTensor's tensor: arithmetic on it is several times faster."""
-    return x.as_tensor() if hasattr(x, "as_tensor") else x
-
-
-def full_precision(x: torch.Tensor) -> torch.Tensor:
-    """``x`` as a plain tensor, in float32 where it was in half precision."""
-    x = _plain(x)
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

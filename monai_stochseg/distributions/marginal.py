@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samplers that learn no covariance: what any deterministic network's probabilities give for nothing."""
+"""Distributions that learn no covariance: what any deterministic network's probabilities give for nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 import torch
 
-from monai_stochseg.distributions import PredictiveDistribution, full_precision
-
-# Of the classes not drawn: the softmax of a sample is exactly one-hot, in half precision too.
-_NOT_DRAWN = -1e4
+from monai_stochseg.distributions.base import (
+    IMPOSSIBLE_LOGIT,
+    PredictiveDistribution,
+    check_num_samples,
+    full_precision,
+)
+from monai_stochseg.distributions.noise import draw_uniform
 
 
 class _MarginalDistribution(PredictiveDistribution):
@@ -37,17 +40,16 @@ class _MarginalDistribution(PredictiveDistribution):
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` label maps as logits ``[B, n, C, *S]``, 0 for the class drawn and -10,000 for the others."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}.")
+        check_num_samples(n)
         logits = full_precision(self.logits)
         # The last sum is 1: it is left out, for rounding may put it below a uniform number.
         cumulative = logits.softmax(1)[:, self.order].cumsum(1)[:, :-1]
         order = torch.tensor(self.order, device=logits.device)
         samples = []
         for _ in range(n):  # one by one: the same draws in chunks of any size
-            uniform = torch.rand(self._uniform_shape(), generator=generator, device=logits.device, dtype=logits.dtype)
+            uniform = draw_uniform(self._uniform_shape(), logits, generator)
             drawn = order[(uniform >= cumulative).sum(1, keepdim=True)]
-            samples.append(torch.full_like(logits, _NOT_DRAWN).scatter_(1, drawn, 0))
+            samples.append(torch.full_like(logits, IMPOSSIBLE_LOGIT).scatter_(1, drawn, 0))
         return torch.stack(samples, dim=1)
 
     @abstractmethod
@@ -93,3 +95,24 @@ class IndependentDistribution(_MarginalDistribution):
 
     def _uniform_shape(self) -> tuple[int, ...]:
         return (self.logits.shape[0], 1, *self.logits.shape[2:])
+
+
+class DeterministicDistribution(PredictiveDistribution):
+    """
+    A single answer: every sample is the logits themselves.
+
+    Args:
+        logits: ``[B, C, *S]``, of any deterministic network. Half precision becomes float32.
+    """
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = full_precision(logits)
+
+    def mode_logits(self) -> torch.Tensor:
+        """The logits given, ``[B, C, *S]``."""
+        return self.logits
+
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """The logits given ``n`` times, ``[B, n, C, *S]``; nothing is drawn from the generator."""
+        check_num_samples(n)
+        return self.logits.detach().unsqueeze(1).expand(-1, n, *self.logits.shape[1:])

@@ -130,6 +130,7 @@ def test_split_parameters_order():
             "cov_factor must be",
         ),
         (lambda: normal(mask=torch.ones(2, 2, 2, 3)), r"mask must be \[B, 1, \*S\]"),
+        (lambda: normal().sample_logits(0), "n must be at least 1, got 0"),
         (lambda: normal().scaled(class_scale=[1.0]), "class_scale must hold 3 values"),
         (lambda: normal().scaled(rank_scale=[1.0]), "rank_scale must hold 4 values"),
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_stochseg.inferers import IndependentDistribution, ThresholdDistribution, draw_samples
+from monai_stochseg.distributions import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
+from monai_stochseg.inferers import draw_samples
 
 NULLS = [ThresholdDistribution, IndependentDistribution]
 
@@ -78,6 +79,17 @@ def test_the_same_draws_in_chunks_of_any_size(null: type) -> None:
     assert not torch.equal(distribution.sample_logits(7, generator(2)).argmax(2), whole)
 
 
+def test_every_sample_is_the_one_answer() -> None:
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    distribution = DeterministicDistribution(logits)
+    assert distribution.mode_logits() is logits
+    assert distribution.weights is None
+    samples = distribution.sample_logits(3)
+    assert not samples.requires_grad
+    assert torch.equal(samples, logits.detach().unsqueeze(1).repeat(1, 3, 1, 1, 1))
+    assert DeterministicDistribution(logits.half()).sample_logits(1).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -86,6 +98,7 @@ def test_the_same_draws_in_chunks_of_any_size(null: type) -> None:
         (lambda: ThresholdDistribution(torch.zeros(1, 1, 2)), r"C of at least 2, got shape \(1, 1, 2\)"),
         (lambda: IndependentDistribution(torch.zeros(2, 2)), r"logits must be \[B, C, \*S\]"),
         (lambda: IndependentDistribution(torch.zeros(1, 2, 2)).sample_logits(0), "n must be at least 1, got 0"),
+        (lambda: DeterministicDistribution(torch.zeros(1, 2, 2)).sample_logits(-1), "n must be at least 1, got -1"),
     ],
 )
 def test_rejects(call, message: str) -> None:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictive distributions over the logit maps of an image."""
+
+from .base import PredictiveDistribution, full_precision
+from .hypotheses import HypothesesDistribution
+from .low_rank_normal import LowRankNormal, split_parameters
+from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
+from .masked import MaskedDistribution
+from .noise import draw_noise, draw_seeds
+
+__all__ = [
+    "DeterministicDistribution",
+    "HypothesesDistribution",
+    "IndependentDistribution",
+    "LowRankNormal",
+    "MaskedDistribution",
+    "PredictiveDistribution",
+    "ThresholdDistribution",
+    "draw_noise",
+    "draw_seeds",
+    "full_precision",
+    "split_parameters",
+]

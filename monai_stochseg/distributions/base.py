@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every predictive distribution offers, and what their files share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+# Of a class that cannot be: its softmax is exactly 0, in the range of float16 too.
+IMPOSSIBLE_LOGIT = -1e4
+
+
+class PredictiveDistribution(ABC):
+    """What every network's ``predictive(x)`` returns: a distribution over label maps, sampled as logits.
+
+    ``weights`` holds the samples' weights ``[B, n]``, each row summing to 1, or None where samples weigh the same.
+    """
+
+    weights: torch.Tensor | None = None
+
+    @abstractmethod
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` logit maps, shape ``[B, n, C, *S]``, without gradients."""
+
+    @abstractmethod
+    def mode_logits(self) -> torch.Tensor:
+        """The logits of the single most representative answer, shape ``[B, C, *S]``."""
+
+
+def check_num_samples(n: int) -> None:
+    """Raises ValueError unless ``n`` is at least 1."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}.")
+
+
+def plain(x: torch.Tensor) -> torch.Tensor:
+    """A MetaTensor's tensor: arithmetic on it is several times faster."""
+    return x.as_tensor() if hasattr(x, "as_tensor") else x
+
+
+def full_precision(x: torch.Tensor) -> torch.Tensor:
+    """``x`` as a plain tensor, in float32 where it was in half precision."""
+    x = plain(x)
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random numbers that replay from a generator."""
+
+from __future__ import annotations
+
+import torch
+
+from monai_stochseg.distributions.base import check_num_samples
+
+
+def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
+    """``n`` seeds for :py:func:`draw_noise`, drawn from the generator; ValueError for ``n`` below 1."""
+    check_num_samples(n)
+    device = "cpu" if generator is None else generator.device
+    seeds: list[int] = torch.randint(0, 2**62, (n,), generator=generator, device=device).tolist()
+    return seeds
+
+
+def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The noise of ``n`` draws, the same for the same seed.
+
+    Returns:
+        standard normal e1 ``[n, B, R]`` and e2 ``[n, B, C, *S]`` for ``like`` of shape ``[B, C, *S]``.
+    """
+    generator = torch.Generator(like.device).manual_seed(seed)
+    e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
+    e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
+    return e1, e2
+
+
+def draw_uniform(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Uniform numbers in [0, 1) of the dtype and on the device of ``like``, whatever the generator's device."""
+    device = like.device if generator is None else generator.device
+    return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

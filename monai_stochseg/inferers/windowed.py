@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from monai.inferers import Inferer
+
+from monai_stochseg.distributions import PredictiveDistribution, draw_seeds, full_precision
+
+
+class WindowedDistribution(PredictiveDistribution):
+    """
+    The predictive distribution of a whole image from those of its windows, with one noise per sample.
+
+    Every sample of every image has a seed, which is drawn from the generator, and the same noise of that seed in each
+    window: a network with a latent says one thing about the whole image. The windows' logits are stitched by the
+    inferer, as they are for a single answer. Noise of each voxel would recur in every window: a distribution that has
+    it is drawn from stitched parameters instead, see :py:class:`PredictiveInferer`.
+
+    The network runs when samples are drawn: once in each window for all samples that are asked for together, in the
+    autocast mode in which the distribution was made.
+
+    Args:
+        image: ``[B, C_in, *S]``.
+        predictive: maps a window ``[1, C_in, *W]`` to its predictive distribution. Samples of a window must weigh the
+            same: a sample has no weight of its own in each window.
+        inferer: calls a function on windows, one at a time, and stitches what it returns, for instance MONAI's
+            ``SlidingWindowInferer``.
+
+    Raises:
+        ValueError: when the inferer's ``sw_batch_size`` is not 1; at a draw, when windows come several at a time or
+            their samples carry weights.
+    """
+
+    def __init__(
+        self, image: torch.Tensor, predictive: Callable[[torch.Tensor], PredictiveDistribution], inferer: Inferer
+    ) -> None:
+        _check_batch_size(getattr(inferer, "sw_batch_size", 1))
+        self.image = full_precision(image)
+        self.predictive = predictive
+        self.inferer = inferer
+        device = self.image.device.type
+        self._autocast = torch.autocast(
+            device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
+
+    @torch.no_grad()
+    def mode_logits(self) -> torch.Tensor:
+        """The windows' modes stitched, without gradients, ``[B, C, *S]``."""
+        return torch.cat([self._stitch(image) for image in self.image.split(1)])
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}.")
+        seeds = [draw_seeds(len(self.image), generator) for _ in range(n)]  # sample by sample, for the chunks' sake
+        images = zip(self.image.split(1), zip(*seeds, strict=True), strict=True)
+        return torch.cat([self._stitch(image, own).unflatten(1, (n, -1)) for image, own in images])
+
+    def _stitch(self, image: torch.Tensor, seeds: Sequence[int] = ()) -> torch.Tensor:
+        """One image's samples of the seeds, ``[1, n * C, *S]``; its mode without seeds."""
+
+        def predict(window: torch.Tensor) -> torch.Tensor:
+            _check_batch_size(len(window))
+            distribution = self.predictive(window)
+            if distribution.weights is not None:
+                raise ValueError(
+                    "the samples of a window carry weights, which differ from window to window: infer the whole image "
+                    "at once, without an inferer of windows."
+                )
+            if not seeds:
+                return distribution.mode_logits()
+            generators = [torch.Generator(window.device).manual_seed(seed) for seed in seeds]
+            return torch.cat([distribution.sample_logits(1, generator) for generator in generators], 1).flatten(1, 2)
+
+        with self._autocast:
+            return full_precision(self.inferer(image, predict))
+
+
+def _check_batch_size(size: int) -> None:
+    if size != 1:
+        raise ValueError(
+            f"the inferer takes {size} windows at a time, but a sample's noise must be the same in every window: set "
+            "its sw_batch_size to 1."
+        )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from monai_stochseg.distributions import PredictiveDistribution, draw_seeds, full_precision
+from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+class DropoutDistribution(PredictiveDistribution):
+    """
+    Label maps of a network with its dropout active: a sample is a forward pass, with noise of its own.
+
+    Whatever mode the network is in, its dropout layers, and only these, are in training mode while a sample is drawn
+    (batch norm keeps its running statistics), and none for the mode. The modes are then as they were before. A pass
+    runs in the autocast mode in which it is drawn.
+
+    Args:
+        network: maps images to logits ``[B, C, *S]``.
+        x: image ``[B, C_in, *S]``.
+    """
+
+    def __init__(self, network: nn.Module, x: torch.Tensor) -> None:
+        self._network = network
+        self._x = x
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
+        samples = []
+        with _modes(self._network, dropout=True):
+            for seed in draw_seeds(n, generator):
+                with _global_seed(seed, self._x.device):
+                    samples.append(full_precision(self._network(self._x)))
+        return torch.stack(samples, dim=1)
+
+    @torch.no_grad()
+    def mode_logits(self) -> torch.Tensor:
+        """The logits of the whole network, without dropout and without gradients, ``[B, C, *S]``."""
+        with _modes(self._network, dropout=False):
+            return full_precision(self._network(self._x))
+
+
+class MonteCarloDropout(nn.Module):
+    """
+    Monte Carlo dropout (Gal and Ghahramani 2016, https://arxiv.org/abs/1506.02142; for segmentation Kendall et al.
+    2015, https://arxiv.org/abs/1511.02680): any network that was trained with dropout, made a sampler.
+
+    Args:
+        network: maps images ``[B, C_in, *S]`` to logits ``[B, C, *S]``, and has dropout layers of ``torch.nn``, which
+            MONAI's networks build from their ``dropout`` argument.
+
+    Raises:
+        ValueError: when the network has no dropout layer with a probability above 0.
+
+    Example::
+
+        network = UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(16, 32), strides=(2,), dropout=0.5)
+        samples = MonteCarloDropout(network).predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        if not any(isinstance(module, _DROPOUT) and module.p > 0 for module in network.modules()):
+            raise ValueError(
+                f"{type(network).__name__} has no dropout layer with p above 0, its samples would all be the same: "
+                "build it with dropout."
+            )
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``, with dropout in training mode."""
+        logits: torch.Tensor = self.network(x)
+        return logits
+
+    def predictive(self, x: torch.Tensor) -> DropoutDistribution:
+        """The predictive distribution of an image ``[B, C_in, *S]``; the network runs once for each sample."""
+        return DropoutDistribution(self.network, x)
+
+
+class DropoutUNet(MonteCarloDropout):
+    """
+    Dropout U-Net, a baseline of the Probabilistic U-Net's paper (Kohl et al. 2018, https://arxiv.org/abs/1806.05034)
+    after Kendall et al. 2015 (https://arxiv.org/abs/1511.02680): the paper's U-Net, with dropout of the incoming
+    features of the three innermost blocks of encoder and decoder, in training and in sampling.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: number of channels of the image.
+        out_channels: number of classes C, the background included.
+        channels: number of channels of each level.
+        dropout: probability with which a feature is dropped.
+        norm: normalisation, by MONAI's name and options. Default: none.
+
+    Raises:
+        ValueError: for other spatial_dims, numbers of channels that are not positive, fewer than two levels, or a
+            dropout that is not in (0, 1).
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 192),
+        dropout: float = 0.5,
+        norm: str | tuple | None = None,
+    ) -> None:
+        super().__init__(BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm, dropout))
+
+
+@contextmanager
+def _modes(network: nn.Module, dropout: bool) -> Iterator[None]:
+    """All modules in evaluation mode, or all but the dropout layers; afterwards in the modes they were in."""
+    before = {module: module.training for module in network.modules()}
+    try:
+        for module in before:
+            module.training = dropout and isinstance(module, _DROPOUT)
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training
+
+
+@contextmanager
+def _global_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """The device's global generator, which dropout reads, from a seed; afterwards in the state it was in."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+    else:
+        module = torch.get_device_module(device)
+        with torch.random.fork_rng(devices=[device], device_type=device.type), module.device(device):
+            module.manual_seed(seed)
+            yield

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_stochseg.distributions import HypothesesDistribution
+from monai_stochseg.inferers import draw_samples
+
+
+def one_per_hypothesis(weights: torch.Tensor | None = None, batch: int = 2, hypotheses: int = 3) -> torch.Tensor:
+    """Number of times that each item draws each hypothesis out of 4000, ``[B, M]``; the logits are their indices."""
+    logits = torch.arange(hypotheses).reshape(1, -1, 1, 1).expand(batch, hypotheses, 2, 1).float()
+    samples = HypothesesDistribution(logits, weights).sample_logits(4000, torch.Generator().manual_seed(0))
+    return torch.stack([(samples[:, :, 0, 0] == m).sum(1) for m in range(hypotheses)], dim=1)
+
+
+def test_hypotheses_are_equally_likely_by_default():
+    torch.testing.assert_close(one_per_hypothesis() / 4000, torch.full((2, 3), 1 / 3), atol=0.04, rtol=0)
+
+
+def test_hypotheses_are_drawn_by_weight():
+    weights = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])
+    torch.testing.assert_close(one_per_hypothesis(weights) / 4000, weights, atol=0.04, rtol=0)
+
+
+def test_items_draw_by_themselves():
+    logits = torch.arange(2.0).reshape(1, 2, 1, 1).expand(2, 2, 2, 1)
+    one, two = HypothesesDistribution(logits).sample_logits(4000, torch.Generator().manual_seed(0))[:, :, 0, 0]
+    assert torch.stack([one, two]).corrcoef()[0, 1].abs() < 5 / 4000**0.5
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
+def test_draws_replay_and_chunks_equal_the_whole(shape):
+    logits = torch.randn(2, 5, 3, *shape)
+    distribution = HypothesesDistribution(logits)
+    assert distribution.weights is None
+    whole = distribution.sample_logits(7, torch.Generator().manual_seed(1))
+    assert whole.shape == (2, 7, 3, *shape)
+    labels = draw_samples(distribution, 7, torch.Generator().manual_seed(1), chunk_size=3).labels
+    assert torch.equal(labels.long(), whole.argmax(2))
+    assert not torch.equal(whole, distribution.sample_logits(7, torch.Generator().manual_seed(2)))
+
+
+def test_the_mode_is_the_mean_of_the_probabilities():
+    """Two of three say class 1 with 0.6, the third class 0 with certainty: 0.4 and 0.6 by the mean, 0.6 and 0.4."""
+    probabilities = torch.tensor([[0.4, 0.6], [0.4, 0.6], [1.0, 0.0]])[None, ..., None]
+    logits = probabilities.clamp(min=1e-30).log()
+    mode = HypothesesDistribution(logits).mode_logits().exp()
+    torch.testing.assert_close(mode.flatten(), torch.tensor([0.6, 0.4]))
+    weighted = HypothesesDistribution(logits, torch.tensor([[0.5, 0.5, 0.0]])).mode_logits().exp()
+    torch.testing.assert_close(weighted.flatten(), torch.tensor([0.4, 0.6]))
+
+
+def test_gradients_reach_the_mode_and_half_precision_becomes_float32():
+    logits = torch.randn(1, 2, 2, 3).to(torch.bfloat16).requires_grad_()
+    distribution = HypothesesDistribution(logits)
+    distribution.mode_logits()[:, 0].sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.any()
+    samples = distribution.sample_logits(1)
+    assert samples.dtype == torch.float32
+    assert not samples.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HypothesesDistribution(torch.zeros(1, 2, 3)), r"logits must be \[B, M, C, \*S\]"),
+        (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.ones(1, 3)), r"weights must be \[B, M\] = "),
+        (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.ones(1, 2)), "sum to 1 per item"),
+        (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.tensor([[2.0, -1.0]])), "not be negative"),
+        (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3)).sample_logits(0), "n must be at least 1, got 0"),
+    ],
+)
+def test_rejects(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
