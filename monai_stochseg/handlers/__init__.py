@@ -6,8 +6,10 @@ from __future__ import annotations
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
 from monai_stochseg.handlers.exceptions import NonFiniteError, on_exception
+from monai_stochseg.handlers.latent_divergence import LatentDivergence
 from monai_stochseg.handlers.load_weights import WeightsLoader, load_weights
 from monai_stochseg.handlers.loss_guard import LossGuard
+from monai_stochseg.handlers.loss_schedule import LossSchedule
 from monai_stochseg.handlers.mean_pretraining import MeanPretraining
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.progress import TrainingProgress
@@ -18,7 +20,9 @@ from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
 __all__ = [
     "CaseTable",
     "EpochSeed",
+    "LatentDivergence",
     "LossGuard",
+    "LossSchedule",
     "MLFlowTracker",
     "MeanPretraining",
     "NonFiniteError",

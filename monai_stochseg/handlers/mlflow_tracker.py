@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from mlflow.entities import Metric
-from monai.handlers import MLFlowHandler, from_engine
-from monai.utils import CommonKeys, flatten_dict, path_to_sqlite_uri, path_to_uri
+from monai.handlers import MLFlowHandler
+from monai.utils import flatten_dict, path_to_sqlite_uri, path_to_uri
 from torch import distributed
 
 from monai_stochseg.handlers.add_last import add_last
 from monai_stochseg.handlers.deferred_signals import deferred_signals
 from monai_stochseg.handlers.exceptions import on_exception
+from monai_stochseg.handlers.iteration_loss import iteration_loss
 
 __all__ = ["MLFlowTracker"]
 
 _METRICS_PER_REQUEST = 500  # MLflow's limit is 1000
 _PARAMETERS_PER_REQUEST = 100  # MLflow's limit
 _LARGEST_ARRAY = 100
-_loss = from_engine(CommonKeys.LOSS, first=True)
 
 
 class MLFlowTracker(MLFlowHandler):
@@ -70,7 +70,7 @@ class MLFlowTracker(MLFlowHandler):
         experiment_param: Mapping[str, Any] | None = None,
         artifacts: str | Sequence[str | os.PathLike[str]] | None = None,
         iteration_log: bool | Callable[[Engine, int], bool] = True,
-        output_transform: Callable = _loss,
+        output_transform: Callable = iteration_loss,
         tag_name: str = "train_loss",
         **kwargs: Any,
     ) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
-from monai.handlers import from_engine
-from monai.utils import CommonKeys
+
+from monai_stochseg.handlers.iteration_loss import iteration_loss
 
 
 class TrainingProgress(ProgressBar):
@@ -25,5 +25,4 @@ class TrainingProgress(ProgressBar):
     def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
         """Attach to a trainer whose output has a ``loss``."""
         if idist.get_rank() == 0 and sys.stderr.isatty():
-            loss = from_engine(CommonKeys.LOSS, first=True)
-            super().attach(engine, output_transform=lambda output: {"loss": float(loss(output))})
+            super().attach(engine, output_transform=lambda output: {"loss": iteration_loss(output)})

@@ -2,6 +2,15 @@
 """Losses of stochastic segmentation."""
 
 from .elbo import ELBOLoss, gaussian_kl
+from .multiple_hypotheses import MultipleHypothesesLoss
+from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
 from .ssn import SSNLoss
 
-__all__ = ["ELBOLoss", "SSNLoss", "gaussian_kl"]
+__all__ = [
+    "ELBOLoss",
+    "MultipleHypothesesLoss",
+    "RaterCrossEntropyLoss",
+    "SSNLoss",
+    "gaussian_kl",
+    "rater_cross_entropy",
+]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.losses.raters import check_target, known_labels
 
 _NAMES = ("logits", "posterior_mean", "posterior_log_std", "prior_mean", "prior_log_std", "rater")
 # The constraint's multiplier stays between exp(-10) and exp(10).
@@ -93,10 +94,10 @@ class ELBOLoss(_Loss):
         if not isinstance(input, tuple) or len(input) != len(_NAMES):
             raise TypeError(f"input must be the tuple ({', '.join(_NAMES)}), got {type(input).__name__}.")
         logits, *latent, rater = input
-        label = self._check(logits, target, rater)
+        labels, valid = self._check(logits, target, rater)
         with torch.autocast(logits.device.type, enabled=False):
             divergence = gaussian_kl(*latent).sum(1)
-            reconstruction = self._reconstruction(full_precision(logits), label)
+            reconstruction = self._reconstruction(full_precision(logits), labels, valid)
         if self.target_reconstruction is None:
             item = reconstruction + self.beta * divergence
         else:
@@ -110,35 +111,23 @@ class ELBOLoss(_Loss):
             return item
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
-    def _check(self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor) -> torch.Tensor:
-        """The label ``[B, *S]`` of the posterior's rater."""
-        if target.dim() != logits.dim() or target.shape[0] != logits.shape[0] or target.shape[2:] != logits.shape[2:]:
-            raise ValueError(
-                f"target must be [B, raters, *S] for logits of shape {tuple(logits.shape)}, got {tuple(target.shape)}."
-            )
+    def _check(
+        self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The labels ``[B, *S]`` of the posterior's rater with void voxels as 0, and which voxels count."""
+        target = check_target(target, logits, "logits")
         if rater.shape != logits.shape[:1] or int(rater.max()) >= target.shape[1]:
             raise ValueError(
                 f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
                 f"got {rater.tolist()}: give the loss the labels that the network was given."
             )
-        labels = target.as_tensor() if hasattr(target, "as_tensor") else target
-        label = labels[torch.arange(len(labels), device=labels.device), rater].long()
-        known = label if self.ignore_index is None else label.masked_fill(label == self.ignore_index, 0)
-        low, high = int(known.min()), int(known.max())
-        if low < 0 or high >= logits.shape[1]:
-            raise ValueError(
-                f"target holds the label {low if low < 0 else high}, outside the {logits.shape[1]} classes "
-                f"(ignore_index is {self.ignore_index})."
-            )
-        return label
+        chosen = target[torch.arange(len(target), device=target.device), rater]
+        return known_labels(chosen, logits.shape[1], self.ignore_index)
 
-    def _reconstruction(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def _reconstruction(self, logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Cross entropy per item, ``[B]``."""
-        ignore_index = -100 if self.ignore_index is None else self.ignore_index
-        voxels = F.cross_entropy(logits, label, ignore_index=ignore_index, reduction="none").flatten(1)
-        if self.reconstruction == "sum":
-            return voxels.sum(1)
-        return voxels.sum(1) / (label != ignore_index).flatten(1).sum(1).clamp(min=1)
+        voxels = (F.cross_entropy(logits, labels, reduction="none") * valid).flatten(1).sum(1)
+        return voxels if self.reconstruction == "sum" else voxels / valid.flatten(1).sum(1).clamp(min=1)
 
     @torch.no_grad()
     def _update_multiplier(self, violation: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import draw_noise, draw_seeds, full_precision, split_parameters
+from monai_stochseg.losses.raters import check_rater_weights, check_target, known_labels
 
 # Elements of the logits drawn at a time: small images are drawn many at once, a volume's samples one by one.
 _CHUNK_ELEMENTS = 2**20
@@ -90,9 +91,8 @@ class SSNLoss(_Loss):
             ValueError: when shapes do not fit or a label is outside the classes.
             FloatingPointError: when the result is not finite; names the term that is not.
         """
-        target, valid = self._check(input, target, mask, rater_weights)
-        weights = target.new_ones(target.shape[:2], dtype=torch.float32) if rater_weights is None else rater_weights
-        weights = weights / weights.sum(1, keepdim=True)
+        target, valid = self._check(input, target, mask)
+        weights = check_rater_weights(rater_weights, target)
         if self.raters == "random" and target.shape[1] > 1:
             device = "cpu" if generator is None else generator.device
             rater = torch.multinomial(weights.to(device), 1, generator=generator).to(target.device)
@@ -110,33 +110,14 @@ class SSNLoss(_Loss):
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
     def _check(
-        self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, rater_weights: torch.Tensor | None
+        self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels ``[B, raters, V]`` with void voxels as 0, and which of them count."""
         split_parameters(input, self.out_channels, self.rank)  # raises for another number of channels
-        if target.dim() != input.dim() or target.shape[0] != input.shape[0] or target.shape[2:] != input.shape[2:]:
-            raise ValueError(
-                f"target must be [B, raters, *S] for input of shape {tuple(input.shape)}, got {tuple(target.shape)}."
-            )
+        target = check_target(target, input, "input")
         if mask is not None and mask.shape != input[:, :1].shape:
             raise ValueError(f"mask must be [B, 1, *S] as {tuple(input[:, :1].shape)}, got {tuple(mask.shape)}.")
-        if rater_weights is not None and (
-            rater_weights.shape != target.shape[:2] or (rater_weights < 0).any() or (rater_weights.sum(1) <= 0).any()
-        ):
-            raise ValueError(
-                f"rater_weights must be [B, raters] = {tuple(target.shape[:2])}, non-negative, with a positive sum "
-                f"per item, got {rater_weights.tolist()}."
-            )
-        labels = target.as_tensor() if hasattr(target, "as_tensor") else target
-        labels = labels.flatten(2).long()
-        valid = torch.ones_like(labels, dtype=torch.bool) if self.ignore_index is None else labels != self.ignore_index
-        labels = labels * valid
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.out_channels:
-            raise ValueError(
-                f"target holds the label {low if low < 0 else high}, outside the {self.out_channels} classes "
-                f"(ignore_index is {self.ignore_index})."
-            )
+        labels, valid = known_labels(target.flatten(2), self.out_channels, self.ignore_index)
         if mask is not None:
             valid = valid & (mask.flatten(2) > 0)
         return labels, valid

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+from monai.utils import CommonKeys
+
+
+def iteration_loss(output: Any) -> float:
+    """The loss in a trainer's output of one iteration, a dictionary, or a list of them where it has been decollated."""
+    return float((output[0] if isinstance(output, list) else output)[CommonKeys.LOSS])

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+from monai_stochseg.distributions import full_precision
+from monai_stochseg.losses.raters import check_rater_weights, check_target, known_labels, reduce_raters
+
+
+class RaterCrossEntropyLoss(_Loss):
+    """
+    Cross entropy against all raters at once: the mean over voxels, then over raters and members.
+
+    In expectation the same as drawing one rater per image and step (Kohl et al. 2018,
+    https://arxiv.org/abs/1806.05034), with less noise. The members of an ensemble are each trained as if alone: no
+    member's gradient depends on the others.
+
+    Computed in float32 or better under autocast too.
+
+    Args:
+        ignore_index: label of void voxels, which are left out.
+        reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+    """
+
+    def __init__(self, ignore_index: int | None = None, reduction: LossReduction | str = LossReduction.MEAN) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        self.ignore_index = ignore_index
+
+    def forward(
+        self, input: torch.Tensor, target: torch.Tensor, rater_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            input: logits ``[B, C, *S]``, or those of M members ``[B, M, C, *S]``.
+            target: integer labels of the raters, ``[B, raters, *S]``.
+            rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
+
+        Raises:
+            ValueError: when shapes do not fit or a label is outside the classes.
+            FloatingPointError: when the result is not finite; names the item and the rater.
+        """
+        members = input.unsqueeze(1) if input.dim() == target.dim() else input
+        values = rater_cross_entropy(members, target, self.ignore_index).mean(1)
+        return reduce_raters(values, check_rater_weights(rater_weights, target), self.reduction)
+
+
+def rater_cross_entropy(logits: torch.Tensor, target: torch.Tensor, ignore_index: int | None = None) -> torch.Tensor:
+    """
+    Cross entropy of every hypothesis against every rater, in float32 or better under autocast too.
+
+    Args:
+        logits: M hypotheses, ``[B, M, C, *S]``.
+        target: integer labels of R raters, ``[B, R, *S]``.
+        ignore_index: label of void voxels.
+
+    Returns:
+        nats per voxel, ``[B, M, R]``: the mean over the voxels that are not void to the rater, 0 where all are.
+
+    Raises:
+        ValueError: when shapes do not fit or a label is outside the classes.
+    """
+    if logits.dim() < 4:
+        raise ValueError(f"logits must be [B, M, C, *S], got {tuple(logits.shape)}.")
+    target = check_target(target, logits[:, 0], "a hypothesis")
+    labels, valid = (x.flatten(2).unsqueeze(1) for x in known_labels(target, logits.shape[2], ignore_index))
+    with torch.autocast(logits.device.type, enabled=False):
+        log_p = full_precision(logits).log_softmax(2).flatten(3)
+        log_p = log_p.gather(2, labels.expand(-1, log_p.shape[1], -1, -1))
+        return -(log_p * valid).sum(3) / valid.sum(3).clamp(min=1)
