@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of a distribution of label maps against its raters: a function ``compute_x`` and a class ``XMetric`` each."""
 
+from .ambiguity import AmbiguityAccuracyMetric, compute_ambiguity
 from .brier_score import BrierScoreMetric, compute_brier_score
+from .calibration_error import (
+    ExpectedCalibrationErrorMetric,
+    compute_calibration_bins,
+    expected_calibration_error,
+)
 from .energy_distance import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance
 from .entropy_decomposition import EntropyDecomposition, EntropyDecompositionMetric, compute_entropy_decomposition
 from .hungarian_matched_iou import HungarianMatchedIoUMetric, compute_hungarian_matched_iou
 from .maximum_dice_match import MaximumDiceMatchMetric, compute_maximum_dice_match
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, compute_pairwise_distance
+from .pooled_metric import PooledMetric
+from .rank_correlation import (
+    DiversityCorrelationMetric,
+    EmptyFractionCorrelationMetric,
+    compute_rank_correlation,
+)
+from .rater_dice import RaterDiceMetric, compute_rater_dice
 from .reduction import reduce_metric
 from .region_dice import BRATS_REGIONS, RegionDiceMetric, SampleDiceMetric, compute_region_dice, compute_sample_dice
 from .sample_diversity import SampleDiversityMetric, compute_sample_diversity
@@ -16,29 +29,40 @@ from .volume_crps import VolumeCRPSMetric, compute_volume_crps
 
 __all__ = [
     "BRATS_REGIONS",
+    "AmbiguityAccuracyMetric",
     "BrierScoreMetric",
+    "DiversityCorrelationMetric",
+    "EmptyFractionCorrelationMetric",
     "EntropyDecomposition",
     "EntropyDecompositionMetric",
+    "ExpectedCalibrationErrorMetric",
     "GeneralizedEnergyDistanceMetric",
     "HungarianMatchedIoUMetric",
     "ItemMetric",
     "LabelMapDistance",
     "MaximumDiceMatchMetric",
+    "PooledMetric",
+    "RaterDiceMetric",
     "RegionDiceMetric",
     "SampleDiceMetric",
     "SampleDiversityMetric",
     "UncertaintyCorrelationMetric",
     "VolumeCRPSMetric",
+    "compute_ambiguity",
     "compute_brier_score",
+    "compute_calibration_bins",
     "compute_entropy_decomposition",
     "compute_generalized_energy_distance",
     "compute_hungarian_matched_iou",
     "compute_maximum_dice_match",
     "compute_pairwise_distance",
+    "compute_rank_correlation",
+    "compute_rater_dice",
     "compute_region_dice",
     "compute_sample_dice",
     "compute_sample_diversity",
     "compute_uncertainty_correlation",
     "compute_volume_crps",
+    "expected_calibration_error",
     "reduce_metric",
 ]

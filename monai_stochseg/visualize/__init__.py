@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures."""
 
+from .energy_distance_curve import plot_energy_distance
+from .latent_plane import plot_latent_plane
 from .samples import plot_samples
 
-__all__ = ["plot_samples"]
+__all__ = ["plot_energy_distance", "plot_latent_plane", "plot_samples"]

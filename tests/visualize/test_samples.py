@@ -42,3 +42,24 @@ def test_a_volume_is_shown_where_its_foreground_is():
 def test_rejects(image, probabilities, message):
     with pytest.raises(ValueError, match=message):
         plot_samples(torch.zeros(image), torch.zeros(2, 4, 4), torch.zeros(probabilities))
+
+
+def test_rows_downwards_or_as_a_nifti():
+    image = torch.arange(12.0).reshape(1, 3, 4)
+    samples, probabilities = torch.zeros(1, 3, 4), torch.full((2, 3, 4), 0.5)
+    shown = plot_samples(image, samples, probabilities, indexing="ij").axes[0].images[0].get_array()
+    assert shown.tolist() == image[0].tolist()
+    shown = plot_samples(image, samples, probabilities).axes[0].images[0].get_array()
+    assert shown.tolist() == image[0].T.flip(0).tolist()
+    with pytest.raises(ValueError, match="yx"):
+        plot_samples(image, samples, probabilities, indexing="yx")
+
+
+def test_four_readers_of_a_nodule_and_sixteen_samples():
+    raters, samples = torch.zeros(4, 8, 8), torch.zeros(16, 8, 8)
+    raters[:2, 2:5, 2:5] = samples[:13, 2:6, 2:5] = 1
+    p = samples.mean(0)
+    figure = plot_samples(torch.randn(1, 8, 8), samples, torch.stack([1 - p, p]), raters, max_samples=16)
+    empty = [ax.get_title() for ax in figure.axes if any(text.get_text() == "empty" for text in ax.texts)]
+    assert empty == ["rater 3", "rater 4", "sample 14", "sample 15", "sample 16"]
+    assert len([ax for ax in figure.axes if ax.get_subplotspec()]) == 3 * 8

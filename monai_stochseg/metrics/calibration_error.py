@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Expected calibration error of a data set.
+
+MONAI's ``CalibrationErrorMetric`` takes the error of each image and channel and then their mean, from one-hot labels;
+here the voxels of all images share their bins, as in the papers, and labels may be several raters' frequency.
+"""
+
+from __future__ import annotations
+
+import torch
+from monai.utils import look_up_option
+
+from .class_frequency import check_mask, check_probabilities, label_frequency
+from .pairwise_distance import check_label_maps
+from .pooled_metric import PooledMetric
+from .weights import check_weights
+
+__all__ = ["ExpectedCalibrationErrorMetric", "compute_calibration_bins", "expected_calibration_error"]
+
+
+class ExpectedCalibrationErrorMetric(PooledMetric):
+    """
+    Expected calibration error over the voxels of all items.
+
+    ``y_pred`` are marginal probabilities ``[B, C, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items;
+    ``y_weights`` and ``mask`` by keyword. Of each item only its bins are kept: the buffer is
+    ``[items, 3 * num_bins]``. What is computed: :py:func:`compute_calibration_bins`, summed over the items, then
+    :py:func:`expected_calibration_error`. Their sum, for a reliability diagram: :py:meth:`bins`.
+
+    In an engine: ``IgniteMetricHandler(metric_fn=ExpectedCalibrationErrorMetric(),
+    output_transform=from_engine(["probabilities", "label"]))``.
+
+    Args:
+        num_bins: number of bins of equal width.
+        kind: ``"top_label"`` or ``"class"``.
+        class_index: the class of ``kind="class"``.
+        soft_target: whether ``y`` is class probabilities ``[B, C, *S]``.
+        foreground_only: whether only voxels that a rater labels as foreground count.
+
+    Raises:
+        ValueError: when there is no bin or ``kind`` is unknown.
+    """
+
+    def __init__(
+        self,
+        num_bins: int = 10,
+        kind: str = "top_label",
+        class_index: int = 1,
+        soft_target: bool = False,
+        foreground_only: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_options(num_bins, kind)
+        self.num_bins = num_bins
+        self.kind = kind
+        self.class_index = class_index
+        self.soft_target = soft_target
+        self.foreground_only = foreground_only
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the buffer."""
+        return [f"{sum_}_{i}" for i in range(self.num_bins) for sum_ in ("count", "confidence", "accuracy")]
+
+    def bins(self) -> torch.Tensor:
+        """
+        The bins over all items met since the last ``reset``, over all processes.
+
+        Returns:
+            float64 ``[num_bins, 3]``, as :py:func:`compute_calibration_bins`.
+
+        Raises:
+            ValueError: when the metric has not been called since the last ``reset``.
+        """
+        return self._sum(self._rows())
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_weights: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The bins of each item, ``[B, 3 * num_bins]``."""
+        rows = []
+        for item in range(len(y_pred)):
+            one = slice(item, item + 1)
+            bins = compute_calibration_bins(
+                y_pred[one],
+                y[one],
+                num_bins=self.num_bins,
+                kind=self.kind,
+                class_index=self.class_index,
+                soft_target=self.soft_target,
+                foreground_only=self.foreground_only,
+                y_weights=None if y_weights is None else y_weights[one],
+                mask=None if mask is None else mask[one],
+            )
+            rows.append(bins.flatten())
+        return torch.stack(rows)
+
+    def _pool(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.new_tensor(expected_calibration_error(self._sum(rows)))
+
+    def _sum(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.sum(0).unflatten(0, (self.num_bins, 3))
+
+
+def compute_calibration_bins(
+    probabilities: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    num_bins: int = 10,
+    kind: str = "top_label",
+    class_index: int = 1,
+    soft_target: bool = False,
+    foreground_only: bool = False,
+    y_weights: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Sum count, confidence and accuracy of the voxels of a batch in bins of equal width of the confidence.
+
+    ``kind="top_label"``: confidence is the probability of the most probable class, accuracy its frequency among the
+    raters (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, with one rater). ``kind="class"``: both are
+    those of one class (the foreground of LIDC in Gao et al., Modeling Multimodal Aleatoric Uncertainty in Segmentation
+    with Mixture of Stochastic Experts, ICLR 2023). A bin holds its upper limit and not its lower, save that the first
+    holds 0 too. The bins of several batches, or processes, are added.
+
+    Args:
+        probabilities: marginal class probabilities ``[B, C, *S]``.
+        y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included, or with
+            ``soft_target=True`` class probabilities ``[B, C, *S]``.
+        num_bins: number of bins of equal width on [0, 1].
+        kind: ``"top_label"`` or ``"class"``.
+        class_index: the class of ``kind="class"``; ``"top_label"`` has none.
+        soft_target: whether ``y`` is class probabilities.
+        foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share.
+        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
+            rater, is not looked at. A soft target takes none.
+        mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
+
+    Returns:
+        float64 ``[num_bins, 3]`` on the device of ``probabilities``: the number of voxels, the sum of their
+        confidences and the sum of their accuracies.
+
+    Raises:
+        TypeError: when ``probabilities`` or ``y`` is no tensor.
+        ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
+            classes, weights are none or given for a soft target, or an option is unknown or out of range.
+    """
+    _check_options(num_bins, kind)
+    probabilities = check_probabilities("probabilities", probabilities)
+    num_classes = probabilities.shape[1]
+    if kind == "class" and not 0 <= class_index < num_classes:
+        raise ValueError(f"class_index must be one of the {num_classes} classes, got {class_index}.")
+    inside = check_mask(mask, probabilities)
+    if soft_target:
+        if y_weights is not None:
+            raise ValueError("y_weights weigh raters, and a soft target has none: let y_weights be None.")
+        frequency = check_probabilities("y", y)
+        if frequency.shape != probabilities.shape:
+            raise ValueError(
+                f"with soft_target=True y must have the shape of probabilities {tuple(probabilities.shape)}, got "
+                f"{tuple(frequency.shape)}."
+            )
+    else:
+        probabilities, y = check_label_maps(probabilities=probabilities, y=y)
+        frequency = label_frequency("y", y, check_weights("y_weights", y_weights, y), num_classes, inside)
+    if foreground_only:
+        inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
+    if kind == "class":
+        confidence, accuracy = probabilities[:, [class_index]], frequency[:, [class_index]]
+    else:
+        confidence, top = probabilities.max(1, keepdim=True)
+        accuracy = frequency.gather(1, top)
+    confidence, accuracy = confidence[inside], accuracy[inside]
+    # In the dtype of the confidence, so that its own 0.1 is a limit; none at 0 and 1, which leaves no value outside.
+    limits = torch.arange(1, num_bins, dtype=torch.float64, device=confidence.device) / num_bins
+    index = torch.bucketize(confidence, limits.to(confidence.dtype))
+    bins = torch.zeros(3, num_bins, dtype=torch.float64, device=confidence.device)
+    for row, values in zip(bins, (torch.ones_like(confidence), confidence, accuracy), strict=True):
+        row.index_add_(0, index, values.double())
+    return bins.T.contiguous()
+
+
+def expected_calibration_error(bins: torch.Tensor) -> float:
+    """
+    Compute the expected calibration error, ``sum_m n_m / n |acc_m - conf_m|`` (Guo et al. 2017, equation 3).
+
+    Args:
+        bins: ``[num_bins, 3]``, as :py:func:`compute_calibration_bins` returns them.
+
+    Returns:
+        the error, in [0, 1]; NaN where there is no voxel.
+
+    Raises:
+        ValueError: when ``bins`` has another shape.
+    """
+    if bins.ndim != 2 or bins.shape[1] != 3:
+        raise ValueError(f"bins must have shape [num_bins, 3], got {tuple(bins.shape)}.")
+    count, confidence, accuracy = bins.unbind(1)
+    return ((accuracy - confidence).abs().sum() / count.sum()).item()
+
+
+def _check_options(num_bins: int, kind: str) -> None:
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be at least 1, got {num_bins}.")
+    look_up_option(kind, ("top_label", "class"))

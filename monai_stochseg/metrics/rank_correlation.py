@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Over the images of a data set: do the samples differ where the raters do?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from scipy.stats import spearmanr
+
+from .ambiguity import check_classes, compute_ambiguity
+from .pairwise_distance import LabelMapDistance
+from .pooled_metric import PooledMetric
+from .sample_diversity import compute_sample_diversity
+
+__all__ = ["DiversityCorrelationMetric", "EmptyFractionCorrelationMetric", "compute_rank_correlation"]
+
+# Decimals to which values are ranked: beyond them equal sums of floating-point numbers differ.
+_DECIMALS = 6
+
+
+class DiversityCorrelationMetric(PooledMetric):
+    """
+    Spearman's rank correlation, over the items, of the samples' diversity with the raters' own.
+
+    A method whose samples differ as much as the raters on average, but not on the same images, is found out here.
+    Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. The buffer is
+    ``[items, 2]`` with columns :py:attr:`names`, each by
+    :py:func:`~.sample_diversity.compute_sample_diversity`; the value: :py:func:`compute_rank_correlation`.
+
+    Args:
+        num_classes: number of classes, the background included.
+        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        distance: ``"iou"`` or ``"dice"``.
+        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
+        self_pairs: whether the pairs of a map with itself count. It changes the ranks only where items differ in their
+            number of samples or raters.
+        ignore_index: the label of void voxels.
+
+    Raises:
+        ValueError: when an option is unknown or no class takes part.
+    """
+
+    names = ("sample_diversity", "rater_diversity")
+
+    def __init__(
+        self,
+        num_classes: int,
+        include_background: bool = False,
+        distance: str = "iou",
+        empty: str = "agree",
+        self_pairs: bool = True,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+        self.self_pairs = self_pairs
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_pred_weights: torch.Tensor | None = None,
+        y_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Diversity of samples and raters, ``[B, 2]``."""
+        options = {**asdict(self.pairwise), "self_pairs": self.self_pairs}
+        samples = compute_sample_diversity(y_pred, **options, y_pred_weights=y_pred_weights)
+        return torch.stack([samples, compute_sample_diversity(y, **options, y_pred_weights=y_weights)], dim=1)
+
+    def _pool(self, rows: torch.Tensor) -> torch.Tensor:
+        return compute_rank_correlation(rows)
+
+
+class EmptyFractionCorrelationMetric(PooledMetric):
+    """
+    Spearman's rank correlation, over the items, of the share of samples without a structure with that of raters.
+
+    Called as :py:class:`~.ambiguity.AmbiguityAccuracyMetric`. The buffer is ``[items, 2]`` with columns
+    :py:attr:`names`, each 1 less the share of :py:func:`~.ambiguity.compute_ambiguity`; the value:
+    :py:func:`compute_rank_correlation`.
+
+    Args:
+        classes: the classes of the structure.
+
+    Raises:
+        ValueError: when there is no class.
+    """
+
+    names = ("sample_empty_fraction", "rater_empty_fraction")
+
+    def __init__(self, classes: Sequence[int] = (1,)) -> None:
+        super().__init__()
+        check_classes(classes)
+        self.classes = classes
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_pred_weights: torch.Tensor | None = None,
+        y_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Empty fraction of samples and raters, ``[B, 2]``."""
+        return 1 - compute_ambiguity(
+            y_pred, y, classes=self.classes, y_pred_weights=y_pred_weights, y_weights=y_weights
+        )
+
+    def _pool(self, rows: torch.Tensor) -> torch.Tensor:
+        return compute_rank_correlation(rows)
+
+
+def compute_rank_correlation(pairs: torch.Tensor) -> torch.Tensor:
+    """
+    Compute Spearman's rank correlation of pairs of values, by :py:func:`scipy.stats.spearmanr`.
+
+    Args:
+        pairs: ``[items, 2]``. Values are compared to six decimals, ties share their mean rank, and an item with an
+            undefined value (NaN) is left out.
+
+    Returns:
+        a scalar in [-1, 1], in the dtype and on the device of ``pairs``; NaN where the values of a column are all the
+        same or fewer than two items are left.
+
+    Raises:
+        ValueError: when ``pairs`` has another shape.
+    """
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"pairs must have shape [items, 2], got {tuple(pairs.shape)}.")
+    defined = pairs[~pairs.isnan().any(1)].double().round(decimals=_DECIMALS).cpu().numpy()
+    constant = len(defined) < 2 or (defined == defined[0]).all(0).any()  # of which SciPy warns
+    value = math.nan if constant else spearmanr(defined[:, 0], defined[:, 1]).statistic
+    return pairs.new_tensor(value)

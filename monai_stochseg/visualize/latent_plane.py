@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Ellipse
+
+from monai_stochseg.networks.nets import ProbabilisticUNet
+
+from .samples import orient, overlay
+
+# Tiles are cut to the square in which more than this share of them has foreground, and this part of its side around it.
+_LEAST_SHARE = 0.05
+_MARGIN = 0.15
+
+
+def plot_latent_plane(
+    network: ProbabilisticUNet,
+    image: torch.Tensor,
+    label: torch.Tensor | None = None,
+    dims: Sequence[int] = (0, 1),
+    grid: int = 19,
+    extent: float | None = None,
+    slice_index: int | None = None,
+    channel: int = 0,
+    indexing: str = "xy",
+) -> Figure:
+    """
+    What a plane of a Probabilistic U-Net's latent space decodes to for one image, and where the raters lie in it (Kohl
+    et al. 2018, figure 6).
+
+    The plane runs through the prior's mean along two dimensions of the latent, in units of the prior's deviation; the
+    other dimensions stay at the mean. It is tiled with the most probable classes of a grid of latents, all cut to one
+    square about their foreground. Circles are drawn at 1, 2 and 3 deviations. Each rater's posterior is a point at its
+    mean and an ellipse of one deviation, in the colour of the frame of the rater's map on the right.
+
+    Args:
+        network: the trained network, on the device of the image.
+        image: ``[C_in, *S]``.
+        label: the raters' label maps ``[R, *S]``; None: no posteriors are drawn.
+        dims: the two dimensions of the latent.
+        grid: number of latents along each dimension.
+        extent: half the side of the plane, in deviations of the prior. Default: 3, or as far as the raters' means lie.
+        slice_index: index along the last axis of a volume that is shown. Default: where raters, or else the prior's
+            mean, have most foreground.
+        channel: channel of the image that is shown.
+        indexing: see :py:func:`~.samples.plot_samples`.
+
+    Raises:
+        ValueError: when the image is not 2D or 3D, or an option is out of range.
+    """
+    dims = tuple(dims)
+    if len(set(dims)) != 2 or not set(dims) <= set(range(network.latent_dim)):
+        raise ValueError(f"dims must be two of the {network.latent_dim} dimensions of the latent, got {dims}.")
+    if grid < 2:
+        raise ValueError(f"grid must be at least 2, got {grid}.")
+    if extent is not None and extent <= 0:
+        raise ValueError(f"extent must be above 0, got {extent}.")
+    if image.dim() not in (3, 4):
+        raise ValueError(f"image must be [C_in, *S] with 2 or 3 spatial axes, got shape {tuple(image.shape)}.")
+    raters = torch.zeros(0, *image.shape[1:]) if label is None else label
+    means, deviations = _posteriors(network, image, raters, dims)
+    if extent is None:
+        extent = max([3.0, *(1.05 * np.abs(means)).ravel().tolist()])
+    ticks = torch.linspace(-extent, extent, grid)
+    tiles, slice_index = _decode(network, image, raters, dims, ticks, slice_index)
+    picture, raters = image[channel : channel + 1], raters.long()
+    if slice_index is not None:
+        picture, raters = picture[..., slice_index], raters[..., slice_index]
+
+    rows = max(4, 1 + len(raters))
+    figure = Figure(figsize=(8.2, 6.8), layout="constrained")
+    cells = figure.add_gridspec(rows, 2, width_ratios=(rows, 1.15))
+    ax = figure.add_subplot(cells[:, 0])
+    _draw_tiles(ax, orient(tiles, indexing), extent, network.out_channels)
+    for radius in (1, 2, 3):
+        ax.add_patch(Circle((0, 0), radius, fill=False, color="black", linestyle="--", linewidth=1))
+    ax.plot(0, 0, "+", color="black", markersize=10)
+    ax.set_xlabel(f"latent dimension {dims[0]} (deviations of the prior)")
+    ax.set_ylabel(f"latent dimension {dims[1]} (deviations of the prior)")
+
+    shown = orient(picture, indexing)[0]
+    side = figure.add_subplot(cells[0, 1])
+    side.imshow(shown, cmap="gray")
+    side.set_title("image", fontsize=9)
+    side.set_axis_off()
+    for i, rater in enumerate(orient(raters, indexing)):
+        colour = colormaps["Dark2"](i % 8)
+        points = max(3, 13 - 3 * i)  # the later the smaller: raters who drew the same lie on one another
+        width, height = 2 * deviations[i]
+        ax.add_patch(Ellipse(tuple(means[i]), width, height, fill=False, color=colour, linewidth=points / 3))
+        ax.plot(*means[i], "o", color=colour, markeredgecolor="white", markeredgewidth=0.5, markersize=points)
+        side = figure.add_subplot(cells[1 + i, 1])
+        side.imshow(shown, cmap="gray")
+        overlay(side, rater, network.out_channels)
+        side.set_title(f"rater {i + 1}", fontsize=9)
+        side.set_xticks([])
+        side.set_yticks([])
+        for spine in side.spines.values():
+            spine.set(color=colour, linewidth=3)
+    return figure
+
+
+@torch.no_grad()
+def _posteriors(
+    network: ProbabilisticUNet, image: torch.Tensor, raters: torch.Tensor, dims: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations ``[R, 2]`` of the raters' posteriors, in the plane's units."""
+    prior_mean, prior_log_std = network.prior(image[None])
+    means, deviations = [], []
+    for rater in raters:
+        mean, log_std = network.posterior(image[None], rater[None, None].to(image.device))
+        means.append((mean - prior_mean) / prior_log_std.exp())
+        deviations.append((log_std - prior_log_std).exp())
+    if not means:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    return torch.cat(means)[:, dims].cpu().numpy(), torch.cat(deviations)[:, dims].cpu().numpy()
+
+
+@torch.no_grad()
+def _decode(
+    network: ProbabilisticUNet,
+    image: torch.Tensor,
+    raters: torch.Tensor,
+    dims: Sequence[int],
+    ticks: torch.Tensor,
+    slice_index: int | None,
+) -> tuple[torch.Tensor, int | None]:
+    """Label maps ``[G * G, H, W]`` of the plane, the second dimension first, and the slice of a volume."""
+    predictive = network.predictive(image[None])
+    if image.dim() == 4 and slice_index is None:
+        maps = raters if len(raters) else predictive.mode_logits().argmax(1)
+        slice_index = int((maps > 0).sum((0, 1, 2)).argmax())
+    tiles = []
+    for second in ticks.tolist():
+        offset = torch.zeros(1, len(ticks), network.latent_dim)
+        offset[..., dims[0]], offset[..., dims[1]] = ticks, second
+        latents = predictive.mean[:, None] + predictive.log_std.exp()[:, None] * offset.to(predictive.mean)
+        # One at a time: the logits of a row of volumes would be large.
+        for latent in latents.split(1, dim=1):
+            labels = predictive.decode(latent)[0, 0].argmax(0)
+            tiles.append(labels if slice_index is None else labels[..., slice_index])
+    return torch.stack(tiles), slice_index
+
+
+def _draw_tiles(ax: Axes, tiles: np.ndarray, extent: float, num_classes: int) -> None:
+    """Draw label maps ``[G * G, H, W]``, cut to the square of their foreground, with the first at the lower left."""
+    grid = round(len(tiles) ** 0.5)
+    rows, columns = _foreground_box(tiles)
+    tiles = np.pad(tiles[:, rows, columns], ((0, 0), (0, 1), (0, 1)), constant_values=-1)  # a line between tiles
+    height, width = tiles.shape[1:]
+    mosaic = tiles.reshape(grid, grid, height, width)[::-1].swapaxes(1, 2).reshape(grid * height, grid * width)
+    half = extent * grid / (grid - 1)  # tiles are centred on their latents
+    limits = (-half, half, -half, half)
+    background = np.where(mosaic < 0, 0.75, 0.95)
+    ax.imshow(background, cmap="gray", vmin=0, vmax=1, extent=limits)
+    overlay(ax, np.maximum(mosaic, 0), num_classes, extent=limits)
+    ax.set_xlim(-half, half)
+    ax.set_ylim(-half, half)
+
+
+def _foreground_box(tiles: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the square that holds the tiles' foreground, see above; all of them where there is none."""
+    drawn = (tiles > 0).mean(0) > _LEAST_SHARE
+    shape = drawn.shape
+    if not drawn.any():
+        return slice(shape[0]), slice(shape[1])
+    limits = [np.flatnonzero(drawn.any(1 - axis))[[0, -1]] for axis in (0, 1)]
+    side = max(high + 1 - low for low, high in limits)
+    side += 2 * max(1, round(_MARGIN * side))
+    box = []
+    for (low, high), length in zip(limits, shape, strict=True):
+        start = max(0, min((low + high + 1 - side) // 2, length - side))
+        box.append(slice(start, start + side))
+    return box[0], box[1]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_stochseg.metrics import AmbiguityAccuracyMetric, compute_ambiguity
+
+A, B, EMPTY = [0, 1, 1, 0], [0, 0, 0, 2], [0, 0, 0, 0]
+
+
+def maps(*rows: list[int]) -> torch.Tensor:
+    """Label maps ``[1, K, 1, V]`` of one item."""
+    return torch.tensor(rows)[None, :, None]
+
+
+@pytest.mark.parametrize(
+    ("y_pred", "y", "options", "expected"),
+    [
+        (maps(A, EMPTY), maps(A, EMPTY, EMPTY, EMPTY), {}, [1 / 2, 1 / 4]),
+        (maps(A), maps(EMPTY), {}, [1, 0]),
+        (maps(A, B, EMPTY, A), maps(B), {}, [1 / 2, 0]),
+        (maps(A, B, EMPTY, A), maps(B), {"classes": (1, 2)}, [3 / 4, 1]),
+        (maps(A, B).to(torch.uint8), maps(B).float(), {"classes": (2, 300)}, [1 / 2, 1]),
+        (maps(A, EMPTY), maps(A, [1] * 4), {"y_weights": torch.tensor([[1.0, 0.0]])}, [1 / 2, 1]),
+        (maps(A, EMPTY), maps(A), {"y_pred_weights": torch.tensor([[0.3, 0.7]])}, [0.3, 1]),
+    ],
+)
+def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: list[float]) -> None:
+    value = compute_ambiguity(y_pred, y, **options)
+    torch.testing.assert_close(value, torch.tensor([expected], dtype=torch.float32))
+
+
+@pytest.mark.parametrize("n", [3, 10, 49, 100])
+def test_all_or_none_is_exact(n: int) -> None:
+    shares = compute_ambiguity(maps(A).repeat(1, n, 1, 1), maps(EMPTY).repeat(1, n, 1, 1))
+    assert shares.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("shown", "threshold", "raters", "expected"),
+    [
+        (0, 0.0, [A, EMPTY], 0),
+        (0, 0.0, [A, A], 1),
+        (0, 0.0, [EMPTY], 1),
+        (1, 0.0, [A, EMPTY], 1),
+        (9, 0.0, [A, EMPTY], 1),
+        (10, 0.0, [A, EMPTY], 0),
+        # the interval is open at both of its ends
+        (1, 0.1, [A, EMPTY], 0),
+        (9, 0.1, [A, EMPTY], 0),
+        (2, 0.1, [A, EMPTY], 1),
+        (8, 0.1, [A, A], 0),
+        (9, 0.1, [A, A], 1),
+    ],
+)
+def test_accuracy_of_ten_samples(shown: int, threshold: float, raters: list, expected: float) -> None:
+    samples = maps(*[A] * shown, *[EMPTY] * (10 - shown))
+    assert AmbiguityAccuracyMetric(threshold)(samples, maps(*raters)).tolist() == [[expected]]
+
+
+def test_metric() -> None:
+    metric = AmbiguityAccuracyMetric(get_not_nans=True, classes=(2,))
+    values = metric([maps(B, EMPTY)[0], maps(A)[0]], [maps(B, EMPTY, A)[0], maps(B, EMPTY)[0]])
+    assert values.tolist() == [[1], [0]]
+    metric(maps(B, EMPTY), maps(B, EMPTY), y_pred_weights=torch.tensor([[1.0, 0.0]]))
+    metric(maps(B, EMPTY), maps(B, EMPTY), y_weights=torch.tensor([[1.0, 0.0]]))
+    value, not_nans = metric.aggregate()
+    assert (value.item(), not_nans.item()) == (0.25, 4)
+
+
+def test_rejects() -> None:
+    with pytest.raises(ValueError, match=r"threshold must lie in \[0, 0.5\), got 0.5"):
+        AmbiguityAccuracyMetric(0.5)
+    with pytest.raises(ValueError, match="classes must name at least one"):
+        AmbiguityAccuracyMetric(classes=())
+    with pytest.raises(ValueError, match="classes must name at least one"):
+        compute_ambiguity(maps(A), maps(A), classes=())
+    with pytest.raises(ValueError, match="y_pred and y must agree"):
+        compute_ambiguity(maps(A), maps([0, 1]))

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.metrics import CalibrationErrorMetric
+from torch import distributed, multiprocessing
+
+from monai_stochseg.metrics import (
+    ExpectedCalibrationErrorMetric,
+    compute_calibration_bins,
+    expected_calibration_error,
+)
+
+
+def maps(*rows: list[int]) -> torch.Tensor:
+    """Label maps ``[1, K, 1, V]`` of one item."""
+    return torch.tensor(rows)[None, :, None]
+
+
+def foreground(*p: float) -> torch.Tensor:
+    """Probabilities ``[1, 2, 1, V]`` of one item."""
+    return torch.tensor([[[[1 - x for x in p]], [list(p)]]])
+
+
+P = foreground(0.3, 0.9, 0.8, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "expected"),
+    [
+        # confidences 0.7, 0.9, 0.8, 1.0; the first two bins of five hold none, (0.6, 0.8] two, (0.8, 1] two
+        (maps([0, 1, 1, 0]), {}, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [2, 1.5, 2], [2, 1.9, 2]]),
+        (maps([1, 0, 1, 0]), {}, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [2, 1.5, 1], [2, 1.9, 1]]),
+        (maps([1, 0, 1, 0]), {"kind": "class"}, [[1, 0, 0], [1, 0.3, 1], [0, 0, 0], [1, 0.8, 1], [1, 0.9, 0]]),
+        (
+            maps([1, 0, 1, 0], [0, 0, 1, 1]),
+            {"kind": "class"},
+            [[1, 0, 0.5], [1, 0.3, 0.5], [0, 0, 0], [1, 0.8, 1], [1, 0.9, 0]],
+        ),
+        (
+            maps([1, 0, 1, 0], [0, 0, 1, 1], [9] * 4),
+            {"kind": "class", "y_weights": torch.tensor([[0.25, 0.75, 0.0]])},
+            [[1, 0, 0.75], [1, 0.3, 0.25], [0, 0, 0], [1, 0.8, 1], [1, 0.9, 0]],
+        ),
+        (
+            maps([1, 0, 1, 0], [0, 0, 1, 0]),
+            {"kind": "class", "foreground_only": True},
+            [[0, 0, 0], [1, 0.3, 0.5], [0, 0, 0], [1, 0.8, 1], [0, 0, 0]],
+        ),
+        (
+            maps([255, 0, 1, 255]),
+            {"mask": torch.tensor([[[[0, 1, 1, 0]]]])},
+            [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0.8, 1], [1, 0.9, 0]],
+        ),
+        (
+            foreground(0.4, 0.9, 0.7, 0.0),
+            {"kind": "class", "soft_target": True, "foreground_only": True},
+            [[0, 0, 0], [1, 0.3, 0.4], [0, 0, 0], [1, 0.8, 0.7], [1, 0.9, 0.9]],
+        ),
+        (
+            foreground(0.4, 0.9, 0.7, 0.0),
+            {"kind": "class", "soft_target": True, "class_index": 0, "foreground_only": True},
+            [[2, 0.3, 0.4], [0, 0, 0], [0, 0, 0], [1, 0.7, 0.6], [0, 0, 0]],
+        ),
+    ],
+)
+def test_by_hand(y: torch.Tensor, options: dict, expected: list) -> None:
+    bins = compute_calibration_bins(P, y, num_bins=5, **options)
+    torch.testing.assert_close(bins, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_bins", [1, 3, 10, 15])
+def test_limits_belong_to_the_bin_below(num_bins: int) -> None:
+    limits = [i / num_bins for i in range(num_bins + 1)]
+    bins = compute_calibration_bins(foreground(*limits), maps([1] * (num_bins + 1)), num_bins=num_bins, kind="class")
+    assert bins[:, 0].tolist() == [2] + [1] * (num_bins - 1)
+
+
+@pytest.mark.parametrize(
+    ("bins", "expected"),
+    [
+        ([[2, 1.5, 1], [0, 0, 0], [2, 1.9, 2]], (0.5 + 0.1) / 4),
+        ([[2, 1.5, 1.5]], 0),
+        ([[0, 0, 0]], math.nan),
+    ],
+)
+def test_error_by_hand(bins: list, expected: float) -> None:
+    value = expected_calibration_error(torch.tensor(bins))
+    torch.testing.assert_close(value, float(expected), equal_nan=True, rtol=0, atol=1e-6)
+
+
+def _reference(p: torch.Tensor, f: torch.Tensor, num_bins: int) -> float:
+    """Voxel by voxel, of confidences and accuracies."""
+    error = 0.0
+    for m in range(num_bins):
+        low, high = m / num_bins, (m + 1) / num_bins
+        inside = [(c, a) for c, a in zip(p.tolist(), f.tolist(), strict=True) if low < c <= high or c == m == 0]
+        error += abs(sum(c - a for c, a in inside))
+    return error / len(p)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 5)])
+def test_equals_the_definition(shape: tuple[int, ...]) -> None:
+    p, y = torch.randn(3, 4, *shape).mul(2).softmax(1), torch.randint(4, (3, 2, *shape))
+    frequency = F.one_hot(y, 4).movedim(-1, 2).float().mean(1)
+    confidence, top = p.max(1)
+    accuracy = frequency.gather(1, top[:, None])[:, 0]
+    value = expected_calibration_error(compute_calibration_bins(p, y, num_bins=7))
+    assert value == pytest.approx(_reference(confidence.flatten(), accuracy.flatten(), 7))
+    value = expected_calibration_error(compute_calibration_bins(p, y, num_bins=7, kind="class", class_index=2))
+    assert value == pytest.approx(_reference(p[:, 2].flatten(), frequency[:, 2].flatten(), 7))
+    soft = compute_calibration_bins(p, frequency, num_bins=7, soft_target=True)
+    torch.testing.assert_close(soft, compute_calibration_bins(p, y, num_bins=7))
+
+
+def test_equals_monais_of_one_image_and_class() -> None:
+    p, y = torch.randn(2, 3, 8, 8).softmax(1), torch.randint(3, (2, 1, 8, 8))
+    one_hot = F.one_hot(y[:, 0], 3).movedim(-1, 1)
+    monais = CalibrationErrorMetric(num_bins=10)(p, one_hot)
+    for item in range(2):
+        for c in range(3):
+            one = slice(item, item + 1)
+            bins = compute_calibration_bins(p[one], y[one], kind="class", class_index=c)
+            assert expected_calibration_error(bins) == pytest.approx(monais[item, c].item(), abs=1e-6)
+
+
+def test_calibrated_probabilities_have_no_error() -> None:
+    frequency = F.one_hot(torch.randint(3, (2, 4, 6, 6)), 3).movedim(-1, 2).float().mean(1)
+    for options in ({}, {"kind": "class"}):
+        bins = compute_calibration_bins(frequency, frequency, soft_target=True, **options)
+        assert expected_calibration_error(bins) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_bins": 0}, "num_bins must be at least 1, got 0"),
+        ({"kind": "all"}, "all"),
+        ({"kind": "class", "class_index": 2}, "class_index must be one of the 2 classes, got 2"),
+        ({"probabilities": torch.ones(1, 2, 1, 4)}, "probabilities must be at least 0 and sum to 1"),
+        ({"y": maps([0, 0, 2, 0])}, "y has label 2"),
+        ({"y": maps([0, 1])}, "probabilities and y must agree"),
+        ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
+        ({"mask": torch.ones(1, 4)}, "mask must have shape"),
+        ({"soft_target": True, "y": foreground(0.5, 0.5)}, "must have the shape of probabilities"),
+        ({"soft_target": True, "y": 2 * P}, "y must be at least 0 and sum to 1"),
+        ({"soft_target": True, "y": P, "y_weights": torch.ones(1, 1)}, "let y_weights be None"),
+    ],
+)
+def test_rejects(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compute_calibration_bins(**{"probabilities": P, "y": maps([0, 1, 1, 0]), **options})
+
+
+def test_rejects_what_are_no_bins() -> None:
+    with pytest.raises(ValueError, match=r"bins must have shape \[num_bins, 3\], got \(3,\)"):
+        expected_calibration_error(torch.zeros(3))
+
+
+def test_metric_pools_voxels_of_all_items() -> None:
+    metric = ExpectedCalibrationErrorMetric(num_bins=5, kind="class")
+    q = foreground(0.3, 0.7)
+    metric([P[0], q[0]], [maps([1, 0, 1, 0])[0], maps([0, 0], [1, 0])[0]])
+    metric(torch.cat([q, q]), torch.cat([maps([1, 1])] * 2), mask=torch.tensor([[[[1, 0]]], [[[0, 0]]]]))
+    # in (0.2, 0.4]: 0.3, 0.3, 0.3 with 1, 1/2, 1; in (0.6, 0.8]: 0.8, 0.7 with 1, 0; 0.9 with 0; 0 with 0
+    assert metric.bins()[:, 0].tolist() == [1, 3, 0, 2, 1]
+    assert metric.bins().dtype == torch.float64
+    torch.testing.assert_close(metric.aggregate().item(), (1.6 + 0.5 + 0.9) / 7, rtol=0, atol=1e-6)
+    assert metric.get_buffer().shape == (4, len(metric.names))
+    metric.reset()
+    with pytest.raises(ValueError, match="nothing to aggregate"):
+        metric.bins()
+
+
+def test_metric_passes_its_options_on() -> None:
+    options = {"num_bins": 4, "kind": "class", "class_index": 0, "foreground_only": True}
+    y, weights = maps([0, 1, 1, 0], [0, 0, 1, 0]), torch.tensor([[0.3, 0.7]])
+    metric = ExpectedCalibrationErrorMetric(**options)
+    metric(P, y, y_weights=weights)
+    torch.testing.assert_close(metric.bins(), compute_calibration_bins(P, y, **options, y_weights=weights))
+    soft = ExpectedCalibrationErrorMetric(soft_target=True)
+    soft(P, P.flip(1))
+    torch.testing.assert_close(soft.bins(), compute_calibration_bins(P, P.flip(1), soft_target=True))
+    with pytest.raises(ValueError, match="num_bins"):
+        ExpectedCalibrationErrorMetric(num_bins=0)
+
+
+def test_in_an_engine() -> None:
+    batch = [
+        {"probabilities": P[0], "label": maps([1, 0, 1, 0])[0].float()},
+        {"probabilities": foreground(0.3, 0.7)[0], "label": maps([0, 0], [1, 0])[0]},
+    ]
+    engine = Engine(lambda _, items: items)
+    metric = ExpectedCalibrationErrorMetric(num_bins=5, kind="class")
+    handler = IgniteMetricHandler(metric_fn=metric, output_transform=from_engine(["probabilities", "label"]))
+    handler.attach(engine, "ece")
+    for _ in range(2):
+        engine.run([batch])
+        assert engine.state.metrics["ece"] == pytest.approx((0.9 + 0.5 + 0.9) / 6)
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
+    metric = ExpectedCalibrationErrorMetric(num_bins=5, kind="class")
+    for p, label in [[(0.3, 1)], [(0.3, 0), (0.4, 0)]][rank]:
+        metric(foreground(p), maps([label]))
+    torch.save(metric.aggregate(), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_over_processes(tmp_path: Path) -> None:
+    """All three voxels share a bin: neither process has the error of the whole, nor have the two on average."""
+    multiprocessing.start_processes(_rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in range(2):
+        value = torch.load(tmp_path / f"{rank}.pt").item()
+        assert value == pytest.approx(0, abs=1e-6)
