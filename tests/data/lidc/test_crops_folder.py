@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import LIDCCrop, crops_datalist, read_crop, read_parameters, write_crops
+
+
+def crop(index: int, unit: str = "HU", size: tuple[int, ...] = (5, 3)) -> LIDCCrop:
+    random = np.random.default_rng(index)
+    scale, offset = (1000, -1000) if unit == "HU" else (1, 0)
+    image = random.random(size) * scale + offset
+    label = random.random((4, *size)) < 0.5
+    label[3] = False
+    return LIDCCrop(f"crop_{index}", f"p{index // 2}", image, label, label.any(axis=(1, 2)), (0.5, 0.5), unit)
+
+
+@pytest.mark.parametrize(("unit", "tolerance"), [("HU", 0.5), ("window", 1e-3)])
+def test_written_crops_read_back(tmp_path, unit, tolerance) -> None:
+    crops = [replace(crop(i, unit), split="test" if i == 4 else None) for i in range(5)]
+    write_crops(iter(crops), tmp_path / "crops", {"source": "here"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crops"]
+    assert read_parameters(tmp_path / "crops") == {"source": "here"}
+    datalist = crops_datalist(tmp_path / "crops")
+    assert datalist[1] == {
+        "name": "crop_1",
+        "patient": "p0",
+        "drawn": [1, 1, 1, 0],
+        "unit": unit,
+        "spacing": [0.5, 0.5],
+        "folder": str(tmp_path / "crops"),
+        "index": 1,
+    }
+    assert [case.get("split") for case in datalist] == [None] * 4 + ["test"]
+    for case, expected in zip(datalist, crops, strict=True):
+        image, label = read_crop(case["folder"], case["index"])
+        assert (image.dtype, label.dtype) == (np.float32, np.uint8)
+        np.testing.assert_allclose(image, expected.image, atol=tolerance)
+        np.testing.assert_array_equal(label, expected.label)
+    images = np.load(tmp_path / "crops" / "image.npy")
+    assert images.dtype == {"HU": np.int16, "window": np.float16}[unit]
+    assert images.shape == np.load(tmp_path / "crops" / "readings.npy").shape == (5, 5, 3)
+
+
+def test_hounsfield_values_do_not_wrap(tmp_path) -> None:
+    write_crops(
+        [replace(crop(0), image=np.array([[-1e5, -0.6, 40000]]), label=np.ones((4, 1, 3)) > 0)], tmp_path / "c", {}
+    )
+    image, label = read_crop(tmp_path / "c", 0)
+    assert image.tolist() == [[-32768, -1, 32767]]
+    assert label.all()
+
+
+def test_3d(tmp_path) -> None:
+    write_crops([replace(crop(i, size=(4, 3, 2)), spacing=(1.0, 1.0, 1.0)) for i in range(2)], tmp_path / "crops", {})
+    assert [part.shape for part in read_crop(tmp_path / "crops", 1)] == [(4, 3, 2), (4, 4, 3, 2)]
+
+
+def test_replaces_an_earlier_one_whole(tmp_path) -> None:
+    """A failure on the way leaves the earlier folder and nothing beside it."""
+    write_crops([crop(0)], tmp_path / "crops", {"run": 1})
+
+    def failing() -> Iterator[LIDCCrop]:
+        yield crop(1)
+        raise CaseError("damaged")
+
+    with pytest.raises(CaseError, match="damaged"):
+        write_crops(failing(), tmp_path / "crops", {"run": 2})
+    assert read_parameters(tmp_path / "crops") == {"run": 1}
+    write_crops([crop(1), crop(2)], tmp_path / "crops", {"run": 3})
+    assert [case["name"] for case in crops_datalist(tmp_path / "crops")] == ["crop_1", "crop_2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["crops"]
+
+
+def test_leaves_other_folders_alone(tmp_path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for refuses in (read_parameters, lambda folder: write_crops([crop(0)], folder, {})):
+        with pytest.raises(FileExistsError, match="is there and holds no crops; name another folder"):
+            refuses(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    assert read_parameters(tmp_path / "empty") is read_parameters(tmp_path / "absent") is None
+    write_crops([crop(0)], tmp_path / "empty", {})
+    assert len(crops_datalist(tmp_path / "empty")) == 1
+
+
+@pytest.mark.parametrize(
+    ("crops", "message"),
+    [
+        ([], "there is no crop to write"),
+        ([crop(0), crop(1, size=(5, 4))], r"crop crop_1 is \(\(5, 4\), .* but crop_0 \(\(5, 3\)"),
+        ([crop(0), crop(1, "window")], r"crop crop_1 is .*'window'\) in size, spacing and unit, but crop_0 .*'HU'\)"),
+        ([crop(0), replace(crop(1), spacing=(1.0, 1.0))], r"crop crop_1 is .*\(1.0, 1.0\), .* but crop_0"),
+    ],
+)
+def test_refuses_to_write(tmp_path, crops, message) -> None:
+    with pytest.raises(CaseError, match=message):
+        write_crops(crops, tmp_path / "crops", {})
+    assert not list(tmp_path.iterdir())
+
+
+def shorten(folder: Path) -> None:
+    np.save(folder / "readings.npy", np.zeros((1, 5, 3), np.uint8))
+
+
+def truncate(folder: Path) -> None:
+    (folder / "image.npy").write_bytes((folder / "image.npy").read_bytes()[:-5])
+
+
+def empty_index(folder: Path) -> None:
+    (folder / "crops.json").write_text(json.dumps({"parameters": {}}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shorten, "readings.npy has 1 crops, but crops.json 2; make the folder anew"),
+        (truncate, "image.npy cannot be read .*; remove the folder and make it anew"),
+        (lambda folder: (folder / "image.npy").unlink(), "image.npy cannot be read"),
+        (
+            lambda folder: (folder / "crops.json").unlink(),
+            r"crops holds no crops \(crops.json\); make them with python",
+        ),
+        (empty_index, "holds no crops"),
+    ],
+)
+def test_refuses_damaged_folder(tmp_path, damage, message) -> None:
+    write_crops([crop(0), crop(1)], tmp_path / "crops", {})
+    damage(tmp_path / "crops")
+    with pytest.raises(CaseError, match=message):
+        crops_datalist(tmp_path / "crops")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_stochseg.__main__ import COMMANDS, main
+from monai_stochseg.data import CaseError, crops_datalist
+
+
+def test_prepares_a_shared_set(tmp_path, capsys) -> None:
+    for name in ("images/p/c", *(f"gt/p/c_l{rater}" for rater in range(4))):
+        file = tmp_path / "set" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((6, 6), dtype=np.uint8)).save(file)
+    main(["prepare", "--prepared_set", str(tmp_path / "set"), "--out", str(tmp_path / "crops"), "--progress=False"])
+    assert capsys.readouterr() == (f"{tmp_path / 'crops'}\n", "")
+    assert len(crops_datalist(tmp_path / "crops")) == 1
+
+
+def test_wrong_data_end_in_one_line(tmp_path) -> None:
+    words = ["prepare", f"--dicom_dir={tmp_path / 'nowhere'}", f"--out={tmp_path / 'crops'}"]
+    finished = subprocess.run([sys.executable, "-m", "monai_stochseg", *words], capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert finished.stderr == f"CaseError: dicom_dir: there is no folder {tmp_path / 'nowhere'}.\n"
+
+
+def test_dicom_options_arrive(monkeypatch) -> None:
+    called = []
+
+    def prepare_lidc(dicom_dir: str, out: str, spatial_dims: int = 2, missing: str = "error") -> str:
+        called.append((dicom_dir, out, spatial_dims, missing))
+        return out
+
+    monkeypatch.setattr("monai_stochseg.__main__.prepare_lidc", prepare_lidc)
+    main(["prepare", "--dicom_dir", "LIDC-IDRI", "--out", "7", "--spatial_dims", "3", "--missing", "skip"])
+    assert called == [("LIDC-IDRI", "7", 3, "skip")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out=x"], "CaseError: prepare: give one of --dicom_dir and --prepared_set"),
+        (["--out=x", "--dicom_dir=a", "--prepared_set=b"], "CaseError: prepare: give one of"),
+        (
+            ["--out=x", "--dicom_dir=a", "--sapcing=1"],
+            "CaseError: prepare: got an unexpected keyword argument 'sapcing'",
+        ),
+        (["--out=x", "--prepared_set=a", "--min_raters=2"], "CaseError: .* unexpected keyword argument 'min_raters'"),
+    ],
+)
+def test_refuses(tmp_path, monkeypatch, words, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        main(["prepare", *words])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [ImportError("LIDC needs pylidc"), FileExistsError("x is there"), CaseError("cut")])
+def test_expected_errors(monkeypatch, error) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "fail", fail)
+    with pytest.raises(SystemExit, match=f"{type(error).__name__}: {error}"):
+        main(["fail"])
+
+
+def test_other_errors_keep_their_traceback(monkeypatch) -> None:
+    monkeypatch.setitem(COMMANDS, "fail", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["fail"])
