@@ -9,6 +9,7 @@ from .calibration_error import (
     expected_calibration_error,
 )
 from .energy_distance import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance
+from .energy_distance_curve import EnergyDistanceCurveMetric, compute_energy_distance_curve
 from .entropy_decomposition import EntropyDecomposition, EntropyDecompositionMetric, compute_entropy_decomposition
 from .hungarian_matched_iou import HungarianMatchedIoUMetric, compute_hungarian_matched_iou
 from .maximum_dice_match import MaximumDiceMatchMetric, compute_maximum_dice_match
@@ -33,6 +34,7 @@ __all__ = [
     "BrierScoreMetric",
     "DiversityCorrelationMetric",
     "EmptyFractionCorrelationMetric",
+    "EnergyDistanceCurveMetric",
     "EntropyDecomposition",
     "EntropyDecompositionMetric",
     "ExpectedCalibrationErrorMetric",
@@ -51,6 +53,7 @@ __all__ = [
     "compute_ambiguity",
     "compute_brier_score",
     "compute_calibration_bins",
+    "compute_energy_distance_curve",
     "compute_entropy_decomposition",
     "compute_generalized_energy_distance",
     "compute_hungarian_matched_iou",
