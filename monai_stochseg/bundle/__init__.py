@@ -1,18 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the configuration files of the bundles call beside MONAI's own components."""
 
+from .baselines import Baseline, baseline
 from .errors import explain_errors
+from .evaluation import (
+    evaluation_handlers,
+    sample_metrics,
+    validation_handlers,
+)
+from .lidc import flip_and_rotate, lidc_dataset, lidc_evaluator, lidc_predictor, lidc_trainer
+from .loaders import evaluation_loader, training_loader
 from .overrides import check_overrides
+from .prediction import save_predictions
 from .root import find_bundle
-from .runtime import finish, prepare_network, process_rank, select_device, start
+from .runtime import finish, has_bfloat16, prepare_network, process_rank, select_device, start
+from .training import statistics, training_handlers
 
 __all__ = [
+    "Baseline",
+    "baseline",
     "check_overrides",
+    "evaluation_handlers",
+    "evaluation_loader",
     "explain_errors",
     "find_bundle",
     "finish",
+    "flip_and_rotate",
+    "has_bfloat16",
+    "lidc_dataset",
+    "lidc_evaluator",
+    "lidc_predictor",
+    "lidc_trainer",
     "prepare_network",
     "process_rank",
+    "sample_metrics",
+    "save_predictions",
     "select_device",
     "start",
+    "statistics",
+    "training_handlers",
+    "training_loader",
+    "validation_handlers",
 ]

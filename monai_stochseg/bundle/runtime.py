@@ -20,6 +20,11 @@ def select_device() -> torch.device:
     return torch.device("cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a GPU that computes in bfloat16, and does not emulate it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def process_rank() -> int:
     """Rank of this process under torchrun, before the process group exists; 0 without torchrun."""
     return int(os.environ.get("RANK", 0))

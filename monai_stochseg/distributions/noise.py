@@ -12,8 +12,8 @@ def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
     """``n`` seeds for :py:func:`draw_noise`, drawn from the generator; ValueError for ``n`` below 1."""
     check_num_samples(n)
     device = "cpu" if generator is None else generator.device
-    seeds: list[int] = torch.randint(0, 2**62, (n,), generator=generator, device=device).tolist()
-    return seeds
+    # one by one: on a GPU a draw of n numbers is not n draws of one, and chunks would differ from the whole
+    return [int(torch.randint(0, 2**62, (1,), generator=generator, device=device)) for _ in range(n)]
 
 
 def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,6 +19,7 @@ class SampleFigure:
         class_names: names of the classes, the background first.
         channel: channel of the image that is shown.
         max_samples: number of samples that are shown; default: one row of them.
+        indexing: ``"xy"`` or ``"ij"``, see :py:func:`monai_stochseg.visualize.plot_samples`.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class SampleFigure:
         class_names: Sequence[str] | None = None,
         channel: int = 0,
         max_samples: int | None = None,
+        indexing: str = "xy",
     ) -> None:
         self.filename = Path(filename)
         self.class_names = class_names
         self.channel = channel
         self.max_samples = max_samples
+        self.indexing = indexing
         self._first: dict = {}
         self._best: float | None = None
 
@@ -69,6 +72,7 @@ class SampleFigure:
             self.class_names,
             self.channel,
             self.max_samples,
+            indexing=self.indexing,
         )
         self.filename.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.filename, dpi=130)

@@ -11,6 +11,7 @@ from torch import nn
 from monai_stochseg.distributions import (
     DeterministicDistribution,
     IndependentDistribution,
+    MaskedDistribution,
     PredictiveDistribution,
     ThresholdDistribution,
 )
@@ -33,14 +34,27 @@ class DeterministicSampler(nn.Module):
         logits: torch.Tensor = self.network(x)
         return logits
 
+    def distribution(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> PredictiveDistribution:
+        """
+        Args:
+            logits: output of :py:meth:`forward`, whole or stitched from windows, ``[B, C, *S]``.
+            mask: region ``[B, 1, *S]`` outside which samples are background.
+        """
+        distribution = self._distribution(logits)
+        return distribution if mask is None else MaskedDistribution(distribution, mask)
+
     def predictive(self, x: torch.Tensor) -> PredictiveDistribution:
-        """:py:class:`monai_stochseg.distributions.DeterministicDistribution` of an image ``[B, C_in, *S]``."""
-        return DeterministicDistribution(self(x))
+        """The predictive distribution of an image ``[B, C_in, *S]``."""
+        return self.distribution(self(x))
+
+    def _distribution(self, logits: torch.Tensor) -> PredictiveDistribution:
+        return DeterministicDistribution(logits)
 
 
 class ThresholdSampler(DeterministicSampler):
     """
-    A deterministic network's probabilities cut at one uniform threshold per sample, shared by all voxels.
+    A deterministic network's probabilities cut at one uniform threshold per sample, shared by all voxels, see
+    :py:class:`monai_stochseg.distributions.ThresholdDistribution`.
 
     Args:
         network: maps images ``[B, C_in, *S]`` to logits ``[B, C, *S]``.
@@ -51,24 +65,18 @@ class ThresholdSampler(DeterministicSampler):
         super().__init__(network)
         self.order = order
 
-    def predictive(self, x: torch.Tensor) -> PredictiveDistribution:
-        """
-        :py:class:`monai_stochseg.distributions.ThresholdDistribution` of an image ``[B, C_in, *S]``.
-
-        Raises:
-            ValueError: when ``order`` is not a permutation of the network's classes.
-        """
-        return ThresholdDistribution(self(x), self.order)
+    def _distribution(self, logits: torch.Tensor) -> PredictiveDistribution:
+        return ThresholdDistribution(logits, self.order)
 
 
 class IndependentSampler(DeterministicSampler):
     """
-    A deterministic network whose samples draw each voxel by itself from the softmax.
+    A deterministic network whose samples draw each voxel by itself from the softmax, see
+    :py:class:`monai_stochseg.distributions.IndependentDistribution`.
 
     Args:
         network: maps images ``[B, C_in, *S]`` to logits ``[B, C, *S]``.
     """
 
-    def predictive(self, x: torch.Tensor) -> PredictiveDistribution:
-        """:py:class:`monai_stochseg.distributions.IndependentDistribution` of an image ``[B, C_in, *S]``."""
-        return IndependentDistribution(self(x))
+    def _distribution(self, logits: torch.Tensor) -> PredictiveDistribution:
+        return IndependentDistribution(logits)

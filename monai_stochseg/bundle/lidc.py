@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trainer and evaluators of the LIDC bundles, which differ in network, loss and handlers alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import PrepareBatchExtraInput, default_prepare_batch
+from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Compose, RandAxisFlipd, RandRotate90d
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from monai_stochseg.bundle.evaluation import (
+    evaluation_handlers,
+    sample_metrics,
+    validation_handlers,
+)
+from monai_stochseg.bundle.loaders import evaluation_loader, training_loader
+from monai_stochseg.bundle.prediction import save_predictions
+from monai_stochseg.bundle.runtime import has_bfloat16
+from monai_stochseg.bundle.training import training_handlers
+from monai_stochseg.data import CaseDataset, CaseError, crops_datalist, load_manifest, split_by_manifest, split_cases
+from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.handlers import WeightsLoader
+from monai_stochseg.inferers import PredictiveInferer
+from monai_stochseg.transforms import LoadCropd
+
+CLASS_NAMES = ("background", "nodule")
+METRICS = ("ged", "diversity", "hm_iou", "dice")
+
+
+def lidc_dataset(
+    dataset_dir: str | os.PathLike,
+    manifest: str | None,
+    part: str,
+    transforms: Sequence[Callable] = (),
+    num_workers: int = 0,
+    cache_rate: float = 1.0,
+) -> CaseDataset:
+    """
+    One part of a folder of LIDC's crops, with ``image`` ``[1, *S]`` and ``label`` ``[4, *S]``.
+
+    Args:
+        dataset_dir: a folder of crops, simulated or prepared, see docs/lidc.md.
+        manifest: name or file of a split by patient, see :py:func:`monai_stochseg.data.load_manifest`; None for the
+            split that came with the data.
+        part: ``train``, ``validation`` or ``test``.
+        transforms: further transforms, after the loading.
+        num_workers: processes that fill the cache.
+        cache_rate: share of the crops kept in memory.
+
+    Raises:
+        CaseError: when the folder or the manifest is not usable, or the part is empty.
+    """
+    datalist = crops_datalist(dataset_dir)
+    split = split_cases(datalist) if manifest is None else split_by_manifest(datalist, load_manifest(manifest))
+    if part not in split:
+        raise CaseError(f"part must be one of {sorted(split)}, got {part!r}.")
+    transform = Compose([LoadCropd(), *transforms])
+    return CaseDataset(split[part], transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
+
+
+def flip_and_rotate() -> list[Callable]:
+    """The default augmentation, in 2D and in 3D: flips, and quarter turns in the axial plane."""
+    keys = ["image", "label"]
+    return [RandAxisFlipd(keys, prob=0.5), RandRotate90d(keys, prob=0.75)]
+
+
+def lidc_trainer(
+    network: nn.Module,
+    loss: nn.Module,
+    optimizer: Optimizer,
+    lr_scheduler: LRScheduler,
+    evaluator: Engine,
+    dataset_dir: str,
+    manifest: str | None,
+    output_dir: str,
+    device: torch.device,
+    max_epochs: int,
+    batch_size: int,
+    experiment_name: str,
+    parameters: Mapping[str, Any],
+    images_per_epoch: int | None = None,
+    val_interval: int = 1,
+    seed: int = 0,
+    resume: bool | str = False,
+    augmentation: Sequence[Callable] | None = None,
+    num_workers: int = 0,
+    cache_rate: float = 1.0,
+    network_takes_label: bool = False,
+    amp: bool | None = None,
+    tracking_uri: str | None = None,
+    handlers: Sequence[Any] = (),
+) -> SupervisedTrainer:
+    """
+    MONAI's trainer on LIDC's crops.
+
+    Args:
+        network: on its device, and wrapped where training is distributed.
+        loss: takes the network's output and the readers' labels ``[B, 4, *S]``. Its buffers are kept in checkpoints.
+        optimizer: of the network.
+        lr_scheduler: stepped each epoch.
+        evaluator: validates before training and every ``val_interval`` epochs.
+        dataset_dir: a folder of crops, see :py:func:`lidc_dataset`.
+        manifest: the split; its id is logged with the run's parameters.
+        output_dir: folder of checkpoints, MLflow's database and the figure.
+        device: where the network is.
+        max_epochs: length of the training.
+        batch_size: crops a step, in each process.
+        experiment_name: MLflow's experiment.
+        parameters: what the run was made with, for MLflow.
+        images_per_epoch: crops an epoch; default: each once.
+        val_interval: epochs between validations.
+        seed: of order, augmentation and noise.
+        resume: see :py:class:`monai_stochseg.handlers.TrainingCheckpoint`.
+        augmentation: random transforms of ``image`` and ``label``; default: :py:func:`flip_and_rotate`.
+        num_workers: processes that load.
+        cache_rate: share of the crops kept in memory.
+        network_takes_label: whether the network is called with the label too, for a posterior.
+        amp: bfloat16 autocast; default: on a GPU that has it.
+        tracking_uri: an MLflow server or database; default: one in ``output_dir``.
+        handlers: further handlers.
+    """
+    transforms = flip_and_rotate() if augmentation is None else augmentation
+    dataset = lidc_dataset(dataset_dir, manifest, "train", transforms, num_workers, cache_rate)
+    return SupervisedTrainer(
+        device=device,
+        max_epochs=max_epochs,
+        train_data_loader=training_loader(dataset, batch_size, images_per_epoch, num_workers, seed),
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        prepare_batch=PrepareBatchExtraInput("label") if network_takes_label else default_prepare_batch,
+        train_handlers=training_handlers(
+            network,
+            optimizer,
+            lr_scheduler,
+            evaluator,
+            output_dir,
+            experiment_name,
+            {
+                **parameters,
+                "manifest": manifest and load_manifest(manifest).id,
+                "seed": seed,
+                "dataset_dir": dataset_dir,
+            },
+            seed=seed,
+            val_interval=val_interval,
+            resume=resume,
+            tracking_uri=tracking_uri,
+            loss=loss,
+            extra=handlers,
+        ),
+        decollate=False,
+        amp=has_bfloat16(device) if amp is None else amp,
+        amp_kwargs={"dtype": torch.bfloat16},
+    )
+
+
+def lidc_evaluator(
+    network: nn.Module,
+    dataset_dir: str,
+    manifest: str | None,
+    output_dir: str,
+    device: torch.device,
+    part: str = "validation",
+    checkpoint: str | None = None,
+    num_samples: int = 16,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    metrics: Sequence[str] = METRICS,
+    first: Mapping[str, int] | None = None,
+    inferer: Inferer | None = None,
+    amp: bool | None = None,
+) -> StochasticEvaluator:
+    """
+    The evaluator of a part of LIDC's crops: energy distance (the key metric) and others against the four readers.
+
+    Args:
+        network: with ``predictive``.
+        dataset_dir: a folder of crops, see :py:func:`lidc_dataset`.
+        manifest: the split.
+        output_dir: folder of the figure, and of the table.
+        device: where the network is.
+        part: ``train``, ``validation`` or ``test``.
+        checkpoint: weights to load; a table ``evaluation_<part>.csv`` is written then. Default: the network as it is,
+            for validation in training.
+        num_samples: samples of each crop.
+        batch_size: crops at a time.
+        num_workers: processes that load.
+        metrics: names, see :py:func:`monai_stochseg.bundle.sample_metrics`; the first is the key metric, the less the
+            better.
+        first: metrics that judge only so many of the samples, by name.
+        inferer: default: whole crops, by :py:class:`monai_stochseg.inferers.PredictiveInferer`.
+        amp: bfloat16 autocast; default: on a GPU that has it.
+    """
+    chosen = sample_metrics(len(CLASS_NAMES), metrics, first)
+    if checkpoint is None:
+        handlers = validation_handlers(output_dir, CLASS_NAMES, indexing="ij")
+    else:
+        table = {name: handler.metric_fn for name, handler in chosen.items()}
+        handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, indexing="ij")
+    return StochasticEvaluator(
+        device=device,
+        val_data_loader=evaluation_loader(lidc_dataset(dataset_dir, manifest, part), batch_size, num_workers),
+        network=network,
+        num_samples=num_samples,
+        inferer=PredictiveInferer() if inferer is None else inferer,
+        key_val_metric={f"val_{name}": handler for name, handler in chosen.items()},
+        metric_cmp_fn=lambda current, best: current < best or best != best,
+        val_handlers=handlers,
+        amp=has_bfloat16(device) if amp is None else amp,
+        amp_kwargs={"dtype": torch.bfloat16},
+    )
+
+
+def lidc_predictor(
+    network: nn.Module,
+    dataset_dir: str,
+    output_dir: str,
+    device: torch.device,
+    checkpoint: str,
+    num_samples: int = 16,
+    max_crops: int | None = None,
+    inferer: Inferer | None = None,
+    amp: bool | None = None,
+) -> StochasticEvaluator:
+    """
+    Inference on a folder of crops, with or without readings: NIfTI of the single answer, the samples (last axis) and
+    the predictive entropy of each.
+
+    Args:
+        network: with ``predictive``.
+        dataset_dir: a folder of crops, see docs/lidc.md.
+        output_dir: where the files go.
+        device: where the network is.
+        checkpoint: weights to load.
+        num_samples: samples of each crop.
+        max_crops: only the first so many.
+        inferer: default: whole crops.
+        amp: bfloat16 autocast; default: on a GPU that has it.
+    """
+    transform = Compose([LoadCropd(with_label=False)])
+    dataset = CaseDataset(crops_datalist(dataset_dir)[:max_crops], transform, cache_rate=0.0, progress=False)
+    return StochasticEvaluator(
+        device=device,
+        val_data_loader=evaluation_loader(dataset),
+        network=network,
+        num_samples=num_samples,
+        inferer=PredictiveInferer(SimpleInferer()) if inferer is None else inferer,
+        postprocessing=save_predictions(output_dir, transform),
+        val_handlers=[WeightsLoader(network, checkpoint)],
+        amp=has_bfloat16(device) if amp is None else amp,
+        amp_kwargs={"dtype": torch.bfloat16},
+    )

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch.distributed as dist
+from monai.data import DataLoader, Dataset, DistributedSampler
+
+from monai_stochseg.data import CaseSampler
+
+
+def training_loader(
+    dataset: Dataset, batch_size: int, images_per_epoch: int | None = None, num_workers: int = 0, seed: int = 0
+) -> DataLoader:
+    """Cases in an order that is a function of seed and epoch, dealt to the processes under torchrun."""
+    sampler = CaseSampler(dataset, images_per_epoch, seed)
+    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+
+
+def evaluation_loader(dataset: Dataset, batch_size: int = 1, num_workers: int = 0) -> DataLoader:
+    """
+    Cases in their order, dealt to the processes under torchrun; where there are fewer cases than processes, some are
+    repeated.
+    """
+    sampler = None
+    if dist.is_available() and dist.is_initialized():
+        even = len(dataset) < dist.get_world_size()
+        sampler = DistributedSampler(dataset, even_divisible=even, shuffle=False)
+    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from monai.transforms import AsDiscreted, Compose, Invertd, SaveImaged
+
+from monai_stochseg.transforms import PredictiveEntropyd
+
+
+def save_predictions(output_dir: str, transform: Callable) -> Compose:
+    """
+    Post-processing that saves the single answer, the samples (last axis) and the predictive entropy as NIfTI, in the
+    grid of the input.
+
+    Args:
+        output_dir: where; made when absent.
+        transform: the pre-processing, which is inverted.
+    """
+    dtypes = {"pred": np.uint8, "samples": np.uint8, "entropy": np.float32}
+    return Compose(
+        [
+            PredictiveEntropyd(keys="probabilities", names="entropy"),
+            Invertd(
+                keys=list(dtypes),
+                transform=transform,
+                orig_keys="image",
+                nearest_interp=[False, True, False],
+                to_tensor=True,
+            ),
+            AsDiscreted(keys="pred", argmax=True),
+            *(
+                SaveImaged(
+                    keys=key,
+                    output_dir=output_dir,
+                    output_postfix="mode" if key == "pred" else key,
+                    output_dtype=dtype,
+                    resample=False,
+                    separate_folder=False,
+                )
+                for key, dtype in dtypes.items()
+            ),
+        ]
+    )
