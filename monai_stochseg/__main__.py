@@ -10,6 +10,7 @@ from typing import Any
 
 import fire
 
+from .benchmark import BenchmarkError, benchmark
 from .data import CaseError, prepare_lidc
 from .data.lidc import import_lidc
 
@@ -42,7 +43,7 @@ def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = N
     return function(*arguments, **options)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"prepare": prepare}
+COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "prepare": prepare}
 
 
 def main(command: Sequence[str] | None = None) -> None:
@@ -58,7 +59,7 @@ def main(command: Sequence[str] | None = None) -> None:
     """
     try:
         fire.Fire(COMMANDS, command=command, name="monai_stochseg")
-    except (CaseError, FileExistsError, ImportError) as error:
+    except (BenchmarkError, CaseError, FileExistsError, ImportError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

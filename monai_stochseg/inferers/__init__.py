@@ -4,6 +4,7 @@
 from monai_stochseg.distributions import IndependentDistribution, ThresholdDistribution
 
 from .predictive import PredictiveInferer
+from .raters import RaterInferer
 from .sampling import Samples, draw_samples
 from .valid_convolution import ValidConvolutionInferer
 from .windowed import WindowedDistribution
@@ -11,6 +12,7 @@ from .windowed import WindowedDistribution
 __all__ = [
     "IndependentDistribution",
     "PredictiveInferer",
+    "RaterInferer",
     "Samples",
     "ThresholdDistribution",
     "ValidConvolutionInferer",

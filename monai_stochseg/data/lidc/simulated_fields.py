@@ -55,11 +55,11 @@ class RandomField:
         """Values on a grid, ``[*spatial_size]`` float32."""
         # a wave of three variables is a product of three of one
         rows, columns, slices = (
-            np.exp(1j * np.outer(axis, wave)) for axis, wave in zip(axes, self.wave.T, strict=True)
+            np.exp(1j * np.outer(axis, wave).astype(np.float32)) for axis, wave in zip(axes, self.wave.T, strict=True)
         )
-        slices = slices * np.exp(1j * self.phase) * np.sqrt(2 / len(self.phase))
-        planes = (rows[:, None] * slices).astype(np.complex64).reshape(-1, len(self.phase))
-        field = (planes @ columns.T.astype(np.complex64)).real
+        slices = slices * (np.exp(1j * self.phase) * np.sqrt(2 / len(self.phase))).astype(np.complex64)
+        planes = (rows[:, None] * slices).reshape(-1, len(self.phase))
+        field = (planes @ columns.T).real
         return field.reshape(len(axes[0]), len(axes[2]), len(axes[1])).swapaxes(1, 2)
 
 

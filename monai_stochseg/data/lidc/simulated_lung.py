@@ -82,7 +82,7 @@ class SimulatedLung:
 
 
 def _vessels(rng: np.random.Generator, inward: np.ndarray) -> np.ndarray:
-    """Trees that grow away from the hilum, as tapering tubes ``[N, 8]``."""
+    """Trees that grow away from the hilum, and at times one vessel to the nodule, as tapering tubes ``[N, 8]``."""
     trees = rng.poisson(110)
     position = REACH * np.cbrt(rng.random((trees, 1))) * directions(rng, trees)
     heading = directions(rng, trees, -inward, 0.6)
@@ -99,10 +99,8 @@ def _vessels(rng: np.random.Generator, inward: np.ndarray) -> np.ndarray:
         position, radius, heading = np.stack([end, end])[kept], radius[kept], heading[kept]
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     if rng.random() < TOUCHING_PROBABILITY:
-        shares = np.linspace(1, 0, 6)
-        points = 35 * shares[:, None] * directions(rng, 1, inward, 0.5) + 8 * (shares * (1 - shares))[
-            :, None
-        ] * rng.standard_normal((6, 3))
-        radii = 0.7 + rng.uniform(0.3, 1.1) * shares
+        share = np.linspace(1, 0, 6)[:, None]  # of the way from the nodule's middle
+        points = 35 * share * directions(rng, 1, inward, 0.5) + 8 * share * (1 - share) * rng.standard_normal((6, 3))
+        radii = 0.7 + rng.uniform(0.3, 1.1) * share
         grown.append(np.column_stack([points[:-1], points[1:], radii[:-1], radii[1:]]))
     return np.concatenate(grown)

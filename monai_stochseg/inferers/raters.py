@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+from monai.inferers import Inferer
+from torch import nn
+from torch.nn import functional as F
+
+from monai_stochseg.distributions import HypothesesDistribution
+
+# The softmax of a sample is one-hot, in half precision too.
+_CERTAIN = 1e4
+
+
+class RaterInferer(Inferer):
+    """
+    The raters themselves, drawn with replacement: no network, and the floor of what a network can reach.
+
+    For MONAI's evaluators with ``prepare_batch=PrepareBatchExtraInput("label")``.
+
+    Args:
+        num_classes: number of classes, the background included.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def __call__(self, inputs: torch.Tensor, network: nn.Module, label: torch.Tensor) -> HypothesesDistribution:
+        """
+        Args:
+            inputs: image ``[B, C_in, *S]``, not looked at.
+            network: not called.
+            label: integer labels of the raters, ``[B, R, *S]``.
+        """
+        one_hot = F.one_hot(label.to(inputs.device).as_subclass(torch.Tensor).long(), self.num_classes)
+        return HypothesesDistribution(one_hot.movedim(-1, 2) * _CERTAIN)
