@@ -53,7 +53,7 @@ def sample_metrics(
 
     Args:
         num_classes: number of classes, the background included.
-        names: any of ``ged``, ``ged_curve`` (at 1, 4, 16, 50 and 100 samples), ``hm_iou``, ``diversity``,
+        names: any of ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
             ``rater_diversity``, ``dice``, ``dice_nonempty`` (on readers who drew), ``ambiguity``,
             ``diversity_correlation``, ``empty_correlation`` and ``ece``.
         first: metrics that judge only so many of the samples, by name.

@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import PrepareBatchExtraInput, default_prepare_batch
-from monai.inferers import Inferer, SimpleInferer
+from monai.inferers import Inferer
 from monai.transforms import Compose, RandAxisFlipd, RandRotate90d
 from torch import nn
 from torch.optim import Optimizer
@@ -26,10 +26,18 @@ from monai_stochseg.bundle.loaders import evaluation_loader, training_loader
 from monai_stochseg.bundle.prediction import save_predictions
 from monai_stochseg.bundle.runtime import has_bfloat16
 from monai_stochseg.bundle.training import training_handlers
-from monai_stochseg.data import CaseDataset, CaseError, crops_datalist, load_manifest, split_by_manifest, split_cases
+from monai_stochseg.data import (
+    LIDC_MANIFESTS,
+    SPLITS,
+    CaseDataset,
+    CaseError,
+    crops_datalist,
+    load_manifest,
+    split_by_manifest,
+    split_cases,
+)
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import WeightsLoader
-from monai_stochseg.inferers import PredictiveInferer
 from monai_stochseg.transforms import LoadCropd
 
 CLASS_NAMES = ("background", "nodule")
@@ -43,6 +51,7 @@ def lidc_dataset(
     transforms: Sequence[Callable] = (),
     num_workers: int = 0,
     cache_rate: float = 1.0,
+    spatial_dims: int | None = None,
 ) -> CaseDataset:
     """
     One part of a folder of LIDC's crops, with ``image`` ``[1, *S]`` and ``label`` ``[4, *S]``.
@@ -55,16 +64,33 @@ def lidc_dataset(
         transforms: further transforms, after the loading.
         num_workers: processes that fill the cache.
         cache_rate: share of the crops kept in memory.
+        spatial_dims: refuse crops of another dimension; default: take either.
 
     Raises:
-        CaseError: when the folder or the manifest is not usable, or the part is empty.
+        CaseError: when the folder or the manifest is not usable, the crops have another dimension, there is neither a
+            manifest nor a split that came with the data, or the part is empty.
     """
-    datalist = crops_datalist(dataset_dir)
-    split = split_cases(datalist) if manifest is None else split_by_manifest(datalist, load_manifest(manifest))
-    if part not in split:
-        raise CaseError(f"part must be one of {sorted(split)}, got {part!r}.")
+    if part not in SPLITS:
+        raise CaseError(f"part must be one of {SPLITS}, got {part!r}.")
+    datalist = _crops(dataset_dir, spatial_dims)
+    if manifest is not None:
+        split = split_by_manifest(datalist, load_manifest(manifest))
+    elif any("split" in case for case in datalist):
+        split = split_cases(datalist)
+    else:
+        raise CaseError(f"{dataset_dir} came without a split: give a manifest, one of {LIDC_MANIFESTS} or a file.")
+    if not split[part]:
+        raise CaseError(f"part {part!r} is empty: {manifest or 'the split'} has none of its patients in {dataset_dir}.")
     transform = Compose([LoadCropd(), *transforms])
     return CaseDataset(split[part], transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
+
+
+def _crops(dataset_dir: str | os.PathLike, spatial_dims: int | None) -> list[dict[str, Any]]:
+    datalist = crops_datalist(dataset_dir)
+    found = len(datalist[0]["spacing"])
+    if spatial_dims is not None and found != spatial_dims:
+        raise CaseError(f"{dataset_dir} holds {found}D crops, but spatial_dims is {spatial_dims}.")
+    return datalist
 
 
 def flip_and_rotate() -> list[Callable]:
@@ -98,6 +124,7 @@ def lidc_trainer(
     amp: bool | None = None,
     tracking_uri: str | None = None,
     handlers: Sequence[Any] = (),
+    spatial_dims: int | None = None,
 ) -> SupervisedTrainer:
     """
     MONAI's trainer on LIDC's crops.
@@ -127,9 +154,10 @@ def lidc_trainer(
         amp: bfloat16 autocast; default: on a GPU that has it.
         tracking_uri: an MLflow server or database; default: one in ``output_dir``.
         handlers: further handlers.
+        spatial_dims: refuse crops of another dimension.
     """
     transforms = flip_and_rotate() if augmentation is None else augmentation
-    dataset = lidc_dataset(dataset_dir, manifest, "train", transforms, num_workers, cache_rate)
+    dataset = lidc_dataset(dataset_dir, manifest, "train", transforms, num_workers, cache_rate, spatial_dims)
     return SupervisedTrainer(
         device=device,
         max_epochs=max_epochs,
@@ -179,6 +207,8 @@ def lidc_evaluator(
     first: Mapping[str, int] | None = None,
     inferer: Inferer | None = None,
     amp: bool | None = None,
+    transforms: Sequence[Callable] = (),
+    spatial_dims: int | None = None,
 ) -> StochasticEvaluator:
     """
     The evaluator of a part of LIDC's crops: energy distance (the key metric) and others against the four readers.
@@ -200,7 +230,10 @@ def lidc_evaluator(
         first: metrics that judge only so many of the samples, by name.
         inferer: default: whole crops, by :py:class:`monai_stochseg.inferers.PredictiveInferer`.
         amp: bfloat16 autocast; default: on a GPU that has it.
+        transforms: of ``image`` and ``label``, after the loading, such as a crop.
+        spatial_dims: refuse crops of another dimension.
     """
+    dataset = lidc_dataset(dataset_dir, manifest, part, transforms, num_workers, spatial_dims=spatial_dims)
     chosen = sample_metrics(len(CLASS_NAMES), metrics, first)
     if checkpoint is None:
         handlers = validation_handlers(output_dir, CLASS_NAMES, indexing="ij")
@@ -209,10 +242,10 @@ def lidc_evaluator(
         handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, indexing="ij")
     return StochasticEvaluator(
         device=device,
-        val_data_loader=evaluation_loader(lidc_dataset(dataset_dir, manifest, part), batch_size, num_workers),
+        val_data_loader=evaluation_loader(dataset, batch_size, num_workers),
         network=network,
         num_samples=num_samples,
-        inferer=PredictiveInferer() if inferer is None else inferer,
+        inferer=inferer,
         key_val_metric={f"val_{name}": handler for name, handler in chosen.items()},
         metric_cmp_fn=lambda current, best: current < best or best != best,
         val_handlers=handlers,
@@ -231,10 +264,11 @@ def lidc_predictor(
     max_crops: int | None = None,
     inferer: Inferer | None = None,
     amp: bool | None = None,
+    spatial_dims: int | None = None,
 ) -> StochasticEvaluator:
     """
-    Inference on a folder of crops, with or without readings: NIfTI of the single answer, the samples (last axis) and
-    the predictive entropy of each.
+    Inference on a folder of crops, whose readings are not looked at: NIfTI of the single answer, the samples (4th axis)
+    and the predictive entropy of each.
 
     Args:
         network: with ``predictive``.
@@ -246,16 +280,18 @@ def lidc_predictor(
         max_crops: only the first so many.
         inferer: default: whole crops.
         amp: bfloat16 autocast; default: on a GPU that has it.
+        spatial_dims: refuse crops of another dimension.
     """
+    datalist = _crops(dataset_dir, spatial_dims)
     transform = Compose([LoadCropd(with_label=False)])
-    dataset = CaseDataset(crops_datalist(dataset_dir)[:max_crops], transform, cache_rate=0.0, progress=False)
+    dataset = CaseDataset(datalist[:max_crops], transform, cache_rate=0.0, progress=False)
     return StochasticEvaluator(
         device=device,
         val_data_loader=evaluation_loader(dataset),
         network=network,
         num_samples=num_samples,
-        inferer=PredictiveInferer(SimpleInferer()) if inferer is None else inferer,
-        postprocessing=save_predictions(output_dir, transform),
+        inferer=inferer,
+        postprocessing=save_predictions(output_dir, transform, spatial_dims=len(datalist[0]["spacing"])),
         val_handlers=[WeightsLoader(network, checkpoint)],
         amp=has_bfloat16(device) if amp is None else amp,
         amp_kwargs={"dtype": torch.bfloat16},

@@ -9,14 +9,15 @@ from monai.transforms import AsDiscreted, Compose, Invertd, SaveImaged
 from monai_stochseg.transforms import PredictiveEntropyd
 
 
-def save_predictions(output_dir: str, transform: Callable) -> Compose:
+def save_predictions(output_dir: str, transform: Callable, spatial_dims: int = 3) -> Compose:
     """
-    Post-processing that saves the single answer, the samples (last axis) and the predictive entropy as NIfTI, in the
+    Post-processing that saves the single answer, the samples (4th axis) and the predictive entropy as NIfTI, in the
     grid of the input.
 
     Args:
         output_dir: where; made when absent.
         transform: the pre-processing, which is inverted.
+        spatial_dims: 2 or 3. Of 2D images all files have the axes ``[H, W, 1, N]``, N being 1 but for the samples.
     """
     dtypes = {"pred": np.uint8, "samples": np.uint8, "entropy": np.float32}
     return Compose(
@@ -38,6 +39,7 @@ def save_predictions(output_dir: str, transform: Callable) -> Compose:
                     output_dtype=dtype,
                     resample=False,
                     separate_folder=False,
+                    squeeze_end_dims=spatial_dims == 3,  # MONAI's writer fails on [H, W]
                 )
                 for key, dtype in dtypes.items()
             ),

@@ -5,12 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -19,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_runs import TORCHRUN, command, first_cause, make_workflow, run_command, run_workflow
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 
 from monai_stochseg.data import CaseError, brats_datalist, simulated_brain_folder
@@ -49,41 +45,6 @@ def bundle(repository) -> Path:
 @pytest.fixture(scope="module")
 def dataset_dir(tmp_path_factory) -> str:
     return simulated_brain_folder(tmp_path_factory.mktemp("simulated") / "brains", 4, (24, 24, 24))
-
-
-def command(bundle: Path, *overlays: str, **override: object) -> list[str]:
-    files = [str(bundle / name) for name in ("train.json", *overlays)]
-    options = [f"--{name}={value}" for name, value in override.items()]
-    return ["-m", "monai.bundle", "run", "--config_file", repr(files), *options]
-
-
-def run_command(args: list[str], cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
-def run_workflow(bundle: Path, *overlays: str, **override: object) -> ConfigWorkflow:
-    """As `monai.bundle run`, in this process."""
-    files = [str(bundle / name) for name in ("train.json", *overlays)]
-    workflow = ConfigWorkflow(files, logging_file=False, **override)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-    return workflow
-
-
-@contextmanager
-def first_cause() -> Iterator[None]:
-    """Raise what MONAI's configuration wraps, which the bundle prints as the last line."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise cause from None
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +130,9 @@ def test_inference_needs_no_label_and_keeps_the_geometry(trained, bundle, tmp_pa
 
 
 def test_two_processes(bundle, dataset_dir, tmp_path):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     cpu = {**TINY, "device": "$torch.device('cpu')"}
     args = command(bundle, "multi_gpu_train.json", dataset_dir=dataset_dir, output_dir=tmp_path, **cpu)
-    done = run_command([*torchrun, *args], cwd=tmp_path)
+    done = run_command([*TORCHRUN, *args], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert sum("Metrics --" in line for line in done.stdout.splitlines()) == 3  # one process prints
     state = torch.load(tmp_path / "model_best.pt", weights_only=True)["network"]
@@ -182,7 +142,7 @@ def test_two_processes(bundle, dataset_dir, tmp_path):
     evaluation = command(
         bundle, "multi_gpu_train.json", "evaluate.json", dataset_dir=dataset_dir, output_dir=tmp_path, **cpu
     )
-    assert run_command([*torchrun, *evaluation], cwd=tmp_path).returncode == 0
+    assert run_command([*TORCHRUN, *evaluation], cwd=tmp_path).returncode == 0
     rows = list(csv.DictReader((tmp_path / "evaluation_validation.csv").open()))
     assert [row["case"] for row in rows] == [*json.loads((tmp_path / "split.json").read_text())["validation"], "mean"]
 
@@ -285,11 +245,7 @@ def test_training_reaches_the_border_of_the_brain(bundle, dataset_dir, tmp_path)
         "split_fractions": [1.0, 0.0, 0.0],
         "patches_per_image": 200,
     }
-    files = [str(bundle / "train.json")]
-    workflow = ConfigWorkflow(
-        files, logging_file=False, dataset_dir=dataset_dir, output_dir=str(tmp_path), **{**TINY, **sizes}
-    )
-    workflow.initialize()
+    workflow = make_workflow(bundle, dataset_dir=dataset_dir, output_dir=str(tmp_path), **{**TINY, **sizes})
     dataset = workflow.parser.get_parsed_content("train#dataset")
     size = dataset[0][0]["image"].meta["spatial_shape"]
     corner = [np.inf] * 3
@@ -304,7 +260,7 @@ def test_a_gpu_keeps_cudnn_benchmark(bundle, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    ConfigWorkflow(str(bundle / "train.json"), logging_file=False, device="$torch.device('cuda', 0)").initialize()
+    make_workflow(bundle, device="$torch.device('cuda', 0)")
     assert torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.deterministic
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mlflow
+import pytest
+from disc_crops import disc_crops
+
+from monai_stochseg.data.lidc import write_crops
+
+SIZES = {2: 16, 3: 12}
+
+
+@pytest.fixture(scope="session")
+def lidc_crops(tmp_path_factory) -> dict[int, str]:
+    """Folders of crops by spatial_dims."""
+    folder = tmp_path_factory.mktemp("lidc")
+    for dims, size in SIZES.items():
+        write_crops(disc_crops(dims, size), folder / f"{dims}d", {"simulated": True})
+    return {dims: str(folder / f"{dims}d") for dims in SIZES}
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Callable[[Sequence[str]], str]:
+    """Make a manifest of one's own, with these patients in train."""
+
+    def make(patients: Sequence[str]) -> str:
+        path = tmp_path / "own.json"
+        path.write_text(json.dumps({"name": "own", "train": list(patients), "validation": [], "test": []}))
+        return str(path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory) -> Path:
+    """MLflow takes seconds to make its tables."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlruns.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def make_output(tmp_path, mlflow_database) -> Callable[[str], str]:
+    """Make an output folder with MLflow's tables."""
+
+    def make(name: str = "output") -> str:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        shutil.copy(mlflow_database, folder)
+        return str(folder)
+
+    return make
