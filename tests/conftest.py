@@ -4,8 +4,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from monai_stochseg.data import LIDCCrop, load_manifest
+from monai_stochseg.data.lidc import write_crops
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -27,4 +31,21 @@ def real_data() -> Path:
     folder = Path(os.environ.get("STOCHSEG_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set STOCHSEG_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crops_folder(tmp_path_factory) -> Path:
+    """Crops of 16 x 16 in which some readers drew discs of several sizes, of patients of the manifest kohl."""
+    rng = np.random.default_rng(0)
+    distance = np.hypot(*np.mgrid[-8:8, -8:8])
+    crops = []
+    for part, patients in load_manifest("kohl").parts.items():
+        for patient in patients[: {"train": 8, "validation": 2, "test": 6}[part]]:
+            label = np.stack([distance < radius for radius in rng.integers(2, 6, 4)])
+            label[: rng.integers(3)] = False
+            image = (-800 + 600 * label.mean(0) + 30 * rng.standard_normal(distance.shape)).astype(np.float32)
+            crops.append(LIDCCrop(f"{patient}_00", patient, image, label, label.any((1, 2)), (1.0, 1.0)))
+    folder = tmp_path_factory.mktemp("lidc") / "crops"
+    write_crops(crops, folder, {"simulated": True})
     return folder

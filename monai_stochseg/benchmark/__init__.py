@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m monai_stochseg benchmark``: every method on one data set, from one seed, in one table."""
 
-from .command import BenchmarkError, benchmark
-from .methods import Method, find_methods
+from .command import benchmark
+from .methods import BenchmarkError, Method, find_methods
 from .report import write_report
 
 __all__ = ["BenchmarkError", "Method", "benchmark", "find_methods", "write_report"]

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_stochseg.benchmark.methods import READERS, find_methods
+from monai_stochseg.benchmark.jobs import output_to, run_job
+from monai_stochseg.benchmark.methods import READERS, BenchmarkError, check_ids, find_methods
 from monai_stochseg.benchmark.report import write_report
-from monai_stochseg.benchmark.run import EVALUATION, METRICS, TRAINING, evaluate, evaluate_readers, read, train
-from monai_stochseg.bundle import process_rank, select_device, start
-from monai_stochseg.data import load_manifest, simulated_lidc_folder
+from monai_stochseg.benchmark.run import EVALUATION, TRAINING, evaluate, evaluate_readers, read, train
+from monai_stochseg.bundle import finish, process_rank, select_device, start
+from monai_stochseg.data import crops_datalist, load_manifest, simulated_lidc_folder
 from monai_stochseg.data.lidc import read_parameters
-
-logger = logging.getLogger(__name__)
 
 # Minutes on two CPU cores: small crops, thin networks, the same number of steps for each method.
 SMALL = {
@@ -31,10 +28,6 @@ SMALL_DATA = {"num_patients": 300, "spatial_size": 48, "spacing": 1.0, "slices_p
 FULL_DATA = {"num_patients": None, "spatial_size": 180, "spacing": 0.5, "slices_per_nodule": None}
 
 
-class BenchmarkError(RuntimeError):
-    """Some methods failed, and the table holds the others."""
-
-
 def benchmark(
     task: str = "lidc",
     out: str = "results",
@@ -44,7 +37,7 @@ def benchmark(
     manifest: str | None = "kohl",
     seed: int = 0,
     ids: Mapping[str, Any] | None = None,
-) -> str:
+) -> str | None:
     """
     Train and evaluate every method from one seed on one data set, and write one table.
 
@@ -53,26 +46,30 @@ def benchmark(
 
     Args:
         task: lidc.
-        out: the folder of benchmark.csv, benchmark.md, benchmark.png and a folder a method.
+        out: the folder of benchmark.csv, benchmark.md, benchmark.png, benchmark.log and a folder a method.
         methods: names of methods or of bundles; default: all bundles of the task.
         full: the papers' sizes.
         dataset_dir: a folder of crops, see docs/lidc.md; default: real readings with a simulated CT, made on first use.
         manifest: the split by patient; None for the one that came with the data.
-        seed: of weights, order, augmentation and noise.
+        seed: of weights, order, augmentation and noise; the simulated data are the same for each.
         ids: further ids of the bundles' configurations, the same for each method.
 
     Returns:
-        The table.
+        The table; nothing in the other processes of torchrun.
 
     Raises:
-        BenchmarkError: When a method failed, after the others are done.
+        BenchmarkError: When an argument is of no use, or a method failed, after the others are done.
+        CaseError: When the crops or the manifest cannot be used.
 
     """
     chosen = find_methods(task, [methods] if isinstance(methods, str) else methods)
+    if not isinstance(ids or {}, Mapping):
+        raise BenchmarkError(f"ids must be like \"{{'max_epochs': 5}}\", got {ids!r}.")
+    check_ids(chosen, ids or {})
     folder = Path(out).expanduser().absolute()
     if dataset_dir is None:
         data = folder / ("data_full" if full else "data")
-        dataset_dir = simulated_lidc_folder(data, **(FULL_DATA if full else SMALL_DATA), seed=seed)
+        dataset_dir = simulated_lidc_folder(data, **(FULL_DATA if full else SMALL_DATA))
     given = {
         **({} if full else SMALL),
         "dataset_dir": str(Path(dataset_dir).expanduser().absolute()),
@@ -80,48 +77,54 @@ def benchmark(
         "seed": seed,
         **(ids or {}),
     }
-    overlays = ["paper.json"] if full else []
-    distributed = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
+    title = _title(task, full, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    overlays = [*(["paper.json"] if full else []), *(["multi_gpu_train.json"] if distributed else [])]
     if distributed:
-        overlays.append("multi_gpu_train.json")
         start(select_device(), distributed=True)
 
-    jobs: dict[str, Callable[[], None]] = {}
-    for method in chosen:
-        trained = folder / method.trained.name
-        jobs[f"{method.trained.name}: training"] = partial(train, method.trained, trained, overlays, given)
-        jobs[f"{method.name}: evaluation"] = partial(
-            evaluate, method, folder / method.name, trained, overlays, given, METRICS
-        )
-    jobs[READERS] = partial(evaluate_readers, folder / READERS, given, METRICS)
-    failed = [name for name, job in jobs.items() if not _run(name, job, distributed)]
+    done: dict[str, bool] = {}
+
+    def run(name: str, job: Callable[..., None], *arguments: Any) -> bool:
+        if name not in done:
+            done[name] = _run(name, partial(job, *arguments, overlays, given), folder / "benchmark.log", distributed)
+        return done[name]
 
     rows: dict[str, dict[str, Any]] = {}
-    for name, trained_name in [*((method.name, method.trained.name) for method in chosen), (READERS, READERS)]:
-        result = read(folder / name / EVALUATION)
-        if result is not None:
-            rows[name] = {**(read(folder / trained_name / TRAINING) or {}), **result}
-    table = write_report(rows, folder, _title(task, full, given), READERS)
-    if failed:
-        raise BenchmarkError(f"these failed, their errors are above: {', '.join(failed)}; the table holds the others.")
+    for method in chosen:
+        results, trained = folder / method.name, folder / method.trained.name
+        if run(f"{method.trained.name}: training", train, method.trained, trained) and run(
+            f"{method.name}: evaluation", evaluate, method, results, trained
+        ):
+            rows[method.name] = {**(read(trained / TRAINING) or {}), **(read(results / EVALUATION) or {})}
+    if run(READERS, evaluate_readers, chosen[0], folder / READERS):
+        rows[READERS] = read(folder / READERS / EVALUATION) or {}
+    if distributed:
+        finish()
+    if process_rank() > 0:
+        return None
+    table = write_report(rows, folder, title, READERS)
+    if failed := [name for name in done if not done[name]]:
+        log = folder / "benchmark.log"
+        raise BenchmarkError(f"these failed, see {log}: {', '.join(failed)}; {folder / 'benchmark.md'} has the others.")
     return table
 
 
-def _run(name: str, job: Callable[[], None], distributed: bool) -> bool:
-    """Whether a job succeeds: in a process of its own, so that its memory is its own and an error ends it alone."""
+def _run(name: str, job: Callable[[], None], log: Path, distributed: bool) -> bool:
+    """Whether a job succeeds; under torchrun an error ends all processes."""
     if process_rank() == 0:
         print(name, flush=True)
-    if distributed or "fork" not in multiprocessing.get_all_start_methods():
+    if not distributed:
+        return run_job(name, job, log)
+    with output_to(log):
         job()
-        return True
-    child = multiprocessing.get_context("fork").Process(target=job)
-    child.start()
-    child.join()
-    return child.exitcode == 0
+    return True
 
 
 def _title(task: str, full: bool, ids: Mapping[str, Any]) -> str:
+    crops_datalist(ids["dataset_dir"])  # refuses what holds no crops
     simulated = (read_parameters(ids["dataset_dir"]) or {}).get("simulated")
     images = "real readings on a SIMULATED CT" if simulated else "real CT"
-    split = ids["manifest"] and load_manifest(ids["manifest"]).id
+    split = "as the data came" if ids["manifest"] is None else load_manifest(ids["manifest"]).id
     return f"{task}, {images}; {'full' if full else 'small'} setting, seed {ids['seed']}, split {split}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Timer
 
+from monai_stochseg.bundle import select_device
 from monai_stochseg.distributions import PredictiveDistribution
 
 
@@ -28,16 +30,12 @@ class StepTimer:
             pause=Events.ITERATION_COMPLETED,
             step=Events.ITERATION_COMPLETED,
         )
-
-    @property
-    def steps(self) -> int:
-        """Steps counted."""
-        return int(self._timer.step_count)
+        trainer.add_event_handler(Events.STARTED, self._timer.pause)  # until there is a batch
 
     @property
     def seconds(self) -> float:
-        """Mean seconds per step."""
-        return float(self._timer.value())
+        """Mean seconds per step, NaN where there was none."""
+        return float(self._timer.value()) if self._timer.step_count else math.nan
 
 
 @torch.no_grad()
@@ -63,32 +61,30 @@ def seconds_per_sample(network: torch.nn.Module, images: torch.Tensor, num_sampl
 
 
 class PeakMemory:
-    """
-    Bytes of the largest memory that the process has taken since: of the GPU, or the resident memory (Linux) beyond what
-    it had. NaN where the system does not tell.
+    """The most memory that this process takes from now on."""
 
-    Args:
-        device: whose memory.
-    """
+    def __init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats(select_device())
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # proc(5): resets VmHWM
+            self._before = _resident("VmRSS")
+        except OSError:
+            self._before = math.nan
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def bytes(self, device: torch.device) -> float:
+        """
+        The peak so far: what PyTorch has allocated on a GPU; on a CPU the resident memory beyond that at the beginning,
+        NaN where the system does not tell (it is Linux that does).
+
+        Args:
+            device: whose memory.
+        """
         if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        self._before = _resident("VmRSS")
-
-    @property
-    def bytes(self) -> float:
-        """The peak so far."""
-        if self._device.type == "cuda":
-            return float(torch.cuda.max_memory_allocated(self._device))
-        return _resident("VmHWM") - self._before
+            return float(torch.cuda.max_memory_allocated(device))
+        return math.nan if math.isnan(self._before) else _resident("VmHWM") - self._before
 
 
 def _resident(field: str) -> float:
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith(f"{field}:"):
-                return float(line.split()[1]) * 1024
-    return float("nan")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(float(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))

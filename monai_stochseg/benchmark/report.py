@@ -19,6 +19,7 @@ _COLUMNS: Sequence[tuple[str, Callable[[Mapping[str, Any]], Any], str]] = (
     ("GED 100", lambda row: _at(row, 100), ".3f"),
     ("HM-IoU 16", lambda row: row.get("hm_iou"), ".3f"),
     ("diversity", lambda row: row.get("diversity"), ".3f"),
+    ("diversity of the readers", lambda row: row.get("rater_diversity"), ".3f"),
     ("Dice", lambda row: row.get("dice"), ".3f"),
     ("Dice, non-empty readers", lambda row: row.get("dice_nonempty"), ".3f"),
     ("ECE", lambda row: row.get("ece"), ".4f"),
@@ -39,28 +40,30 @@ def write_report(rows: Mapping[str, Mapping[str, Any]], folder: Path, title: str
     Args:
         rows: results by method: those of the training, and of the evaluation.
         folder: where to write.
-        title: what was compared, above the table and the figure.
+        title: what was compared: above the table and the figure, and a column of the CSV.
         readers: name of the row that is the floor.
 
     Returns:
-        the table as Markdown.
+        the title and the table, as Markdown: a value that is undefined is ``n/a``, one that the method has not is left
+        blank. In the CSV they are ``nan`` and blank.
     """
     folder.mkdir(parents=True, exist_ok=True)
     headings = ["method", *(heading for heading, _, _ in _COLUMNS)]
     with (folder / "benchmark.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(headings)
+        writer.writerow([*headings, "setting"])
         for name, row in rows.items():
-            writer.writerow([name, *("" if (value := get(row)) is None else value for _, get, _ in _COLUMNS)])
+            writer.writerow([name, *(get(row) for _, get, _ in _COLUMNS), title])
     lines = [_line(headings), _line(["---"] * len(headings))]
     for name, row in rows.items():
         lines.append(_line([name, *(_show(get(row), form) for _, get, form in _COLUMNS)]))
-    table = "\n".join(lines) + "\n"
-    (folder / "benchmark.md").write_text(f"{title}\n\n{table}", encoding="utf-8")
+    table = "\n".join([title, "", *lines]) + "\n"
+    (folder / "benchmark.md").write_text(table, encoding="utf-8")
     curves = {name: dict(zip(CURVE, row["ged_curve"], strict=True)) for name, row in rows.items() if "ged_curve" in row}
     floor = curves.pop(readers, None)
     if curves:
         figure = plot_energy_distance(curves, floor)
+        figure.suptitle(title, fontsize=9)
         figure.savefig(folder / "benchmark.png", dpi=130)
     return table
 
@@ -74,4 +77,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _show(value: Any, form: str) -> str:
-    return "" if value is None or math.isnan(value) else format(value, form)
+    if value is None:
+        return ""
+    return "n/a" if math.isnan(value) else format(value, form)

@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
 from monai.engines.utils import PrepareBatchExtraInput
 from torch import nn
 
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.benchmark.methods import Method
-from monai_stochseg.bundle import lidc_evaluator, process_rank
-from monai_stochseg.inferers import RaterInferer
-
-logger = logging.getLogger(__name__)
+from monai_stochseg.bundle import process_rank
 
 NUM_SAMPLES = 100
 METRICS = (
@@ -37,7 +35,8 @@ METRICS = (
     "empty_correlation",
 )
 FIRST = {"ged": 16, "hm_iou": 16}  # the others judge all samples
-TRAINING, EVALUATION = "training.json", "evaluation.json"
+NUM_CLASSES = 2
+SETTINGS, TRAINING, EVALUATION = "settings.json", "training.json", "evaluation.json"
 
 
 def train(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
@@ -50,31 +49,30 @@ def train(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[st
         overlays: names of configuration files after ``train.json``.
         ids: overrides of every method.
     """
-    settings = {**ids, **method.ids, "overlays": list(overlays)}
-    done = read(folder / TRAINING)
-    if done is not None and done["settings"] == settings:
+    settings = _as_json({**ids, **method.ids, "overlays": overlays})
+    if _is_done(folder / TRAINING, settings):
         return
-    started = read(folder / "settings.json") == settings
-    resume = started and (folder / "model_last.pt").is_file()
-    _write(folder / "settings.json", settings)
+    resume = _of_first_process(read(folder / SETTINGS) == settings and (folder / "model_last.pt").is_file())
+    if process_rank() == 0:
+        (folder / TRAINING).unlink(missing_ok=True)
+    _write(folder / SETTINGS, settings)
     workflow = _workflow(method, overlays, {**ids, **method.ids, "output_dir": str(folder), "resume": resume})
     network = workflow.parser.get_parsed_content("network")
     trainer = workflow.parser.get_parsed_content("train#trainer")
-    timer, memory = StepTimer(trainer), PeakMemory(trainer.state.device)
+    timer, memory = StepTimer(trainer), PeakMemory()
     workflow.run()
     result = {
         "settings": settings,
+        "finished": datetime.now(timezone.utc).isoformat(),
         "steps": trainer.state.iteration,
         "seconds_per_step": timer.seconds,
-        "peak_memory": memory.bytes,
+        "peak_memory": memory.bytes(trainer.state.device),
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
     }
     _write(folder / TRAINING, result)
 
 
-def evaluate(
-    method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any], metrics: Sequence[str]
-) -> None:
+def evaluate(method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
     Evaluate a method on the test patients, unless it is done; ``evaluation.json`` in its folder tells of it.
 
@@ -84,23 +82,13 @@ def evaluate(
         trained: folder of the checkpoint, another method's where that one's training is sampled.
         overlays: names of configuration files after ``train.json``.
         ids: overrides of every method.
-        metrics: names, see :py:func:`monai_stochseg.bundle.sample_metrics`.
     """
-    settings = {**ids, **method.ids, "overlays": list(overlays), "metrics": list(metrics)}
-    done = read(folder / EVALUATION)
-    newest = (trained / TRAINING).stat().st_mtime
-    if done is not None and done["settings"] == settings and (folder / EVALUATION).stat().st_mtime >= newest:
+    training = _of_first_process(read(trained / TRAINING))["finished"]
+    settings = _as_json({**ids, **method.ids, "overlays": overlays, "metrics": METRICS, "training": training})
+    if _is_done(folder / EVALUATION, settings):
         return
-    given = {
-        **ids,
-        **method.ids,
-        "output_dir": str(folder),
-        "eval_samples": NUM_SAMPLES,
-        "validate#evaluator#checkpoint": str(trained / "model_best.pt"),
-        "validate#evaluator#metrics": list(metrics),
-        "validate#evaluator#first": FIRST,
-    }
-    workflow = _workflow(method, [*overlays, "evaluate.json"], given)
+    given = {**ids, **method.ids, "validate#evaluator#checkpoint": str(trained / "model_best.pt")}
+    workflow = _evaluation(method, folder, overlays, given)
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
     workflow.run()
     images = next(iter(evaluator.data_loader))["image"].to(evaluator.state.device)
@@ -110,30 +98,29 @@ def evaluate(
     _write(folder / EVALUATION, {"settings": settings, "seconds_per_sample": seconds, **_values(evaluator)})
 
 
-def evaluate_readers(folder: Path, ids: Mapping[str, Any], metrics: Sequence[str]) -> None:
+def evaluate_readers(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
     The readers of each test image, resampled: the floor of every method, in ``evaluation.json`` of the folder.
 
     Args:
+        method: one whose evaluator, and so whose images, to take.
         folder: of the results.
-        ids: overrides of every method, of which the data set and its split are used.
-        metrics: names, see :py:func:`monai_stochseg.bundle.sample_metrics`.
+        overlays: names of configuration files after ``train.json``.
+        ids: overrides of every method.
     """
-    evaluator = lidc_evaluator(
-        nn.Identity(),
-        ids["dataset_dir"],
-        ids["manifest"],
-        str(folder),
-        torch.device("cpu"),
-        part="test",
-        num_samples=NUM_SAMPLES,
-        metrics=metrics,
-        first=FIRST,
-        inferer=RaterInferer(num_classes=2),
-    )
+    settings = _as_json({**ids, "overlays": overlays, "metrics": METRICS, "bundle": method.folder.name})
+    if _is_done(folder / EVALUATION, settings):
+        return
+    given = {
+        **ids,
+        "validate#evaluator#network": "$torch.nn.Identity()",
+        "validate#evaluator#inferer": {"_target_": "monai_stochseg.inferers.RaterInferer", "num_classes": NUM_CLASSES},
+        "validate#evaluator#checkpoint": None,
+    }
+    evaluator = _evaluation(method, folder, overlays, given).parser.get_parsed_content("validate#evaluator")
     evaluator.prepare_batch = PrepareBatchExtraInput("label")
     evaluator.run()
-    _write(folder / EVALUATION, {"settings": dict(ids), **_values(evaluator)})
+    _write(folder / EVALUATION, {"settings": settings, **_values(evaluator)})
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -141,8 +128,38 @@ def read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def _is_done(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a result with these settings is there."""
+    return _of_first_process((read(path) or {}).get("settings") == settings)
+
+
+def _of_first_process(value: Any) -> Any:
+    """The first process's value in all processes: what it has read of a folder that it writes to next."""
+    values = [value]
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As they are read again: a tuple becomes a list."""
+    content: dict[str, Any] = json.loads(json.dumps(settings))
+    return content
+
+
+def _evaluation(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
+    given = {
+        **ids,
+        "output_dir": str(folder),
+        "eval_samples": NUM_SAMPLES,
+        "validate#evaluator#metrics": list(METRICS),
+        "validate#evaluator#first": FIRST,
+    }
+    return _workflow(method, [*overlays, "evaluate.json"], given)
+
+
 def _workflow(method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
-    files = [str(method.folder / name) for name in ("train.json", *overlays) if (method.folder / name).is_file()]
+    files = [str(method.folder / name) for name in ("train.json", *overlays)]
     workflow = ConfigWorkflow(files, logging_file=False, finalize=[], **ids)  # the group of processes outlives a method
     workflow.initialize()
     return workflow

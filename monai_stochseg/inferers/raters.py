@@ -32,6 +32,13 @@ class RaterInferer(Inferer):
             inputs: image ``[B, C_in, *S]``, not looked at.
             network: not called.
             label: integer labels of the raters, ``[B, R, *S]``.
+
+        Raises:
+            ValueError: when a label is none of the classes.
         """
-        one_hot = F.one_hot(label.to(inputs.device).as_subclass(torch.Tensor).long(), self.num_classes)
+        label = label.to(inputs.device).as_subclass(torch.Tensor).long()
+        if label.numel() and not (label.min() >= 0 and label.max() < self.num_classes):
+            found = f"{label.min().item()} to {label.max().item()}"
+            raise ValueError(f"label must be of 0 to {self.num_classes - 1}, got {found}; a void label has no class.")
+        one_hot = F.one_hot(label, self.num_classes)
         return HypothesesDistribution(one_hot.movedim(-1, 2) * _CERTAIN)
