@@ -54,12 +54,13 @@ def main(command: Sequence[str] | None = None) -> None:
         command: its words, those of the command line where None.
 
     Raises:
-        SystemExit: When the data are wrong or a package is missing: with one line that says so, and no traceback.
+        SystemExit: When an option or the data are wrong, or a file or a package is missing: with one line that says so,
+            and no traceback.
 
     """
     try:
         fire.Fire(COMMANDS, command=command, name="monai_stochseg")
-    except (BenchmarkError, CaseError, FileExistsError, ImportError) as error:
+    except (BenchmarkError, CaseError, FileExistsError, FileNotFoundError, ImportError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -51,6 +51,13 @@ def test_dicom_options_arrive(monkeypatch) -> None:
             ["--out=x", "--dicom_dir=a", "--sapcing=1"],
             "CaseError: prepare: got an unexpected keyword argument 'sapcing'",
         ),
+        (["--out=x", "--dicom_dir=a", "--spatial_dims=4"], "CaseError: spatial_dims must be 2 or 3, got 4"),
+        (["--out=x", "--dicom_dir=a", "--spatial_size=big"], "CaseError: .* not supported between .*'str' and 'int'"),
+        (["--out=x", "--dicom_dir=a", "--spacing=0"], "CaseError: spatial_size and spacing must be positive"),
+        (["--out=x", "--dicom_dir=a", "--min_raters=5"], "CaseError: min_raters must lie in 1 to 4"),
+        (["--out=x", "--dicom_dir=a", "--crowded=last"], "CaseError: crowded must be one of"),
+        (["--out=x", "--dicom_dir=a", "--missing=no"], "CaseError: missing must be 'error' or 'skip', got 'no'"),
+        (["--out=x", "--dicom_dir=a", "--max_slice_thickness=0"], "CaseError: max_slice_thickness must be positive"),
         (["--out=x", "--prepared_set=a", "--min_raters=2"], "CaseError: .* unexpected keyword argument 'min_raters'"),
     ],
 )
@@ -61,7 +68,10 @@ def test_refuses(tmp_path, monkeypatch, words, message) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [ImportError("LIDC needs pylidc"), FileExistsError("x is there"), CaseError("cut")])
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("LIDC needs pylidc"), FileExistsError("x is there"), FileNotFoundError("no x"), CaseError("cut")],
+)
 def test_expected_errors(monkeypatch, error) -> None:
     def fail() -> None:
         raise error

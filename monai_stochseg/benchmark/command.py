@@ -8,23 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from monai_stochseg.benchmark.jobs import output_to, run_job
-from monai_stochseg.benchmark.methods import READERS, BenchmarkError, check_ids, find_methods
+from monai_stochseg.benchmark.methods import NULLS, READERS, BenchmarkError, check_ids, find_methods
 from monai_stochseg.benchmark.report import write_report
-from monai_stochseg.benchmark.run import EVALUATION, TRAINING, evaluate, evaluate_readers, read, train
+from monai_stochseg.benchmark.run import EVALUATION, evaluate, evaluate_readers, read, result, train
 from monai_stochseg.bundle import finish, process_rank, select_device, start
-from monai_stochseg.data import crops_datalist, load_manifest, simulated_lidc_folder
+from monai_stochseg.data import (
+    CaseError,
+    crops_datalist,
+    load_manifest,
+    simulated_lidc_folder,
+    split_by_manifest,
+    split_cases,
+)
 from monai_stochseg.data.lidc import read_parameters
 
 # Minutes on two CPU cores: small crops, thin networks, the same number of steps for each method.
 SMALL = {
     "max_epochs": 10,
-    "val_interval": 2,
-    "images_per_epoch": 768,
+    "val_interval": 5,
+    "images_per_epoch": 640,
     "batch_size": 16,
-    "channels": [16, 32, 48, 64],
+    "channels": [8, 16, 32, 64],
     "norm": "BATCH",
 }
-SMALL_DATA = {"num_patients": 300, "spatial_size": 48, "spacing": 1.0, "slices_per_nodule": 2}
+SMALL_DATA = {"num_patients": 300, "spatial_size": 48, "spacing": 1.0, "slices_per_nodule": 1}
 FULL_DATA = {"num_patients": None, "spatial_size": 180, "spacing": 0.5, "slices_per_nodule": None}
 
 
@@ -47,7 +54,7 @@ def benchmark(
     Args:
         task: lidc.
         out: the folder of benchmark.csv, benchmark.md, benchmark.png, benchmark.log and a folder a method.
-        methods: names of methods or of bundles; default: all bundles of the task.
+        methods: names of methods or of bundles, beside the nulls; default: all bundles of the task.
         full: the papers' sizes.
         dataset_dir: a folder of crops, see docs/lidc.md; default: real readings with a simulated CT, made on first use.
         manifest: the split by patient; None for the one that came with the data.
@@ -59,13 +66,17 @@ def benchmark(
 
     Raises:
         BenchmarkError: When an argument is of no use, or a method failed, after the others are done.
-        CaseError: When the crops or the manifest cannot be used.
+        CaseError: When the crops or the manifest cannot be used, or validation or test would be empty.
 
     """
-    chosen = find_methods(task, [methods] if isinstance(methods, str) else methods)
+    if methods is not None:
+        methods = [*([methods] if isinstance(methods, str) else methods), *NULLS]
+    chosen = find_methods(task, methods)
     if not isinstance(ids or {}, Mapping):
         raise BenchmarkError(f"ids must be like \"{{'max_epochs': 5}}\", got {ids!r}.")
-    check_ids(chosen, ids or {})
+    distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    overlays = [*(["paper.json"] if full else []), *(["multi_gpu_train.json"] if distributed else [])]
+    check_ids(chosen, overlays, ids or {})
     folder = Path(out).expanduser().absolute()
     if dataset_dir is None:
         data = folder / ("data_full" if full else "data")
@@ -77,10 +88,9 @@ def benchmark(
         "seed": seed,
         **(ids or {}),
     }
-    title = _title(task, full, given)
+    title = _title(task, full, given, ids or {})
+    _check_parts(given["dataset_dir"], manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    overlays = [*(["paper.json"] if full else []), *(["multi_gpu_train.json"] if distributed else [])]
     if distributed:
         start(select_device(), distributed=True)
 
@@ -91,24 +101,38 @@ def benchmark(
             done[name] = _run(name, partial(job, *arguments, overlays, given), folder / "benchmark.log", distributed)
         return done[name]
 
-    rows: dict[str, dict[str, Any]] = {}
     for method in chosen:
         results, trained = folder / method.name, folder / method.trained.name
-        if run(f"{method.trained.name}: training", train, method.trained, trained) and run(
-            f"{method.name}: evaluation", evaluate, method, results, trained
-        ):
-            rows[method.name] = {**(read(trained / TRAINING) or {}), **(read(results / EVALUATION) or {})}
-    if run(READERS, evaluate_readers, chosen[0], folder / READERS):
-        rows[READERS] = read(folder / READERS / EVALUATION) or {}
+        if run(f"{method.trained.name}: training", train, method.trained, trained):
+            run(f"{method.name}: evaluation", evaluate, method, results, trained)
+    run(READERS, evaluate_readers, chosen[0], folder / READERS)
     if distributed:
         finish()
     if process_rank() > 0:
         return None
+    rows: dict[str, dict[str, Any]] = {}
+    for method in find_methods(task):  # those of an earlier call with the same settings too
+        found = result(method, folder / method.name, folder / method.trained.name, overlays, given)
+        if found is not None:
+            rows[method.name] = found
+    if done[READERS]:
+        rows[READERS] = read(folder / READERS / EVALUATION) or {}
     table = write_report(rows, folder, title, READERS)
     if failed := [name for name in done if not done[name]]:
         log = folder / "benchmark.log"
         raise BenchmarkError(f"these failed, see {log}: {', '.join(failed)}; {folder / 'benchmark.md'} has the others.")
     return table
+
+
+def _check_parts(dataset_dir: str, manifest: str | None) -> None:
+    """Refuse a split without validation or test before anything is trained."""
+    datalist = crops_datalist(dataset_dir)
+    split = split_cases(datalist) if manifest is None else split_by_manifest(datalist, load_manifest(manifest))
+    for part, cases in split.items():
+        if not cases:
+            raise CaseError(
+                f"the split {manifest or 'of the data'} leaves {part} empty; the benchmark needs all parts."
+            )
 
 
 def _run(name: str, job: Callable[[], None], log: Path, distributed: bool) -> bool:
@@ -122,9 +146,12 @@ def _run(name: str, job: Callable[[], None], log: Path, distributed: bool) -> bo
     return True
 
 
-def _title(task: str, full: bool, ids: Mapping[str, Any]) -> str:
+def _title(task: str, full: bool, ids: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
     crops_datalist(ids["dataset_dir"])  # refuses what holds no crops
     simulated = (read_parameters(ids["dataset_dir"]) or {}).get("simulated")
     images = "real readings on a SIMULATED CT" if simulated else "real CT"
     split = "as the data came" if ids["manifest"] is None else load_manifest(ids["manifest"]).id
-    return f"{task}, {images}; {'full' if full else 'small'} setting, seed {ids['seed']}, split {split}"
+    setting = f"{'full' if full else 'small'} setting"
+    if changed:
+        setting += f" but for {', '.join(f'{name} {value}' for name, value in changed.items())}"
+    return f"{task}, {images}; {setting}, seed {ids['seed']}, split {split}"

@@ -13,6 +13,7 @@ from monai_stochseg.bundle import find_bundle
 
 TASKS = ("lidc",)
 OWN_IDS = {"output_dir", "resume", "eval_samples"}  # set by the benchmark
+NULLS = ("threshold", "independent")  # what learns no covariance, in every table
 READERS = "readers"  # no bundle: the readers themselves, resampled
 
 
@@ -82,14 +83,21 @@ def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]
     return [methods[name] for name in dict.fromkeys(names)]
 
 
-def check_ids(methods: Sequence[Method], ids: Mapping[str, Any]) -> None:
+def check_ids(methods: Sequence[Method], overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
-    Refuse an id that none of the methods' configurations has, which MONAI would take in silence.
+    Refuse an id that none of the methods' configurations has, which MONAI would take in silence. One that only some
+    have is of no effect in the others.
+
+    Args:
+        methods: the methods.
+        overlays: names of configuration files after ``train.json``.
+        ids: the ids.
 
     Raises:
         BenchmarkError: for such an id, and for those that the benchmark sets itself.
     """
-    known = set().union(*(json.loads((method.folder / "train.json").read_text("utf-8")) for method in methods))
+    files = [method.folder / name for method in methods for name in ("train.json", *overlays)]
+    known = set().union(*(json.loads(file.read_text("utf-8")) for file in files if file.is_file()))
     for name in ids:
         first = name.replace("::", "#").split("#")[0]
         if first not in known - OWN_IDS:

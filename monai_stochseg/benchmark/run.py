@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.engines.utils import PrepareBatchExtraInput
 from torch import nn
@@ -34,7 +35,7 @@ METRICS = (
     "diversity_correlation",
     "empty_correlation",
 )
-FIRST = {"ged": 16, "hm_iou": 16}  # the others judge all samples
+FIRST = {"ged": 16, "hm_iou": 16, "ambiguity": 16}  # the others judge all samples
 NUM_CLASSES = 2
 SETTINGS, TRAINING, EVALUATION = "settings.json", "training.json", "evaluation.json"
 
@@ -49,16 +50,20 @@ def train(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[st
         overlays: names of configuration files after ``train.json``.
         ids: overrides of every method.
     """
-    settings = _as_json({**ids, **method.ids, "overlays": overlays})
+    settings = _training_settings(method, overlays, ids)
     if _is_done(folder / TRAINING, settings):
         return
-    resume = _of_first_process(read(folder / SETTINGS) == settings and (folder / "model_last.pt").is_file())
+    same = read(folder / SETTINGS) == settings
+    resume = _of_first_process(same and (folder / "model_last.pt").is_file())
     if process_rank() == 0:
         (folder / TRAINING).unlink(missing_ok=True)
-    _write(folder / SETTINGS, settings)
-    workflow = _workflow(method, overlays, {**ids, **method.ids, "output_dir": str(folder), "resume": resume})
+        if not resume:
+            (folder / SETTINGS).unlink(missing_ok=True)
+    workflow = _workflow(method, overlays, {**method.ids, **ids, "output_dir": str(folder), "resume": resume})
     network = workflow.parser.get_parsed_content("network")
     trainer = workflow.parser.get_parsed_content("train#trainer")
+    # not before the checkpoints of other settings have been moved aside: a run that stops here resumes from none
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: _write(folder / SETTINGS, settings))
     timer, memory = StepTimer(trainer), PeakMemory()
     workflow.run()
     result = {
@@ -84,10 +89,10 @@ def evaluate(method: Method, folder: Path, trained: Path, overlays: Sequence[str
         ids: overrides of every method.
     """
     training = _of_first_process(read(trained / TRAINING))["finished"]
-    settings = _as_json({**ids, **method.ids, "overlays": overlays, "metrics": METRICS, "training": training})
+    settings = _evaluation_settings(method, overlays, ids, training)
     if _is_done(folder / EVALUATION, settings):
         return
-    given = {**ids, **method.ids, "validate#evaluator#checkpoint": str(trained / "model_best.pt")}
+    given = {**method.ids, **ids, "validate#evaluator#checkpoint": str(trained / "model_best.pt")}
     workflow = _evaluation(method, folder, overlays, given)
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
     workflow.run()
@@ -108,7 +113,7 @@ def evaluate_readers(method: Method, folder: Path, overlays: Sequence[str], ids:
         overlays: names of configuration files after ``train.json``.
         ids: overrides of every method.
     """
-    settings = _as_json({**ids, "overlays": overlays, "metrics": METRICS, "bundle": method.folder.name})
+    settings = _as_json({**ids, "overlays": overlays, "metrics": METRICS, "first": FIRST, "bundle": method.folder.name})
     if _is_done(folder / EVALUATION, settings):
         return
     given = {
@@ -123,9 +128,35 @@ def evaluate_readers(method: Method, folder: Path, overlays: Sequence[str], ids:
     _write(folder / EVALUATION, {"settings": settings, **_values(evaluator)})
 
 
+def result(
+    method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What training and evaluation of a method with these settings told, None where they have not been done."""
+    training, evaluation = read(trained / TRAINING), read(folder / EVALUATION)
+    if training is None or evaluation is None:
+        return None
+    if training["settings"] != _training_settings(method.trained, overlays, ids):
+        return None
+    if evaluation["settings"] != _evaluation_settings(method, overlays, ids, training["finished"]):
+        return None
+    return {**training, **evaluation}
+
+
 def read(path: Path) -> dict[str, Any] | None:
     """What a JSON file holds, None where it is not there."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _training_settings(method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> dict[str, Any]:
+    return _as_json({**method.ids, **ids, "overlays": overlays})
+
+
+def _evaluation_settings(
+    method: Method, overlays: Sequence[str], ids: Mapping[str, Any], training: str
+) -> dict[str, Any]:
+    return _as_json(
+        {**method.ids, **ids, "overlays": overlays, "metrics": METRICS, "first": FIRST, "training": training}
+    )
 
 
 def _is_done(path: Path, settings: Mapping[str, Any]) -> bool:

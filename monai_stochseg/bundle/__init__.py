@@ -14,7 +14,7 @@ from .overrides import check_overrides
 from .prediction import save_predictions
 from .root import find_bundle
 from .runtime import finish, has_bfloat16, prepare_network, process_rank, select_device, start
-from .training import statistics, training_handlers
+from .training import make_trainer, statistics, training_handlers
 
 __all__ = [
     "Baseline",
@@ -31,6 +31,7 @@ __all__ = [
     "lidc_evaluator",
     "lidc_predictor",
     "lidc_trainer",
+    "make_trainer",
     "prepare_network",
     "process_rank",
     "sample_metrics",

@@ -80,7 +80,9 @@ def _columns(output: list[dict], keys: tuple[str, ...], first: int | None) -> tu
     return y_pred or [], y
 
 
-def validation_handlers(output_dir: str, class_names: Sequence[str], indexing: str = "xy") -> list[Any]:
+def validation_handlers(
+    output_dir: str, class_names: Sequence[str], indexing: str = "xy", title: str | None = None
+) -> list[Any]:
     """
     The handlers of every bundle's evaluator in training: the figure of the best epoch, and statistics.
 
@@ -88,8 +90,9 @@ def validation_handlers(output_dir: str, class_names: Sequence[str], indexing: s
         output_dir: folder of the figure.
         class_names: names of the classes, the background first.
         indexing: of the figure's images, see :py:func:`monai_stochseg.visualize.plot_samples`.
+        title: of the figure.
     """
-    figure = SampleFigure(os.path.join(output_dir, "samples.png"), class_names, indexing=indexing)
+    figure = SampleFigure(os.path.join(output_dir, "samples.png"), class_names, indexing=indexing, title=title)
     return [figure, *statistics("validation")]
 
 
@@ -101,6 +104,7 @@ def evaluation_handlers(
     class_names: Sequence[str],
     metrics: Mapping[str, CumulativeIterationMetric],
     indexing: str = "xy",
+    title: str | None = None,
 ) -> list[Any]:
     """
     The handlers of an evaluation: weights, a table with a row a case, a figure.
@@ -113,10 +117,11 @@ def evaluation_handlers(
         class_names: names of the classes, the background first.
         metrics: columns of the table; those whose value is no mean over cases are left out.
         indexing: of the figure's images, see :py:func:`monai_stochseg.visualize.plot_samples`.
+        title: of the figure.
     """
     of_cases = {name: metric for name, metric in metrics.items() if not isinstance(metric, PooledMetric)}
     return [
         WeightsLoader(network, checkpoint),
         CaseTable(os.path.join(output_dir, f"evaluation_{part}.csv"), of_cases),
-        SampleFigure(os.path.join(output_dir, f"samples_{part}.png"), class_names, indexing=indexing),
+        SampleFigure(os.path.join(output_dir, f"samples_{part}.png"), class_names, indexing=indexing, title=title),
     ]

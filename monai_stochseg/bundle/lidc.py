@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
-from monai.engines.utils import PrepareBatchExtraInput, default_prepare_batch
 from monai.inferers import Inferer
 from monai.transforms import Compose, RandAxisFlipd, RandRotate90d
 from torch import nn
@@ -22,10 +21,10 @@ from monai_stochseg.bundle.evaluation import (
     sample_metrics,
     validation_handlers,
 )
-from monai_stochseg.bundle.loaders import evaluation_loader, training_loader
+from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.prediction import save_predictions
 from monai_stochseg.bundle.runtime import has_bfloat16
-from monai_stochseg.bundle.training import training_handlers
+from monai_stochseg.bundle.training import make_trainer
 from monai_stochseg.data import (
     LIDC_MANIFESTS,
     SPLITS,
@@ -36,9 +35,11 @@ from monai_stochseg.data import (
     split_by_manifest,
     split_cases,
 )
+from monai_stochseg.data.lidc import read_parameters
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import WeightsLoader
 from monai_stochseg.transforms import LoadCropd
+from monai_stochseg.transforms.load_crop import LUNG_WINDOW
 
 CLASS_NAMES = ("background", "nodule")
 METRICS = ("ged", "diversity", "hm_iou", "dice")
@@ -52,6 +53,7 @@ def lidc_dataset(
     num_workers: int = 0,
     cache_rate: float = 1.0,
     spatial_dims: int | None = None,
+    window: tuple[float, float] = LUNG_WINDOW,
 ) -> CaseDataset:
     """
     One part of a folder of LIDC's crops, with ``image`` ``[1, *S]`` and ``label`` ``[4, *S]``.
@@ -65,6 +67,7 @@ def lidc_dataset(
         num_workers: processes that fill the cache.
         cache_rate: share of the crops kept in memory.
         spatial_dims: refuse crops of another dimension; default: take either.
+        window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
 
     Raises:
         CaseError: when the folder or the manifest is not usable, the crops have another dimension, there is neither a
@@ -81,7 +84,7 @@ def lidc_dataset(
         raise CaseError(f"{dataset_dir} came without a split: give a manifest, one of {LIDC_MANIFESTS} or a file.")
     if not split[part]:
         raise CaseError(f"part {part!r} is empty: {manifest or 'the split'} has none of its patients in {dataset_dir}.")
-    transform = Compose([LoadCropd(), *transforms])
+    transform = Compose([LoadCropd(window), *transforms])
     return CaseDataset(split[part], transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
 
 
@@ -91,6 +94,10 @@ def _crops(dataset_dir: str | os.PathLike, spatial_dims: int | None) -> list[dic
     if spatial_dims is not None and found != spatial_dims:
         raise CaseError(f"{dataset_dir} holds {found}D crops, but spatial_dims is {spatial_dims}.")
     return datalist
+
+
+def _is_simulated(dataset_dir: str | os.PathLike) -> bool:
+    return bool((read_parameters(dataset_dir) or {}).get("simulated", False))
 
 
 def flip_and_rotate() -> list[Callable]:
@@ -107,88 +114,50 @@ def lidc_trainer(
     evaluator: Engine,
     dataset_dir: str,
     manifest: str | None,
-    output_dir: str,
-    device: torch.device,
-    max_epochs: int,
-    batch_size: int,
-    experiment_name: str,
     parameters: Mapping[str, Any],
-    images_per_epoch: int | None = None,
-    val_interval: int = 1,
-    seed: int = 0,
-    resume: bool | str = False,
     augmentation: Sequence[Callable] | None = None,
     num_workers: int = 0,
     cache_rate: float = 1.0,
-    network_takes_label: bool = False,
-    amp: bool | None = None,
-    tracking_uri: str | None = None,
-    handlers: Sequence[Any] = (),
     spatial_dims: int | None = None,
+    window: tuple[float, float] = LUNG_WINDOW,
+    **kwargs: Any,
 ) -> SupervisedTrainer:
     """
-    MONAI's trainer on LIDC's crops.
+    The trainer on LIDC's crops.
 
     Args:
         network: on its device, and wrapped where training is distributed.
-        loss: takes the network's output and the readers' labels ``[B, 4, *S]``. Its buffers are kept in checkpoints.
+        loss: takes the network's output and the readers' labels ``[B, 4, *S]``.
         optimizer: of the network.
         lr_scheduler: stepped each epoch.
         evaluator: validates before training and every ``val_interval`` epochs.
         dataset_dir: a folder of crops, see :py:func:`lidc_dataset`.
-        manifest: the split; its id is logged with the run's parameters.
-        output_dir: folder of checkpoints, MLflow's database and the figure.
-        device: where the network is.
-        max_epochs: length of the training.
-        batch_size: crops a step, in each process.
-        experiment_name: MLflow's experiment.
+        manifest: the split; its id is logged with the run's parameters, and so is whether the CT is simulated.
         parameters: what the run was made with, for MLflow.
-        images_per_epoch: crops an epoch; default: each once.
-        val_interval: epochs between validations.
-        seed: of order, augmentation and noise.
-        resume: see :py:class:`monai_stochseg.handlers.TrainingCheckpoint`.
         augmentation: random transforms of ``image`` and ``label``; default: :py:func:`flip_and_rotate`.
         num_workers: processes that load.
         cache_rate: share of the crops kept in memory.
-        network_takes_label: whether the network is called with the label too, for a posterior.
-        amp: bfloat16 autocast; default: on a GPU that has it.
-        tracking_uri: an MLflow server or database; default: one in ``output_dir``.
-        handlers: further handlers.
         spatial_dims: refuse crops of another dimension.
+        window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
+        kwargs: further arguments of :py:func:`monai_stochseg.bundle.make_trainer`.
     """
     transforms = flip_and_rotate() if augmentation is None else augmentation
-    dataset = lidc_dataset(dataset_dir, manifest, "train", transforms, num_workers, cache_rate, spatial_dims)
-    return SupervisedTrainer(
-        device=device,
-        max_epochs=max_epochs,
-        train_data_loader=training_loader(dataset, batch_size, images_per_epoch, num_workers, seed),
-        network=network,
-        optimizer=optimizer,
-        loss_function=loss,
-        prepare_batch=PrepareBatchExtraInput("label") if network_takes_label else default_prepare_batch,
-        train_handlers=training_handlers(
-            network,
-            optimizer,
-            lr_scheduler,
-            evaluator,
-            output_dir,
-            experiment_name,
-            {
-                **parameters,
-                "manifest": manifest and load_manifest(manifest).id,
-                "seed": seed,
-                "dataset_dir": dataset_dir,
-            },
-            seed=seed,
-            val_interval=val_interval,
-            resume=resume,
-            tracking_uri=tracking_uri,
-            loss=loss,
-            extra=handlers,
-        ),
-        decollate=False,
-        amp=has_bfloat16(device) if amp is None else amp,
-        amp_kwargs={"dtype": torch.bfloat16},
+    split = manifest and load_manifest(manifest).id
+    return make_trainer(
+        network,
+        loss,
+        optimizer,
+        lr_scheduler,
+        evaluator,
+        lidc_dataset(dataset_dir, manifest, "train", transforms, num_workers, cache_rate, spatial_dims, window),
+        parameters={
+            **parameters,
+            "manifest": split,
+            "dataset_dir": dataset_dir,
+            "simulated": _is_simulated(dataset_dir),
+        },
+        num_workers=num_workers,
+        **kwargs,
     )
 
 
@@ -209,6 +178,8 @@ def lidc_evaluator(
     amp: bool | None = None,
     transforms: Sequence[Callable] = (),
     spatial_dims: int | None = None,
+    window: tuple[float, float] = LUNG_WINDOW,
+    chunk_size: int = 1,
 ) -> StochasticEvaluator:
     """
     The evaluator of a part of LIDC's crops: energy distance (the key metric) and others against the four readers.
@@ -217,7 +188,7 @@ def lidc_evaluator(
         network: with ``predictive``.
         dataset_dir: a folder of crops, see :py:func:`lidc_dataset`.
         manifest: the split.
-        output_dir: folder of the figure, and of the table.
+        output_dir: folder of the figure, which says where the CT is simulated, and of the table.
         device: where the network is.
         part: ``train``, ``validation`` or ``test``.
         checkpoint: weights to load; a table ``evaluation_<part>.csv`` is written then. Default: the network as it is,
@@ -232,20 +203,26 @@ def lidc_evaluator(
         amp: bfloat16 autocast; default: on a GPU that has it.
         transforms: of ``image`` and ``label``, after the loading, such as a crop.
         spatial_dims: refuse crops of another dimension.
+        window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
+        chunk_size: samples held as logits at a time.
     """
-    dataset = lidc_dataset(dataset_dir, manifest, part, transforms, num_workers, spatial_dims=spatial_dims)
+    dataset = lidc_dataset(
+        dataset_dir, manifest, part, transforms, num_workers, spatial_dims=spatial_dims, window=window
+    )
     chosen = sample_metrics(len(CLASS_NAMES), metrics, first)
+    figure: dict[str, Any] = {"indexing": "ij", "title": "simulated CT" if _is_simulated(dataset_dir) else None}
     if checkpoint is None:
-        handlers = validation_handlers(output_dir, CLASS_NAMES, indexing="ij")
+        handlers = validation_handlers(output_dir, CLASS_NAMES, **figure)
     else:
         table = {name: handler.metric_fn for name, handler in chosen.items()}
-        handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, indexing="ij")
+        handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, **figure)
     return StochasticEvaluator(
         device=device,
         val_data_loader=evaluation_loader(dataset, batch_size, num_workers),
         network=network,
         num_samples=num_samples,
         inferer=inferer,
+        chunk_size=chunk_size,
         key_val_metric={f"val_{name}": handler for name, handler in chosen.items()},
         metric_cmp_fn=lambda current, best: current < best or best != best,
         val_handlers=handlers,
@@ -265,6 +242,8 @@ def lidc_predictor(
     inferer: Inferer | None = None,
     amp: bool | None = None,
     spatial_dims: int | None = None,
+    window: tuple[float, float] = LUNG_WINDOW,
+    chunk_size: int = 1,
 ) -> StochasticEvaluator:
     """
     Inference on a folder of crops, whose readings are not looked at: NIfTI of the single answer, the samples (4th axis)
@@ -281,9 +260,11 @@ def lidc_predictor(
         inferer: default: whole crops.
         amp: bfloat16 autocast; default: on a GPU that has it.
         spatial_dims: refuse crops of another dimension.
+        window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
+        chunk_size: samples held as logits at a time.
     """
     datalist = _crops(dataset_dir, spatial_dims)
-    transform = Compose([LoadCropd(with_label=False)])
+    transform = Compose([LoadCropd(window, with_label=False)])
     dataset = CaseDataset(datalist[:max_crops], transform, cache_rate=0.0, progress=False)
     return StochasticEvaluator(
         device=device,
@@ -291,6 +272,7 @@ def lidc_predictor(
         network=network,
         num_samples=num_samples,
         inferer=inferer,
+        chunk_size=chunk_size,
         postprocessing=save_predictions(output_dir, transform, spatial_dims=len(datalist[0]["spacing"])),
         val_handlers=[WeightsLoader(network, checkpoint)],
         amp=has_bfloat16(device) if amp is None else amp,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictive distributions over the logit maps of an image."""
 
-from .base import PredictiveDistribution, full_precision
+from .base import PredictiveDistribution, autocast_mode, full_precision
 from .hypotheses import HypothesesDistribution
 from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
@@ -16,6 +16,7 @@ __all__ = [
     "MaskedDistribution",
     "PredictiveDistribution",
     "ThresholdDistribution",
+    "autocast_mode",
     "draw_noise",
     "draw_seeds",
     "full_precision",

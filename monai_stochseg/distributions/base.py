@@ -39,6 +39,12 @@ def plain(x: torch.Tensor) -> torch.Tensor:
     return x.as_tensor() if hasattr(x, "as_tensor") else x
 
 
+def autocast_mode(device: torch.device) -> torch.autocast:
+    """The autocast mode that a device is in, for a network that runs later, when samples are drawn."""
+    kind = device.type
+    return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+
+
 def full_precision(x: torch.Tensor) -> torch.Tensor:
     """``x`` as a plain tensor, in float32 where it was in half precision."""
     x = plain(x)

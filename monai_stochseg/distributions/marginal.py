@@ -20,7 +20,7 @@ from monai_stochseg.distributions.noise import draw_uniform
 class _MarginalDistribution(PredictiveDistribution):
     """
     Label maps with the softmax of ``logits`` ``[B, C, *S]`` as their marginals: in every voxel the class at which the
-    cumulative probability, in the ``order`` of the classes, passes a uniform number.
+    cumulative probability, in the ``order`` of the classes, passes a uniform number. Half precision becomes float32.
     """
 
     def __init__(self, logits: torch.Tensor, order: Sequence[int] | None = None) -> None:
@@ -30,7 +30,7 @@ class _MarginalDistribution(PredictiveDistribution):
         order = list(classes if order is None else order)
         if sorted(order) != list(classes):
             raise ValueError(f"order must name each class 0 to {classes[-1]} once, got {order}.")
-        self.logits = logits
+        self.logits = full_precision(logits)
         self.order = order
 
     def mode_logits(self) -> torch.Tensor:
@@ -41,7 +41,7 @@ class _MarginalDistribution(PredictiveDistribution):
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` label maps as logits ``[B, n, C, *S]``, 0 for the class drawn and -10,000 for the others."""
         check_num_samples(n)
-        logits = full_precision(self.logits)
+        logits = self.logits
         # The last sum is 1: it is left out, for rounding may put it below a uniform number.
         cumulative = logits.softmax(1)[:, self.order].cumsum(1)[:, :-1]
         order = torch.tensor(self.order, device=logits.device)
@@ -67,7 +67,7 @@ class ThresholdDistribution(_MarginalDistribution):
     learned: a method that does not beat this has not shown that it learned a covariance.
 
     Args:
-        logits: ``[B, C, *S]``, of any deterministic network.
+        logits: ``[B, C, *S]``, of any deterministic network. Half precision becomes float32.
         order: the classes from the first to the last to be added, such as nested structures from the outermost inwards;
             None: ``0, 1, ..., C - 1``.
 
@@ -84,7 +84,7 @@ class IndependentDistribution(_MarginalDistribution):
     Each voxel drawn by itself from the softmax of the logits: the right marginals and no covariance.
 
     Args:
-        logits: ``[B, C, *S]``, of any deterministic network.
+        logits: ``[B, C, *S]``, of any deterministic network. Half precision becomes float32.
 
     Raises:
         ValueError: when the shape does not fit.

@@ -24,7 +24,9 @@ class LatentDivergence:
     before those that log the metrics.
 
     When every dimension stays below ``threshold`` for ``patience`` epochs the posterior has collapsed: it tells the
-    decoder nothing of the rater's label, and samples of an image will all be alike. One warning per run says so.
+    decoder nothing of the rater's label, and samples of an image will all be alike. A warning says so, once as long as
+    this lasts: it comes again only when a dimension has reached ``threshold`` since, and all have then been below it
+    for ``patience`` epochs once more.
 
     Args:
         threshold: nats of a dimension below which it carries nothing.

@@ -20,6 +20,7 @@ class SampleFigure:
         channel: channel of the image that is shown.
         max_samples: number of samples that are shown; default: one row of them.
         indexing: ``"xy"`` or ``"ij"``, see :py:func:`monai_stochseg.visualize.plot_samples`.
+        title: stands above the figure.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class SampleFigure:
         channel: int = 0,
         max_samples: int | None = None,
         indexing: str = "xy",
+        title: str | None = None,
     ) -> None:
         self.filename = Path(filename)
         self.class_names = class_names
         self.channel = channel
         self.max_samples = max_samples
         self.indexing = indexing
+        self.title = title
         self._first: dict = {}
         self._best: float | None = None
 
@@ -73,6 +76,7 @@ class SampleFigure:
             self.channel,
             self.max_samples,
             indexing=self.indexing,
+            title=self.title,
         )
         self.filename.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.filename, dpi=130)

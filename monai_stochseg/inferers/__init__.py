@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: image in, predictive distribution and samples out."""
 
-from monai_stochseg.distributions import IndependentDistribution, ThresholdDistribution
-
 from .predictive import PredictiveInferer
 from .raters import RaterInferer
 from .sampling import Samples, draw_samples
@@ -10,11 +8,9 @@ from .valid_convolution import ValidConvolutionInferer
 from .windowed import WindowedDistribution
 
 __all__ = [
-    "IndependentDistribution",
     "PredictiveInferer",
     "RaterInferer",
     "Samples",
-    "ThresholdDistribution",
     "ValidConvolutionInferer",
     "WindowedDistribution",
     "draw_samples",

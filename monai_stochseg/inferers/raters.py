@@ -7,9 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from monai_stochseg.distributions import HypothesesDistribution
-
-# The softmax of a sample is one-hot, in half precision too.
-_CERTAIN = 1e4
+from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT
 
 
 class RaterInferer(Inferer):
@@ -40,5 +38,5 @@ class RaterInferer(Inferer):
         if label.numel() and not (label.min() >= 0 and label.max() < self.num_classes):
             found = f"{label.min().item()} to {label.max().item()}"
             raise ValueError(f"label must be of 0 to {self.num_classes - 1}, got {found}; a void label has no class.")
-        one_hot = F.one_hot(label, self.num_classes)
-        return HypothesesDistribution(one_hot.movedim(-1, 2) * _CERTAIN)
+        others = 1 - F.one_hot(label, self.num_classes)
+        return HypothesesDistribution(others.movedim(-1, 2) * IMPOSSIBLE_LOGIT)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from monai_stochseg.distributions import PredictiveDistribution
+from monai_stochseg.distributions import PredictiveDistribution, full_precision
 
 
 class Samples(NamedTuple):
@@ -45,14 +45,14 @@ def draw_samples(
     if mode.shape[1] > 256:
         raise ValueError(f"label maps are kept as uint8: at most 256 classes, got {mode.shape[1]}.")
     labels = torch.empty((mode.shape[0], num_samples, *mode.shape[2:]), dtype=torch.uint8, device=mode.device)
-    probabilities = torch.zeros_like(mode)
+    probabilities = torch.zeros_like(full_precision(mode))  # bfloat16 cannot count past 256
     if distribution.weights is not None:
         chunk_size = num_samples
     for start in range(0, num_samples, chunk_size):
         logits = distribution.sample_logits(min(chunk_size, num_samples - start), generator)
         for i, sample in enumerate(logits.unbind(1), start):
             labels[:, i] = sample.max(1).indices  # argmax across the classes is several times slower on a CPU
-            softmax = sample.softmax(1)
+            softmax = full_precision(sample).softmax(1)
             if distribution.weights is not None:
                 softmax = softmax * distribution.weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
             probabilities += softmax

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from monai.inferers import Inferer
 
-from monai_stochseg.distributions import PredictiveDistribution, draw_seeds, full_precision
+from monai_stochseg.distributions import PredictiveDistribution, autocast_mode, draw_seeds, full_precision
 
 
 class WindowedDistribution(PredictiveDistribution):
@@ -15,8 +15,11 @@ class WindowedDistribution(PredictiveDistribution):
 
     Every sample of every image has a seed, which is drawn from the generator, and the same noise of that seed in each
     window: a network with a latent says one thing about the whole image. The windows' logits are stitched by the
-    inferer, as they are for a single answer. Noise of each voxel would recur in every window: a distribution that has
-    it is drawn from stitched parameters instead, see :py:class:`PredictiveInferer`.
+    inferer, as they are for a single answer.
+
+    A limit: noise of each voxel or feature, such as the masks of dropout, repeats from window to window of equal size,
+    so that places a window apart are correlated, and windows that overlap disagree. Only a network whose parameters can
+    be stitched before they are sampled has one noise field for the whole image, see :py:class:`PredictiveInferer`.
 
     The network runs when samples are drawn: once in each window for all samples that are asked for together, in the
     autocast mode in which the distribution was made.
@@ -40,10 +43,7 @@ class WindowedDistribution(PredictiveDistribution):
         self.image = full_precision(image)
         self.predictive = predictive
         self.inferer = inferer
-        device = self.image.device.type
-        self._autocast = torch.autocast(
-            device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
-        )
+        self._autocast = autocast_mode(self.image.device)
 
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:

@@ -12,7 +12,7 @@ from monai.utils import ImageMetaKey
 from monai_stochseg.data.lidc import read_crop
 
 # The usual lung window of LIDC's 2D sets.
-_WINDOW = (-1000.0, 400.0)
+LUNG_WINDOW = (-1000.0, 400.0)
 
 
 class LoadCropd(MapTransform):
@@ -30,7 +30,7 @@ class LoadCropd(MapTransform):
         ValueError: when the window is empty.
     """
 
-    def __init__(self, window: tuple[float, float] = _WINDOW, with_label: bool = True) -> None:
+    def __init__(self, window: tuple[float, float] = LUNG_WINDOW, with_label: bool = True) -> None:
         super().__init__(["image", "label"] if with_label else "image")
         if not window[0] < window[1]:
             raise ValueError(f"window must be (lowest, highest) in HU, got {tuple(window)}.")

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
+from monai.networks.utils import eval_mode
 
 from monai_stochseg.networks.nets import ProbabilisticUNet
 
@@ -40,7 +41,7 @@ def plot_latent_plane(
     mean and an ellipse of one deviation, in the colour of the frame of the rater's map on the right.
 
     Args:
-        network: the trained network, on the device of the image.
+        network: the trained network, on the device of the image; evaluated in evaluation mode.
         image: ``[C_in, *S]``.
         label: the raters' label maps ``[R, *S]``; None: no posteriors are drawn.
         dims: the two dimensions of the latent.
@@ -64,11 +65,12 @@ def plot_latent_plane(
     if image.dim() not in (3, 4):
         raise ValueError(f"image must be [C_in, *S] with 2 or 3 spatial axes, got shape {tuple(image.shape)}.")
     raters = torch.zeros(0, *image.shape[1:]) if label is None else label
-    means, deviations = _posteriors(network, image, raters, dims)
-    if extent is None:
-        extent = max([3.0, *(1.05 * np.abs(means)).ravel().tolist()])
-    ticks = torch.linspace(-extent, extent, grid)
-    tiles, slice_index = _decode(network, image, raters, dims, ticks, slice_index)
+    with eval_mode(network):
+        means, deviations = _posteriors(network, image, raters, dims)
+        if extent is None:
+            extent = max([3.0, *(1.05 * np.abs(means)).ravel().tolist()])
+        ticks = torch.linspace(-extent, extent, grid)
+        tiles, slice_index = _decode(network, image, raters, dims, ticks, slice_index)
     picture, raters = image[channel : channel + 1], raters.long()
     if slice_index is not None:
         picture, raters = picture[..., slice_index], raters[..., slice_index]
@@ -106,7 +108,6 @@ def plot_latent_plane(
     return figure
 
 
-@torch.no_grad()
 def _posteriors(
     network: ProbabilisticUNet, image: torch.Tensor, raters: torch.Tensor, dims: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +123,6 @@ def _posteriors(
     return torch.cat(means)[:, dims].cpu().numpy(), torch.cat(deviations)[:, dims].cpu().numpy()
 
 
-@torch.no_grad()
 def _decode(
     network: ProbabilisticUNet,
     image: torch.Tensor,

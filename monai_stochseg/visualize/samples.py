@@ -26,6 +26,7 @@ def plot_samples(
     channel: int = 0,
     max_samples: int | None = None,
     indexing: str = "xy",
+    title: str | None = None,
 ) -> Figure:
     """
     One case at a glance: image, raters, mean prediction, entropy, samples.
@@ -43,6 +44,7 @@ def plot_samples(
         max_samples: number of samples that are shown; default: one row of them.
         indexing: how the first two spatial axes are shown. ``"xy"``: rightwards and upwards, as a NIfTI image's;
             ``"ij"``: rows downwards and columns rightwards, as a DICOM image's or a photograph's.
+        title: stands above the figure.
 
     Raises:
         ValueError: when the spatial shapes differ or are not 2D or 3D, there are too many classes to colour, or
@@ -76,15 +78,17 @@ def plot_samples(
     panels += [(f"sample {i + 1}", m) for i, m in enumerate(shown)]
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(1.7 * columns, 1.9 * rows + 0.35), layout="constrained")
+    if title is not None:
+        figure.suptitle(title, fontsize=10)
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for ax, (title, panel) in zip(axes, panels, strict=False):
-        if not title:
+    for ax, (name, panel) in zip(axes, panels, strict=False):
+        if not name:
             continue
-        ax.set_title(title, fontsize=9)
+        ax.set_title(name, fontsize=9)
         ax.imshow(picture[0], cmap="gray")
-        if title == "entropy":
+        if name == "entropy":
             heat = ax.imshow(panel, cmap="magma", vmin=0, vmax=float(np.log(num_classes)))
             bar = figure.colorbar(heat, cax=ax.inset_axes((0.9, 0.05, 0.05, 0.45)))
             bar.ax.tick_params(labelsize=6, colors="white", length=2)

@@ -15,11 +15,12 @@ import mlflow
 import pytest
 
 from monai_stochseg.__main__ import main
-from monai_stochseg.benchmark import BenchmarkError, benchmark
+from monai_stochseg.benchmark import BenchmarkError, benchmark, find_methods, run
 from monai_stochseg.benchmark.command import _title
 from monai_stochseg.data import CaseError
 
 TINY = {"max_epochs": 1, "val_interval": 1, "images_per_epoch": 8, "batch_size": 4, "channels": [4, 8]}
+METHODS = ["deterministic", "threshold", "independent"]
 CHECKPOINT, RESULT = "model_last.pt", "evaluation.json"
 
 
@@ -41,10 +42,10 @@ def _elsewhere(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, crops_folder) -> Path:
-    """A benchmark of a method and a null of its."""
+    """A benchmark of the nulls and the answer of the same network."""
     folder = tmp_path_factory.mktemp("benchmark") / "results"
     with redirect_stdout(StringIO()) as output:
-        main(command(folder, crops_folder, "threshold,deterministic")[2:])
+        main(command(folder, crops_folder, "deterministic")[2:])
     (folder / "output.txt").write_text(output.getvalue())
     return folder
 
@@ -74,12 +75,12 @@ def joined(folder: Path, name: str, **changes: object) -> None:
 
 
 def test_table_and_output(done) -> None:
-    steps = "deterministic: training\nthreshold: evaluation\ndeterministic: evaluation\nreaders\n"
+    steps = "threshold: training\n" + "".join(f"{name}: evaluation\n" for name in METHODS) + "readers\n"
     table = (done / "benchmark.md").read_text()
     assert (done / "output.txt").read_text() == f"{steps}{table}\n"
-    assert table.startswith("lidc, real readings on a SIMULATED CT; small setting, seed 0, split kohl-")
+    assert table.startswith("lidc, real readings on a SIMULATED CT; small setting but for max_epochs 1, ")
     found = rows(done)
-    assert list(found) == ["threshold", "deterministic", "readers"]
+    assert list(found) == [*METHODS, "readers"]
     for name in ("GED 16", "GED 50", "GED 100", "HM-IoU 16", "Dice", "Dice, non-empty readers", "ECE", "diversity"):
         values = [float(row[name]) for row in found.values()]
         assert all(0 <= value <= 2 for value in values), name
@@ -99,27 +100,48 @@ def test_table_and_output(done) -> None:
 def test_done_is_done_and_another_seed_is_not(done, crops_folder, tmp_path) -> None:
     folder = shutil.copytree(done, tmp_path / "results")
     before = times(folder)
-    assert len(before) == 4
+    assert len(before) == 5
     again = {"out": str(folder), "dataset_dir": str(crops_folder), "methods": "threshold", "ids": TINY}
     assert "| threshold |" in (benchmark(**again) or "")
     assert times(folder) == before
     benchmark(**again, seed=1)
     after = times(folder)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {f"deterministic/{CHECKPOINT}", f"threshold/{RESULT}", f"readers/{RESULT}"}
-    assert (folder / "deterministic" / "model_last.previous.pt").is_file()
+    assert changed == before.keys() - {f"deterministic/{RESULT}"}
+    assert (folder / "threshold" / "model_last.previous.pt").is_file()
 
 
 def test_resumes(done, crops_folder, tmp_path) -> None:
     folder = shutil.copytree(done, tmp_path / "results")
     longer = {**TINY, "max_epochs": 2}
-    trained = folder / "deterministic"
+    trained = folder / "threshold"
     settings = json.loads((trained / "settings.json").read_text())
     (trained / "settings.json").write_text(json.dumps(settings | {"max_epochs": 2}))
     (trained / "training.json").unlink()
-    benchmark(out=str(folder), dataset_dir=str(crops_folder), methods=["deterministic"], ids=longer)
+    benchmark(out=str(folder), dataset_dir=str(crops_folder), methods=["threshold"], ids=longer)
     assert json.loads((trained / "training.json").read_text())["steps"] == 4
     assert not (trained / "model_last.previous.pt").exists()  # as after a training anew
+
+
+def test_a_run_that_stopped_before_it_trained_takes_no_other_settings_weights(
+    done, crops_folder, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(done, tmp_path / "results")
+    trained = folder / "threshold"
+    monkeypatch.setattr(run.ConfigWorkflow, "run", _stop)
+    ids = {**TINY, "dataset_dir": str(crops_folder), "manifest": "kohl"}
+    method = find_methods("lidc", ["threshold"])[0]
+    with pytest.raises(KeyboardInterrupt):
+        run.train(method, trained, [], {**ids, "seed": 1})
+    assert not (trained / "settings.json").exists()
+    monkeypatch.undo()
+    run.train(method, trained, [], {**ids, "seed": 1, "norm": "BATCH"})
+    assert (trained / "model_last.previous.pt").is_file()
+    assert json.loads((trained / "training.json").read_text())["seconds_per_step"] > 0
+
+
+def _stop(workflow) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_failing_method_leaves_the_others(done, crops_folder, tmp_path) -> None:
@@ -129,12 +151,12 @@ def test_a_failing_method_leaves_the_others(done, crops_folder, tmp_path) -> Non
     words = command(folder, crops_folder, "broken_lidc,mine_lidc")
     finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     assert finished.returncode == 1
-    first, last = finished.stderr.splitlines()
+    first, *_, last = finished.stderr.splitlines()  # between them may stand what Python says of its processes
     assert first.startswith("broken_lidc: training: ValueError: method must be one of deterministic, ")
     assert re.fullmatch(r"BenchmarkError: these failed, see \S+benchmark.log: broken_lidc: training; \S+ has .*", last)
     assert "broken_lidc: evaluation" not in finished.stdout
     assert "Traceback" in (folder / "benchmark.log").read_text()
-    assert list(rows(folder)) == ["mine_lidc", "readers"]
+    assert set(rows(folder)) == {"mine_lidc", *METHODS, "readers"}  # those done before stay
     assert float(rows(folder)["mine_lidc"]["parameters"]) > 0
 
 
@@ -145,8 +167,8 @@ def test_two_processes(crops_folder, tmp_path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("deterministic: evaluation") == 1
     found = rows(tmp_path / "out")
-    assert list(found) == ["deterministic", "readers"]
-    assert json.loads((tmp_path / "out" / "deterministic" / "training.json").read_text())["steps"] == 1
+    assert list(found) == [*METHODS, "readers"]
+    assert json.loads((tmp_path / "out" / "threshold" / "training.json").read_text())["steps"] == 1
     assert float(found["readers"]["GED 100"]) < 0.05
 
 
@@ -154,7 +176,7 @@ def test_title_of_real_data_that_came_split(crops_folder, tmp_path) -> None:
     crops = shutil.copytree(crops_folder, tmp_path / "crops")
     index = json.loads((crops / "crops.json").read_text())
     (crops / "crops.json").write_text(json.dumps(index | {"parameters": {}}))
-    title = _title("lidc", True, {"dataset_dir": str(crops), "manifest": None, "seed": 3})
+    title = _title("lidc", True, {"dataset_dir": str(crops), "manifest": None, "seed": 3}, {})
     assert title == "lidc, real CT; full setting, seed 3, split as the data came"
 
 
@@ -166,6 +188,7 @@ def test_title_of_real_data_that_came_split(crops_folder, tmp_path) -> None:
         ({"ids": {"max_epoch": 1}}, BenchmarkError, "no bundle has an id 'max_epoch' to be set"),
         ({"ids": "max_epochs"}, BenchmarkError, "ids must be like .*, got 'max_epochs'"),
         ({"manifest": "koln"}, CaseError, "'koln' is none of"),
+        ({"manifest": "svls"}, CaseError, "the split svls leaves test empty"),
         ({"dataset_dir": "nowhere"}, CaseError, "nowhere holds no crops"),
     ],
 )

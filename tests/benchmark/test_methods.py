@@ -43,9 +43,9 @@ def test_all_methods() -> None:
     assert {*BASELINES, "ssn", "ssn_diagonal", "probunet"} <= methods.keys()
     assert methods["ssn_diagonal"].ids == {"diagonal": True}
     assert methods["ssn"].trained is methods["ssn"]
-    for null in ("threshold", "independent"):
-        assert methods[null].trained == methods["deterministic"]
-        assert methods[null].ids == {"method": null}
+    for name in ("deterministic", "independent"):
+        assert methods[name].trained == methods["threshold"]
+        assert methods[name].ids == {"method": name}
 
 
 def test_a_bundle_joins_by_its_name(tmp_path) -> None:
@@ -96,9 +96,11 @@ def test_refuses(tmp_path, benchmark, message) -> None:
 
 def test_ids() -> None:
     methods = find_methods("lidc")
-    check_ids(methods, {"max_epochs": 1, "rank": 2, "train#trainer#num_workers": 1, "validate::evaluator::amp": False})
+    check_ids(
+        methods, [], {"max_epochs": 1, "rank": 2, "train#trainer#num_workers": 1, "validate::evaluator::amp": False}
+    )
     for name in ("max_epoch", "trian#trainer#amp", "output_dir"):
         with pytest.raises(
             BenchmarkError, match=f"no bundle has an id '{name.split('#')[0]}' to be set; .*'max_epochs'"
         ):
-            check_ids(methods, {name: 1})
+            check_ids(methods, [], {name: 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 from disc_crops import PATIENTS, disc_crops
+from matplotlib.figure import Figure
 from monai.transforms import CenterSpatialCropd, Compose
 from torch import nn
 
@@ -67,6 +68,39 @@ def test_the_evaluators_transforms_act_on_image_and_masks(lidc_crops, tmp_path):
     assert evaluator.state.metrics.keys() == {"val_ged", "val_diversity", "val_hm_iou", "val_dice"}
     assert evaluator.state.output[0]["samples"].shape == (2, 8, 8)
     assert evaluator.state.output[0]["label"].shape == (4, 8, 8)
+
+
+def test_the_figure_says_where_the_ct_is_simulated(lidc_crops, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "monai_stochseg.handlers.sample_figure.plot_samples",
+        lambda *args, title, **kwargs: titles.append(title) or Figure(),
+    )
+    write_crops(disc_crops(2, 16), tmp_path / "real", {})
+    network = DeterministicSampler(BilinearUNet(2, 1, 2, (2, 4)))
+    for folder in (lidc_crops[2], str(tmp_path / "real")):
+        evaluator = lidc_evaluator(network, folder, "kohl", str(tmp_path), torch.device("cpu"), num_samples=2)
+        evaluator.state.epoch = 0
+        evaluator.run()
+    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
+    lidc_evaluator(
+        *(network, lidc_crops[2], "kohl", str(tmp_path), torch.device("cpu"), "test", str(tmp_path / "model.pt"))
+    ).run()
+    assert titles == ["simulated CT", None, "simulated CT"]
+
+
+def test_window_and_chunk_size_reach_loader_and_evaluator(lidc_crops, tmp_path):
+    """Crops are -1000 HU, and 400 inside the disc: 0.4 of the window from -1000 to 1000."""
+    dataset = lidc_dataset(lidc_crops[2], "kohl", "test", window=(-1000, 1000))
+    torch.testing.assert_close(dataset[0]["image"].unique().as_tensor(), torch.tensor([-1.0, 0.4]))
+    network, device, window = nn.Identity(), torch.device("cpu"), (-1000.0, 1000.0)
+    options = {"window": window, "chunk_size": 3}
+    for evaluator in (
+        lidc_evaluator(network, lidc_crops[2], "kohl", str(tmp_path), device, **options),
+        lidc_predictor(network, lidc_crops[2], str(tmp_path), device, "model.pt", **options),
+    ):
+        assert evaluator.data_loader.dataset[0]["image"].max() == pytest.approx(0.4)
+        assert evaluator.chunk_size == 3
 
 
 def test_the_predictor_refuses_crops_of_another_dimension(lidc_crops, tmp_path):

@@ -78,7 +78,8 @@ def test_train_evaluate_and_infer(bundles, lidc_crops, make_output, name, ids):
     assert run.info.status == "FINISHED"
     assert run.data.params["manifest"] == load_manifest("kohl").id
     assert run.data.metrics.keys() >= {"train_loss", "val_ged", "val_diversity", "val_hm_iou", "val_dice"}
-    assert ("kl" in run.data.metrics) == (name == "probunet_lidc")
+    assert ("kl" in run.data.metrics) == (name == "probunet_lidc" or ids.get("method") == "image2image_vae")
+    assert run.data.params["simulated"] == "True"
     assert (Path(output) / "samples.png").read_bytes()[:4] == b"\x89PNG"
 
     run_workflow(bundles / name, "evaluate.json", **options)
@@ -210,6 +211,15 @@ def test_the_published_recipe_is_the_papers(bundles, name):
         assert optimizer.param_groups[0]["weight_decay"] == 1e-5
         np.testing.assert_allclose([rates[0], rates[-1]], [1e-4, 1e-6])
         assert len(set(rates)) == 6
+
+
+@pytest.mark.parametrize(("method", "rate"), [("image2image_vae", 1e-3), ("ensemble", 3e-3)])
+def test_the_published_rate_wins_over_that_of_the_method(bundles, method, rate):
+    for overlays, expected in (((), rate), (("paper.json",), 1e-4)):
+        parser = make_workflow(
+            bundles / "baselines_lidc", *overlays, method=method, channels=[2, 4], num_hypotheses=2
+        ).parser
+        assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == expected
 
 
 @pytest.mark.parametrize("name", BUNDLES)

@@ -70,6 +70,13 @@ def test_certain_voxels_and_half_precision(null: type) -> None:
     assert 0 < samples.labels[..., 2].float().mean() < 1
 
 
+@pytest.mark.parametrize("null", [*NULLS, DeterministicDistribution])
+def test_logits_of_autocast_become_float32(null: type) -> None:
+    distribution = null(torch.randn(1, 2, 3).bfloat16())
+    assert distribution.mode_logits().dtype == distribution.sample_logits(2).dtype == torch.float32
+    assert draw_samples(distribution, 2).probabilities.dtype == torch.float32
+
+
 @pytest.mark.parametrize("null", NULLS)
 def test_the_same_draws_in_chunks_of_any_size(null: type) -> None:
     distribution = null(torch.randn(2, 3, 4, 5))

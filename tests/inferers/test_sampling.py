@@ -9,9 +9,9 @@ from monai_stochseg.inferers import draw_samples
 
 
 class Weighted(PredictiveDistribution):
-    """Two fixed samples with weights."""
+    """Fixed samples, with weights or without."""
 
-    def __init__(self, logits: torch.Tensor, weights: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, weights: torch.Tensor | None) -> None:
         self.logits, self.weights = logits, weights
 
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -43,6 +43,13 @@ def test_weighted_samples():
     samples = draw_samples(Weighted(logits, weights), 2)
     torch.testing.assert_close(samples.probabilities, 0.25 * logits[:, 0].softmax(1) + 0.75 * logits[:, 1].softmax(1))
     assert samples.weights is weights
+
+
+def test_half_precision_counts_past_256():
+    logits = torch.tensor([[[[0.0], [-1e4]]]]).bfloat16().expand(1, 300, 2, 1)
+    samples = draw_samples(Weighted(logits, None), 300, chunk_size=300)
+    assert samples.probabilities.dtype == torch.float32
+    assert samples.probabilities.flatten().tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(("num_samples", "chunk_size"), [(0, 1), (1, 0)])

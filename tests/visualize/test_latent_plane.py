@@ -96,6 +96,15 @@ def test_a_real_network() -> None:
     assert len(figure.axes) == 6
 
 
+def test_a_network_in_training_is_left_as_it_was() -> None:
+    net = ProbabilisticUNet(2, 1, 2, channels=(2, 4), latent_dim=2, norm="BATCH").train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    plot_latent_plane(net, torch.randn(1, 16, 16), torch.ones(1, 16, 16), grid=2)
+    assert all(module.training for module in net.modules())
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -23,6 +23,12 @@ def test_panels(tmp_path, shape, raters):
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
+def test_title():
+    case = torch.zeros(1, 4, 4), torch.zeros(2, 4, 4), torch.full((2, 4, 4), 0.5)
+    assert plot_samples(*case, title="simulated CT").get_suptitle() == "simulated CT"
+    assert plot_samples(*case).get_suptitle() == ""
+
+
 def test_a_volume_is_shown_where_its_foreground_is():
     samples = torch.zeros(1, 6, 6, 5, dtype=torch.uint8)
     samples[..., 3] = 1

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,10 +107,7 @@ def crop_grids(
         ValueError: When an argument is none of those above.
 
     """
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-    if spatial_size < 1 or spacing <= 0:
-        raise ValueError(f"spatial_size and spacing must be positive, got {spatial_size} and {spacing}.")
+    check_grid(spatial_dims, spatial_size, spacing)
     if slices_per_nodule is not None and slices_per_nodule < 1:
         raise ValueError(f"slices_per_nodule must be at least 1, got {slices_per_nodule}.")
     row, column, middle = (np.array(nodule.label.nonzero()[1:]).mean(1) + nodule.origin).tolist()
@@ -129,6 +126,41 @@ def crop_grids(
         )
 
 
+def check_grid(spatial_dims: int, spatial_size: int, spacing: float) -> None:
+    """Refuse with a ValueError what :py:func:`crop_grids` cannot serve."""
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+    if spatial_size < 1 or spacing <= 0:
+        raise ValueError(f"spatial_size and spacing must be positive, got {spatial_size} and {spacing}.")
+
+
 def crop_label(nodule: LIDCNodule, grid: CropGrid) -> np.ndarray:
     """The readers' masks on a grid, bool ``[4, *spatial_size]``: where the interpolated mask is at least 1/2."""
     return np.stack([grid.resample(mask, nodule.origin) >= 0.5 for mask in nodule.label])
+
+
+def nodule_crops(
+    nodule: LIDCNodule,
+    image: Callable[[CropGrid], np.ndarray],
+    spatial_dims: int,
+    spatial_size: int,
+    spacing: float,
+    slices_per_nodule: int | None = None,
+) -> Iterator[LIDCCrop]:
+    """
+    The crops of a nodule in HU.
+
+    Args:
+        nodule: the nodule.
+        image: the HU on a grid, ``[*spatial_size]``.
+        spatial_dims: 2 or 3.
+        spatial_size: points along each axis.
+        spacing: distance of the points in mm.
+        slices_per_nodule: see :py:func:`crop_grids`.
+
+    """
+    for name, grid in crop_grids(nodule, spatial_dims, spatial_size, spacing, slices_per_nodule):
+        values, label = image(grid), crop_label(nodule, grid)
+        if spatial_dims == 2:
+            values, label = values[..., 0], label[..., 0]
+        yield LIDCCrop(name, nodule.patient_id, values, label, nodule.drawn, (float(spacing),) * spatial_dims)

@@ -48,9 +48,15 @@ def write_crops(crops: Iterable[LIDCCrop], folder: str | os.PathLike, parameters
         made.mkdir()
         index = _write_arrays(crops, made) | {"parameters": dict(parameters)}
         Path(made, INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.replace(Path(temporary, "old"))  # no moment at which half of a folder can be seen
-        made.replace(folder)
+        old = Path(temporary, "old")
+        try:
+            if folder.exists():
+                folder.replace(old)  # no moment at which half of a folder can be seen
+            made.replace(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.replace(folder)
+            raise
 
 
 def _write_arrays(crops: Iterable[LIDCCrop], folder: Path) -> dict[str, Any]:
@@ -90,6 +96,9 @@ def read_parameters(folder: str | os.PathLike) -> dict[str, Any] | None:
     """
     The parameters that a folder of crops was made with, None where there is no folder or an empty one.
 
+    They are empty where the folder holds the three files of :py:func:`write_crops` and nothing else, but
+    ``crops.json`` is damaged.
+
     Raises:
         FileExistsError: When the folder holds something else.
 
@@ -98,8 +107,10 @@ def read_parameters(folder: str | os.PathLike) -> dict[str, Any] | None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     try:
-        return json.loads(Path(folder, INDEX).read_text(encoding="utf-8"))["parameters"]
-    except (OSError, ValueError, KeyError):
+        return dict(json.loads(Path(folder, INDEX).read_text(encoding="utf-8"))["parameters"])
+    except (OSError, ValueError, KeyError, TypeError):
+        if folder.is_dir() and {path.name for path in folder.iterdir()} == {INDEX, IMAGES, READINGS}:
+            return {}
         raise FileExistsError(f"{folder} is there and holds no crops; name another folder.") from None
 
 
@@ -121,14 +132,15 @@ def crops_datalist(folder: str | os.PathLike) -> list[dict[str, Any]]:
     folder = Path(folder).expanduser().absolute()
     try:
         index = json.loads(Path(folder, INDEX).read_text(encoding="utf-8"))
-        crops, common = index["crops"], {"unit": index["unit"], "spacing": index["spacing"], "folder": str(folder)}
-    except (OSError, ValueError, KeyError):
+        common = {"unit": index["unit"], "spacing": index["spacing"], "folder": str(folder)}
+        crops = [crop | common | {"index": i} for i, crop in enumerate(index["crops"])]
+    except (OSError, ValueError, KeyError, TypeError):
         raise CaseError(
             f"{folder} holds no crops ({INDEX}); make them with python -m monai_stochseg prepare, see docs/lidc.md."
         ) from None
     for name in (IMAGES, READINGS):
         _open(folder, name, len(crops))
-    return [crop | common | {"index": i} for i, crop in enumerate(crops)]
+    return crops
 
 
 def read_crop(folder: str | os.PathLike, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ def find_lidc_series(dicom_dir: str | os.PathLike) -> dict[str, str]:
 
     A folder with ``.dcm`` files is one series, as in all of TCIA's layouts
     (``LIDC-IDRI-0003/<study>/<series>/000001.dcm``). Hidden files and folders are left out.
+    Links are followed; a folder that several lead to counts once.
 
     Args:
         dicom_dir: the folder of all patients, or any above or below it.
@@ -42,7 +43,13 @@ def find_lidc_series(dicom_dir: str | os.PathLike) -> dict[str, str]:
     if not Path(dicom_dir).is_dir():
         raise CaseError(f"dicom_dir: there is no folder {dicom_dir}.")
     series: dict[str, str] = {}
+    seen: set[str] = set()
     for folder, folders, _ in os.walk(str(dicom_dir), followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # by a link, which may lead back to where it lies
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if files := _dicom_files(folder):
             uid = _read(files[0], "dicom_dir", specific_tags=["SeriesInstanceUID"]).get("SeriesInstanceUID", "")

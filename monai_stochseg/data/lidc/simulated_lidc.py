@@ -13,15 +13,17 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
+from monai_stochseg.data.case import CaseError
+
 from .cache import lidc_scans
-from .crops import LIDCCrop, crop_grids, crop_label
-from .crops_folder import read_parameters, write_crops
+from .crops import LIDCCrop, nodule_crops
+from .crops_folder import INDEX, crops_datalist, read_parameters, write_crops
 from .nodules import LIDCNodule, lidc_nodules
 from .simulated_ct import SIMULATION, SimulatedCT
 
 logger = logging.getLogger(__name__)
 
-READINGS = "lidc_readings.npz"
+DATABASE = "lidc_readings.npz"
 DEFAULT_GRIDS = {2: (64, 0.75), 3: (32, 1.5)}  # points along each axis and their distance in mm
 
 
@@ -40,7 +42,8 @@ def simulated_lidc_folder(
     is simulated (:py:class:`SimulatedCT`). :py:func:`crops_datalist` lists it.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others.
+    torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others or its
+    files are damaged.
 
     Args:
         folder: where to make it.
@@ -77,20 +80,34 @@ def simulated_lidc_folder(
         "slices_per_nodule": slices_per_nodule if spatial_dims == 2 else None,
         "seed": seed,
     }
-    if read_parameters(folder) == parameters:
+    if _reason_to_make(folder, parameters) is None:
         return str(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        found = read_parameters(folder)
-        if found == parameters:  # another process has made it meanwhile
+        reason = _reason_to_make(folder, parameters)
+        if reason is None:  # another process has made it meanwhile
             return str(folder)
-        nodules = lidc_nodules(lidc_scans(folder.with_name(READINGS) if readings is None else readings))
+        nodules = lidc_nodules(lidc_scans(folder.with_name(DATABASE) if readings is None else readings))
         chosen = _patients(nodules, num_patients, seed)
-        if found is not None:
-            logger.warning("%s was simulated with %s; it is made anew with %s.", folder, found, parameters)
+        if reason:
+            logger.warning("%s is made anew with %s: %s", folder, parameters, reason)
         crops = _crops([nodule for nodule in nodules if nodule.patient_id in chosen], parameters)
         write_crops(crops, folder, parameters)
     return str(folder)
+
+
+def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
+    """Why the folder has to be made, in no words where there is none yet; None where it can be used."""
+    found = read_parameters(folder)
+    if found is None:
+        return ""
+    if found != parameters:
+        return f"it was simulated with {found}." if found else f"its {INDEX} is damaged."
+    try:
+        crops_datalist(folder)
+    except CaseError as error:
+        return str(error)
+    return None
 
 
 def _patients(nodules: Iterable[LIDCNodule], num_patients: int | None, seed: int) -> set[str]:
@@ -104,13 +121,6 @@ def _patients(nodules: Iterable[LIDCNodule], num_patients: int | None, seed: int
 
 
 def _crops(nodules: list[LIDCNodule], parameters: dict[str, Any]) -> Iterator[LIDCCrop]:
-    spatial_dims, spacing = parameters["spatial_dims"], parameters["spacing"]
+    grid = [parameters[name] for name in ("spatial_dims", "spatial_size", "spacing", "slices_per_nodule")]
     for nodule in tqdm(nodules, desc="Simulating LIDC", disable=None):
-        simulated = SimulatedCT(nodule, parameters["seed"])
-        for name, grid in crop_grids(
-            nodule, spatial_dims, parameters["spatial_size"], spacing, parameters["slices_per_nodule"]
-        ):
-            image, label = simulated.render(grid), crop_label(nodule, grid)
-            if spatial_dims == 2:
-                image, label = image[..., 0], label[..., 0]
-            yield LIDCCrop(name, nodule.patient_id, image, label, nodule.drawn, (float(spacing),) * spatial_dims)
+        yield from nodule_crops(nodule, SimulatedCT(nodule, parameters["seed"]).render, *grid)

@@ -20,7 +20,8 @@ class SimulatedLung:
     The lung and the chest wall of one nodule.
 
     Vessels branch and taper from the hilum, which lies towards the middle of the scan; some end in the nodule. In a
-    third of the nodules the chest wall with its ribs is near, on the side away from the hilum and outside all masks.
+    third of the nodules the chest wall with its ribs is near, on the side away from the hilum; a mask may reach
+    fractions of a millimetre into it.
 
     Args:
         nodule: the readers' masks.
@@ -40,7 +41,7 @@ class SimulatedLung:
     ) -> None:
         inward = np.array([SCAN_MIDDLE, SCAN_MIDDLE, 0]) * nodule.spacing - center
         inward = np.array([inward[0], inward[1], 0]) / max(float(np.hypot(*inward[:2])), 1e-6)
-        # the wall: a sphere of the size of a lung that holds every mask
+        # the wall: a sphere of the size of a lung that holds every mask, but for what lies aside of its move
         self.outward = directions(geometry, 1, -inward, 0.35)[0]
         points = (np.argwhere(nodule.label.any(0)) + nodule.origin) * nodule.spacing - center
         near, gap = geometry.random() < WALL_PROBABILITY, max(0.0, geometry.uniform(-6, 16))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from monai_stochseg.distributions import PredictiveDistribution, draw_seeds, full_precision
+from monai_stochseg.distributions import PredictiveDistribution, autocast_mode, draw_seeds, full_precision
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -19,7 +19,7 @@ class DropoutDistribution(PredictiveDistribution):
 
     Whatever mode the network is in, its dropout layers, and only these, are in training mode while a sample is drawn
     (batch norm keeps its running statistics), and none for the mode. The modes are then as they were before. A pass
-    runs in the autocast mode in which it is drawn.
+    runs in the autocast mode in which the distribution was made.
 
     Args:
         network: maps images to logits ``[B, C, *S]``.
@@ -29,12 +29,13 @@ class DropoutDistribution(PredictiveDistribution):
     def __init__(self, network: nn.Module, x: torch.Tensor) -> None:
         self._network = network
         self._x = x
+        self._autocast = autocast_mode(x.device)
 
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
         samples = []
-        with _modes(self._network, dropout=True):
+        with _modes(self._network, dropout=True), self._autocast:
             for seed in draw_seeds(n, generator):
                 with _global_seed(seed, self._x.device):
                     samples.append(full_precision(self._network(self._x)))
@@ -43,7 +44,7 @@ class DropoutDistribution(PredictiveDistribution):
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:
         """The logits of the whole network, without dropout and without gradients, ``[B, C, *S]``."""
-        with _modes(self._network, dropout=False):
+        with _modes(self._network, dropout=False), self._autocast:
             return full_precision(self._network(self._x))
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from monai_stochseg.networks.nets.probabilistic_unet import ProbabilisticUNet
 
 
@@ -18,13 +20,17 @@ class Image2ImageVAE(ProbabilisticUNet):
         spatial_dims: 2 or 3.
         in_channels: number of channels of the image.
         out_channels: number of classes C, the background included.
-        channels: number of channels of each level, of the U-Net and of the posterior network.
+        channels: number of channels of each level, of the default core and of the posterior network.
         latent_dim: length L of the latent.
-        norm: normalisation, by MONAI's name and options. Default: none.
+        core: any module that maps images joined with the latent, ``[B, in_channels + latent_dim, *S]``, to features
+            ``[B, feature_channels, *S]``. Default: :py:class:`BilinearUNet`, the paper's.
+        feature_channels: number of channels of the features of a ``core`` that is given.
+        norm: normalisation in the default core and in the posterior network, by MONAI's name and options.
+            Default: none.
 
     Raises:
-        ValueError: for fewer than 2 classes, latent_dim below 1, other spatial_dims, or numbers of channels that are
-            not positive.
+        ValueError: for fewer than 2 classes, latent_dim below 1, other spatial_dims, numbers of channels that are not
+            positive, or a core without feature_channels or the other way round.
     """
 
     def __init__(
@@ -34,6 +40,8 @@ class Image2ImageVAE(ProbabilisticUNet):
         out_channels: int,
         channels: Sequence[int] = (32, 64, 128, 192),
         latent_dim: int = 6,
+        core: nn.Module | None = None,
+        feature_channels: int | None = None,
         norm: str | tuple | None = None,
     ) -> None:
         super().__init__(
@@ -42,6 +50,8 @@ class Image2ImageVAE(ProbabilisticUNet):
             out_channels,
             channels,
             latent_dim,
+            core,
+            feature_channels,
             fixed_prior=True,
             posterior_image=False,
             latent_at_input=True,

@@ -8,7 +8,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
-from monai_stochseg.distributions import PredictiveDistribution, full_precision
+from monai_stochseg.distributions import PredictiveDistribution, autocast_mode, full_precision
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
@@ -207,10 +207,21 @@ class ProbabilisticUNet(nn.Module):
         return mean, log_std
 
     def decoder(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The map of one latent per image ``[B, L]`` to logits ``[B, C, *S]``, after the core has run once."""
+        """
+        The map of one latent per image ``[B, L]`` to logits ``[B, C, *S]``, after the core has run once; with the
+        latent at the input it runs for each latent, in the autocast mode of this call.
+        """
         x = full_precision(x)
         if self.latent_at_input:
-            return lambda z: self.combination(self.combination.first(self._features(_join(x, z))), None)
+            autocast = autocast_mode(x.device)
+
+            def decode(z: torch.Tensor) -> torch.Tensor:
+                with autocast:
+                    features = self._features(_join(x, z))
+                logits: torch.Tensor = self.combination(self.combination.first(features), None)
+                return logits
+
+            return decode
         first = self.combination.first(self._features(x))
         return lambda z: self.combination(first, z)
 
@@ -292,7 +303,11 @@ def _draw_rater(y: torch.Tensor, rater_weights: torch.Tensor | None, generator: 
     """The index of one rater per item ``[B]``, in proportion to the weights."""
     if rater_weights is None:
         rater_weights = torch.ones(y.shape[:2], device=y.device)
-    elif rater_weights.shape != y.shape[:2] or (rater_weights < 0).any() or (rater_weights.sum(1) <= 0).any():
+    elif (
+        rater_weights.shape != y.shape[:2]
+        or not (rater_weights.isfinite() & (rater_weights >= 0)).all()
+        or (rater_weights.sum(1) <= 0).any()
+    ):
         raise ValueError(
             f"rater_weights must be [B, raters] = {tuple(y.shape[:2])}, non-negative, with a positive sum "
             f"per item, got {rater_weights.tolist()}."

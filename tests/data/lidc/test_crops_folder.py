@@ -79,6 +79,36 @@ def test_replaces_an_earlier_one_whole(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["crops"]
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_failed_exchange_gives_the_earlier_one_back(tmp_path, monkeypatch, error) -> None:
+    write_crops([crop(0)], tmp_path / "crops", {"run": 1})
+    replace_path = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "made":
+            raise error
+        return replace_path(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(error):
+        write_crops([crop(1)], tmp_path / "crops", {"run": 2})
+    assert read_parameters(tmp_path / "crops") == {"run": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["crops"]
+
+
+@pytest.mark.parametrize("index", ["", "[]", "{}", '{"parameters": 1}'])
+def test_damaged_index_is_replaced_beside_our_arrays_alone(tmp_path, index) -> None:
+    write_crops([crop(0)], tmp_path / "crops", {"run": 1})
+    (tmp_path / "crops" / "crops.json").write_text(index)
+    assert read_parameters(tmp_path / "crops") == {}
+    (tmp_path / "crops" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="holds no crops"):
+        write_crops([crop(1)], tmp_path / "crops", {"run": 2})
+    (tmp_path / "crops" / "mine.txt").unlink()
+    write_crops([crop(1)], tmp_path / "crops", {"run": 2})
+    assert read_parameters(tmp_path / "crops") == {"run": 2}
+
+
 def test_leaves_other_folders_alone(tmp_path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     for refuses in (read_parameters, lambda folder: write_crops([crop(0)], folder, {})):
@@ -118,6 +148,10 @@ def empty_index(folder: Path) -> None:
     (folder / "crops.json").write_text(json.dumps({"parameters": {}}))
 
 
+def list_index(folder: Path) -> None:
+    (folder / "crops.json").write_text("[]")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -129,6 +163,7 @@ def empty_index(folder: Path) -> None:
             r"crops holds no crops \(crops.json\); make them with python",
         ),
         (empty_index, "holds no crops"),
+        (list_index, "holds no crops"),
     ],
 )
 def test_refuses_damaged_folder(tmp_path, damage, message) -> None:

@@ -27,6 +27,9 @@ def test_finds_series_by_their_headers(tmp_path, series) -> None:
     (tmp_path / ".hidden").symlink_to(series)
     assert find_lidc_series(tmp_path) == {"1.3.1": str(series), "1.3.2": str(other)}
     (tmp_path / "linked" / "scan").symlink_to(series)
+    (tmp_path / "linked" / "round").symlink_to(tmp_path)
+    assert find_lidc_series(tmp_path) == {"1.3.1": str(series), "1.3.2": str(other)}
+    write_series(tmp_path / "linked" / "copy", tiny_scan())
     with pytest.raises(CaseError, match=r"^dicom_dir: series 1.3.1 is found twice, in .*3000566-03192 and .*; remove"):
         find_lidc_series(tmp_path)
 

@@ -94,10 +94,10 @@ def test_absent_scans(tmp_path, dicom_dir, caplog) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"spatial_dims": 4}, ValueError, "spatial_dims must be 2 or 3, got 4"),
-        ({"missing": "ignore"}, ValueError, "missing must be 'error' or 'skip', got 'ignore'"),
-        ({"spacing": 0}, ValueError, "spatial_size and spacing must be positive, got 180 and 0"),
-        ({"min_raters": 5}, ValueError, "min_raters must lie in 1 to 4"),
+        ({"spatial_dims": 4}, CaseError, "spatial_dims must be 2 or 3, got 4"),
+        ({"missing": "ignore"}, CaseError, "missing must be 'error' or 'skip', got 'ignore'"),
+        ({"spacing": 0}, CaseError, "spatial_size and spacing must be positive, got 180 and 0"),
+        ({"min_raters": 5}, CaseError, "min_raters must lie in 1 to 4"),
         ({"max_slice_thickness": 1.0}, CaseError, "there is no crop to write"),
     ],
 )

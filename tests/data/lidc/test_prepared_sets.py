@@ -183,6 +183,13 @@ def test_refuses_folder(tmp_path, change, message) -> None:
         list(prepared_lidc_cases(tmp_path))
 
 
+def test_refuses_two_sets(tmp_path) -> None:
+    write_png(tmp_path / "train", "LIDC-IDRI-0001", "z1_c0")
+    (tmp_path / "data_lidc.pickle").touch()
+    with pytest.raises(CaseError, match=r"holds two prepared sets, data_lidc.pickle and .*images; name one"):
+        prepared_lidc_cases(tmp_path)
+
+
 @pytest.mark.parametrize("path", [".", "absent"])
 def test_refuses_where_there_is_no_set(tmp_path, path) -> None:
     with pytest.raises(CaseError, match="holds no prepared set"):

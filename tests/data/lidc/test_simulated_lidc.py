@@ -74,13 +74,34 @@ def test_reused_or_made_anew(tmp_path, caplog) -> None:
     assert parameters["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("image.npy", b"\x93NUMPY", "image.npy cannot be read"),
+        ("readings.npy", None, "readings.npy cannot be read"),
+        ("crops.json", b"{", "its crops.json is damaged"),
+    ],
+)
+def test_damaged_folder_is_made_anew(tmp_path, caplog, name, content, reason) -> None:
+    folder = Path(simulated_lidc_folder(tmp_path / "lidc", num_patients=1, spatial_size=8))
+    whole = (folder / name).read_bytes()
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    simulated_lidc_folder(folder, num_patients=1, spatial_size=8)
+    assert (folder / name).read_bytes() == whole
+    assert "is made anew" in caplog.text
+    assert reason in caplog.text
+
+
 def test_interruption_leaves_nothing(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "lidc"
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "crop_label", interrupt)
+    monkeypatch.setattr(module, "SimulatedCT", interrupt)
     with pytest.raises(KeyboardInterrupt):
         simulated_lidc_folder(folder, num_patients=1, spatial_size=8)
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".lock"} == {"lidc_readings.npz"}

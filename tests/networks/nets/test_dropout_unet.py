@@ -93,3 +93,17 @@ def test_dropout_acts_in_the_three_innermost_blocks(levels, encoder, decoder):
 def test_rejects(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_passes_run_in_the_autocast_mode_of_the_inference() -> None:
+    seen: list[torch.dtype] = []
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout(0.5))
+    network[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    sampler, image = MonteCarloDropout(network), torch.randn(1, 1, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictive = sampler.predictive(image)
+    assert predictive.sample_logits(1).dtype == predictive.mode_logits().dtype == torch.float32
+    predictive = sampler.predictive(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictive.mode_logits()
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]

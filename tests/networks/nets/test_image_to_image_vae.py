@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import UNet
+from torch import nn
 
 from monai_stochseg.losses import ELBOLoss
 from monai_stochseg.networks.nets import Image2ImageVAE, ProbabilisticUNet
@@ -65,6 +67,30 @@ def test_training_step_under_autocast(spatial_dims, norm):
         loss = ELBOLoss()(net(image, label), label)
     loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_any_network_is_a_core():
+    image, label = batch(2)
+    core = nn.Sequential(UNet(2, 2 + LATENT, 5, channels=(8, 12), strides=(2,)), nn.ReLU())
+    net = make(2, core=core, feature_channels=5)
+    assert net.core is core
+    ELBOLoss()(net(image, label), label).backward()
+    assert all(p.grad is not None for p in core.parameters())
+    assert net.predictive(image).sample_logits(2).shape == (2, 2, CLASSES, *image.shape[2:])
+
+
+def test_the_core_runs_in_the_autocast_mode_of_the_inference():
+    seen = []
+    core = nn.Conv2d(2 + LATENT, 5, 1)
+    core.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    net = make(2, core=core, feature_channels=5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictive = net.predictive(batch(2)[0])
+    assert predictive.sample_logits(1).dtype == predictive.mode_logits().dtype == torch.float32
+    predictive = net.predictive(batch(2)[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        predictive.mode_logits()
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
 def test_draws_replay_and_chunks_equal_the_whole():

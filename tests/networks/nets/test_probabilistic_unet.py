@@ -251,6 +251,7 @@ def test_rejects_options(arguments, message):
         (lambda net, x, y: net(x, y[:, 0]), r"y must be \[B, raters, \*S\]"),
         (lambda net, x, y: net(x, y[..., 1:]), r"y must be \[B, raters, \*S\]"),
         (lambda net, x, y: net(x, y, torch.ones(2, 3)), r"rater_weights must be \[B, raters\]"),
+        (lambda net, x, y: net(x, y, torch.full(y.shape[:2], torch.nan)), "non-negative, with a positive sum .* nan"),
         (lambda net, x, y: net(x, y, torch.zeros(2, 2)), "positive sum"),
         (lambda net, x, y: net.predictive(x).decode(torch.zeros(2, LATENT)), r"latents must be \[B, n, L\]"),
     ],
