@@ -4,7 +4,7 @@ from __future__ import annotations
 import ast
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from monai_stochseg.data import simulated_lidc_folder
+
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
+METHODS = ["threshold", "probunet"]
 
 
 def check_ssn_toy(measured: dict[str, float]) -> None:
@@ -21,14 +24,62 @@ def check_ssn_toy(measured: dict[str, float]) -> None:
     assert -4.90 <= measured["diagonal"] <= 7 * math.log(0.5) + noise
 
 
+def check_lidc_readers(measured: dict[str, float]) -> None:
+    assert measured["the four readers, once"] == pytest.approx(0, abs=1e-6)
+    assert 0 < measured["16 readers, resampled"] < 0.1
+    assert measured["16 readers, resampled"] < measured["drawn by at least 2 of 4"] < measured["always empty"]
+
+
+def check_compare_methods(found: tuple[dict[str, dict[str, str]], dict[str, float]]) -> None:
+    rows, measured = found
+    ged, diversity = ({name: float(row[column]) for name, row in rows.items()} for column in ("GED 16", "diversity"))
+    assert set(rows) >= {"deterministic", *METHODS, "readers"}
+    assert min(ged, key=lambda name: ged[name]) == "readers"
+    assert ged["threshold"] != pytest.approx(ged["deterministic"], abs=1e-3)
+    assert {name for name, value in diversity.items() if value == 0} == {"deterministic"}
+    differences = {name: ged[name] - ged["threshold"] for name in rows if name not in ("threshold", "readers")}
+    assert measured == pytest.approx(differences, abs=1e-3)
+
+
 # Which variable of a notebook is checked, and how.
-CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {"ssn_toy.ipynb": ("measured", check_ssn_toy)}
+CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "compare_methods.ipynb": ("(rows, measured)", check_compare_methods),
+    "lidc_readers.ipynb": ("measured", check_lidc_readers),
+    "ssn_toy.ipynb": ("measured", check_ssn_toy),
+}
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A benchmark of seconds, which the first notebook runs and the second finds done."""
+    results = tmp_path_factory.mktemp("results")
+    data = simulated_lidc_folder(results / "data", num_patients=50, spatial_size=32, spacing=1.5, slices_per_nodule=1)
+    ids = {"max_epochs": 1, "val_interval": 1, "images_per_epoch": 16, "channels": [4, 8]}
+    return {
+        "RESULTS": str(results),
+        "OPTIONS": {"dataset_dir": data, "methods": ["deterministic", *METHODS], "ids": ids},
+    }
+
+
+@pytest.fixture
+def parameters(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    """What is set after the cell with the tag `parameters` of a notebook, by the notebook's name."""
+    name = request.node.callspec.params["name"]
+    if name == "ssn_toy.ipynb":
+        return {}
+    benchmark = request.getfixturevalue("benchmark")
+    return benchmark | {"METHODS": METHODS, "PROTOCOLS": ["four_raters_a_nodule"], "SHOWN": 4}
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TUTORIALS.glob("*.ipynb")))
-def test_tutorial_runs(name: str, tmp_path: Path) -> None:
+def test_tutorial_runs(name: str, parameters: Mapping[str, Any], tmp_path: Path) -> None:
     variable, check = CHECKS[name]
     notebook = nbformat.read(TUTORIALS / name, as_version=4)
+    for i, cell in enumerate(notebook.cells):
+        if "parameters" in cell.metadata.get("tags", []):
+            assignments = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+            notebook.cells.insert(i + 1, nbformat.v4.new_code_cell(assignments))
+            break
     notebook.cells.append(nbformat.v4.new_code_cell(f"import sys\n(sys.executable, {variable})"))
     client = NotebookClient(
         notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(tmp_path)}}
@@ -41,3 +92,15 @@ def test_tutorial_runs(name: str, tmp_path: Path) -> None:
     assert executable == sys.executable
     check(value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in TUTORIALS.glob("*.ipynb")))
+def test_committed_outputs(name: str) -> None:
+    text = (TUTORIALS / name).read_text(encoding="utf-8")
+    assert len(text) < 400_000
+    for cell in nbformat.reads(text, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type in ("display_data", "execute_result", "stream")
+            data = output.get("data", {})
+            shown = str([output.get("text"), data.get("text/plain"), data.get("text/markdown")])
+            assert not [folder for folder in ("/tmp/", "/home/", "/root/", "/Users/") if folder in shown]
