@@ -55,7 +55,7 @@ def plot_energy_distance(
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     handles = sorted(ax.get_lines(), key=lambda line: -line.get_ydata()[-1])
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="outside right center", fontsize=9, frameon=False)
     return figure
 
 
