@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import energy_distance
+import label_smoothing
 import ssn_loss
 import volume_sampling
 
 
 def main() -> None:
-    for benchmark in (ssn_loss, energy_distance, volume_sampling):
+    for benchmark in (ssn_loss, energy_distance, volume_sampling, label_smoothing):
         print(f"\n## {benchmark.__doc__}\n", flush=True)
         benchmark.main()
 

@@ -7,6 +7,7 @@ from .brats import brats_datalist
 from .case import CaseError, check_geometry
 from .case_sampler import CaseSampler
 from .dataset import CaseDataset
+from .kits import KITS_CLASSES, KITS_LAYOUTS, kits_datalist
 from .layouts import CLASSES, LAYOUTS, MODALITIES, Layout
 from .lidc import (
     LIDC_ATTRIBUTES,
@@ -32,17 +33,24 @@ from .lidc import (
     simulated_lidc_folder,
     split_by_manifest,
 )
+from .prostatex import PROSTATE_ZONES, prostatex_datalist
+from .simulated_abdomen import simulate_kidneys, simulated_kidney_folder
 from .simulated_brain import SimulatedBrain, simulate_brain
 from .simulated_folder import simulated_brain_folder
+from .simulated_prostate import simulate_prostate, simulated_prostate_folder
+from .simulated_scan import SimulatedScan
 from .splits import SPLITS, read_split, split_cases, write_split
 
 __all__ = [
     "CLASSES",
+    "KITS_CLASSES",
+    "KITS_LAYOUTS",
     "LAYOUTS",
     "LIDC_ATTRIBUTES",
     "LIDC_MANIFESTS",
     "LIDC_PROTOCOLS",
     "MODALITIES",
+    "PROSTATE_ZONES",
     "SPLITS",
     "CaseDataset",
     "CaseError",
@@ -56,10 +64,12 @@ __all__ = [
     "LIDCStatistics",
     "Layout",
     "SimulatedBrain",
+    "SimulatedScan",
     "brats_datalist",
     "check_geometry",
     "crops_datalist",
     "import_pylidc",
+    "kits_datalist",
     "lidc_nodules",
     "lidc_patients",
     "lidc_scans",
@@ -67,11 +77,16 @@ __all__ = [
     "load_manifest",
     "prepare_lidc",
     "prepared_lidc_cases",
+    "prostatex_datalist",
     "read_lidc_database",
     "read_split",
     "simulate_brain",
+    "simulate_kidneys",
+    "simulate_prostate",
     "simulated_brain_folder",
+    "simulated_kidney_folder",
     "simulated_lidc_folder",
+    "simulated_prostate_folder",
     "split_by_manifest",
     "split_cases",
     "write_split",

@@ -13,6 +13,7 @@ from monai_stochseg.handlers.loss_schedule import LossSchedule
 from monai_stochseg.handlers.mean_pretraining import MeanPretraining
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.progress import TrainingProgress
+from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
 from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
@@ -26,6 +27,7 @@ __all__ = [
     "MLFlowTracker",
     "MeanPretraining",
     "NonFiniteError",
+    "ReliabilityFigure",
     "SampleFigure",
     "SplitRecord",
     "TrainingCheckpoint",

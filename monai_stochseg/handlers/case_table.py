@@ -21,14 +21,26 @@ class CaseTable:
         metrics: MONAI metrics that the evaluator updates, by name. A metric with several columns names them by its
             attribute ``names``.
         image_key: key of the image in the batch, whose file name names the case.
+        std: whether a last row has the standard deviation over the cases with a value, divided by their number.
+
+    Raises:
+        ValueError: when two columns have the same name.
     """
 
     def __init__(
-        self, filename: str, metrics: Mapping[str, CumulativeIterationMetric], image_key: str = CommonKeys.IMAGE
+        self,
+        filename: str,
+        metrics: Mapping[str, CumulativeIterationMetric],
+        image_key: str = CommonKeys.IMAGE,
+        std: bool = False,
     ) -> None:
+        columns = [label for name, metric in metrics.items() for label in getattr(metric, "names", None) or [name]]
+        if twice := sorted({label for label in columns if columns.count(label) > 1}):
+            raise ValueError(f"metrics must name each column once, got {twice} more than once.")
         self.filename = Path(filename)
         self.metrics = metrics
         self.image_key = image_key
+        self.std = std
         self._cases: list[str] = []
         self._values: dict[str, torch.Tensor] = {}
 
@@ -59,12 +71,19 @@ class CaseTable:
         if engine.state.rank != 0:
             return
         self.filename.parent.mkdir(parents=True, exist_ok=True)
-        means = [torch.tensor(column).nanmean().item() for column in columns.values()]
+        table = torch.tensor(list(columns.values())).reshape(len(columns), len(cases))
+        mean = table.nanmean(1)
+        summary = {"mean": mean}
+        if self.std:
+            summary["std"] = (table - mean[:, None]).square().nanmean(1).sqrt()
         with self.filename.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["case", *columns])
-            for case, *values in [*zip(cases, *columns.values(), strict=True), ("mean", *means)]:
+            for case, *values in [
+                *zip(cases, *columns.values(), strict=True),
+                *((name, *row.tolist()) for name, row in summary.items()),
+            ]:
                 writer.writerow([case, *(f"{value:.6g}" for value in values)])
-        for label, value in zip(columns, means, strict=True):
+        for label, value in zip(columns, mean.tolist(), strict=True):
             engine.logger.info(f"{label}: {value:.4f} (mean of {len(cases)} cases)")
         engine.logger.info(f"Wrote {self.filename}.")

@@ -4,6 +4,7 @@
 from .elbo import ELBOLoss, gaussian_kl
 from .multiple_hypotheses import MultipleHypothesesLoss
 from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
+from .soft_dice_ce import SoftDiceCELoss
 from .ssn import SSNLoss
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MultipleHypothesesLoss",
     "RaterCrossEntropyLoss",
     "SSNLoss",
+    "SoftDiceCELoss",
     "gaussian_kl",
     "rater_cross_entropy",
 ]

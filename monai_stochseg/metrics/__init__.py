@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of a distribution of label maps against its raters: a function ``compute_x`` and a class ``XMetric`` each."""
 
+from .adaptive_calibration_error import AdaptiveCalibrationErrorMetric, compute_adaptive_calibration_error
 from .ambiguity import AmbiguityAccuracyMetric, compute_ambiguity
 from .brier_score import BrierScoreMetric, compute_brier_score
 from .calibration_error import (
     ExpectedCalibrationErrorMetric,
+    ItemCalibrationErrorMetric,
     compute_calibration_bins,
     expected_calibration_error,
 )
@@ -24,12 +26,14 @@ from .rank_correlation import (
 from .rater_dice import RaterDiceMetric, compute_rater_dice
 from .reduction import reduce_metric
 from .region_dice import BRATS_REGIONS, RegionDiceMetric, SampleDiceMetric, compute_region_dice, compute_sample_dice
+from .region_surface_dice import RegionSurfaceDiceMetric, compute_region_surface_dice
 from .sample_diversity import SampleDiversityMetric, compute_sample_diversity
 from .uncertainty_correlation import UncertaintyCorrelationMetric, compute_uncertainty_correlation
 from .volume_crps import VolumeCRPSMetric, compute_volume_crps
 
 __all__ = [
     "BRATS_REGIONS",
+    "AdaptiveCalibrationErrorMetric",
     "AmbiguityAccuracyMetric",
     "BrierScoreMetric",
     "DiversityCorrelationMetric",
@@ -40,16 +44,19 @@ __all__ = [
     "ExpectedCalibrationErrorMetric",
     "GeneralizedEnergyDistanceMetric",
     "HungarianMatchedIoUMetric",
+    "ItemCalibrationErrorMetric",
     "ItemMetric",
     "LabelMapDistance",
     "MaximumDiceMatchMetric",
     "PooledMetric",
     "RaterDiceMetric",
     "RegionDiceMetric",
+    "RegionSurfaceDiceMetric",
     "SampleDiceMetric",
     "SampleDiversityMetric",
     "UncertaintyCorrelationMetric",
     "VolumeCRPSMetric",
+    "compute_adaptive_calibration_error",
     "compute_ambiguity",
     "compute_brier_score",
     "compute_calibration_bins",
@@ -62,6 +69,7 @@ __all__ = [
     "compute_rank_correlation",
     "compute_rater_dice",
     "compute_region_dice",
+    "compute_region_surface_dice",
     "compute_sample_dice",
     "compute_sample_diversity",
     "compute_uncertainty_correlation",

@@ -9,14 +9,20 @@ here the voxels of all images share their bins, as in the papers, and labels may
 from __future__ import annotations
 
 import torch
-from monai.utils import look_up_option
+from monai.utils import MetricReduction, look_up_option
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
+from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
 from .pooled_metric import PooledMetric
 from .weights import check_weights
 
-__all__ = ["ExpectedCalibrationErrorMetric", "compute_calibration_bins", "expected_calibration_error"]
+__all__ = [
+    "ExpectedCalibrationErrorMetric",
+    "ItemCalibrationErrorMetric",
+    "compute_calibration_bins",
+    "expected_calibration_error",
+]
 
 
 class ExpectedCalibrationErrorMetric(PooledMetric):
@@ -36,7 +42,9 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         kind: ``"top_label"`` or ``"class"``.
         class_index: the class of ``kind="class"``.
         soft_target: whether ``y`` is class probabilities ``[B, C, *S]``.
-        foreground_only: whether only voxels that a rater labels as foreground count.
+        foreground_only: whether only voxels that a rater labels as foreground count, as in Islam and Glocker,
+            Spatially Varying Label Smoothing, IPMI 2021. Foreground predicted where no rater drew any does not
+            count then.
 
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
@@ -107,6 +115,53 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         return rows.sum(0).unflatten(0, (self.num_bins, 3))
 
 
+class ItemCalibrationErrorMetric(ItemMetric):
+    """
+    Expected calibration error of each item, over its own voxels: for a table with a row a case, and its mean and
+    standard deviation. Items that err in different directions do not make up for each other, as they do in
+    :py:class:`ExpectedCalibrationErrorMetric`. The figures of Islam and Glocker 2021 (SVLS) are means over batches of
+    two cases.
+
+    ``y_pred`` and ``y`` as there. An item without a voxel that counts is undefined.
+
+    Args:
+        num_bins: see :py:class:`ExpectedCalibrationErrorMetric`, as the next four.
+        kind: ``"top_label"`` or ``"class"``.
+        class_index: the class of ``kind="class"``.
+        soft_target: whether ``y`` is class probabilities.
+        foreground_only: whether only voxels that a rater labels as foreground count.
+        reduction: see :py:class:`~.metric.ItemMetric`.
+        get_not_nans: see :py:class:`~.metric.ItemMetric`.
+
+    Raises:
+        ValueError: when there is no bin or ``kind`` is unknown.
+    """
+
+    def __init__(
+        self,
+        num_bins: int = 10,
+        kind: str = "top_label",
+        class_index: int = 1,
+        soft_target: bool = False,
+        foreground_only: bool = False,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+        get_not_nans: bool = False,
+    ) -> None:
+        super().__init__(reduction, get_not_nans)
+        self.pooled = ExpectedCalibrationErrorMetric(num_bins, kind, class_index, soft_target, foreground_only)
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_weights: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One value per item, ``[B, 1]``."""
+        rows = self.pooled._compute_tensor(y_pred, y, y_weights, mask)
+        return torch.stack([self.pooled._pool(row[None]) for row in rows]).unsqueeze(1)
+
+
 def compute_calibration_bins(
     probabilities: torch.Tensor,
     y: torch.Tensor,
@@ -136,7 +191,8 @@ def compute_calibration_bins(
         kind: ``"top_label"`` or ``"class"``.
         class_index: the class of ``kind="class"``; ``"top_label"`` has none.
         soft_target: whether ``y`` is class probabilities.
-        foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share.
+        foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share
+            (Islam and Glocker 2021, see :py:class:`ExpectedCalibrationErrorMetric`).
         y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
             rater, is not looked at. A soft target takes none.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
@@ -151,25 +207,12 @@ def compute_calibration_bins(
             classes, weights are none or given for a soft target, or an option is unknown or out of range.
     """
     _check_options(num_bins, kind)
-    probabilities = check_probabilities("probabilities", probabilities)
+    probabilities, frequency, inside = calibration_target(
+        probabilities, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
+    )
     num_classes = probabilities.shape[1]
     if kind == "class" and not 0 <= class_index < num_classes:
         raise ValueError(f"class_index must be one of the {num_classes} classes, got {class_index}.")
-    inside = check_mask(mask, probabilities)
-    if soft_target:
-        if y_weights is not None:
-            raise ValueError("y_weights weigh raters, and a soft target has none: let y_weights be None.")
-        frequency = check_probabilities("y", y)
-        if frequency.shape != probabilities.shape:
-            raise ValueError(
-                f"with soft_target=True y must have the shape of probabilities {tuple(probabilities.shape)}, got "
-                f"{tuple(frequency.shape)}."
-            )
-    else:
-        probabilities, y = check_label_maps(probabilities=probabilities, y=y)
-        frequency = label_frequency("y", y, check_weights("y_weights", y_weights, y), num_classes, inside)
-    if foreground_only:
-        inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
     if kind == "class":
         confidence, accuracy = probabilities[:, [class_index]], frequency[:, [class_index]]
     else:
@@ -202,6 +245,47 @@ def expected_calibration_error(bins: torch.Tensor) -> float:
         raise ValueError(f"bins must have shape [num_bins, 3], got {tuple(bins.shape)}.")
     count, confidence, accuracy = bins.unbind(1)
     return ((accuracy - confidence).abs().sum() / count.sum()).item()
+
+
+def calibration_target(
+    probabilities: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    soft_target: bool,
+    foreground_only: bool,
+    y_weights: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Check the arguments of a calibration error; see :py:func:`compute_calibration_bins`, whose arguments they are.
+
+    Returns:
+        the probabilities and the frequencies of the classes, plain tensors ``[B, C, *S]``, and boolean
+        ``[B, 1, *S]``, true where a voxel counts.
+
+    Raises:
+        TypeError: when ``probabilities`` or ``y`` is no tensor.
+        ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
+            classes, or weights are none or given for a soft target.
+    """
+    probabilities = check_probabilities("probabilities", probabilities)
+    inside = check_mask(mask, probabilities)
+    if soft_target:
+        if y_weights is not None:
+            raise ValueError("y_weights weigh raters, and a soft target has none: let y_weights be None.")
+        frequency = check_probabilities("y", y)
+        if frequency.shape != probabilities.shape:
+            raise ValueError(
+                f"with soft_target=True y must have the shape of probabilities {tuple(probabilities.shape)}, got "
+                f"{tuple(frequency.shape)}."
+            )
+    else:
+        probabilities, y = check_label_maps(probabilities=probabilities, y=y)
+        weights = check_weights("y_weights", y_weights, y)
+        frequency = label_frequency("y", y, weights, probabilities.shape[1], inside)
+    if foreground_only:
+        inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
+    return probabilities, frequency, inside
 
 
 def _check_options(num_bins: int, kind: str) -> None:

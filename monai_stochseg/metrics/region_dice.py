@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from monai.metrics import compute_dice
@@ -28,6 +28,30 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
     Raises:
         ValueError: when there is no region, or the shapes do not fit.
     """
+    return compare_regions(compute_dice, y_pred, y, regions)
+
+
+def compare_regions(
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    y_pred: torch.Tensor,
+    y: torch.Tensor,
+    regions: Mapping[str, Sequence[int]],
+) -> torch.Tensor:
+    """
+    Score label maps against raters for regions, each of one or more merged classes.
+
+    Args:
+        score: of binary maps ``[B, K, *S]`` of the regions in a prediction and in a rater's map: ``[B, K]``.
+        y_pred: label maps ``[B, N, *S]``.
+        y: raters' label maps ``[B, R, *S]``.
+        regions: name and classes of each of the K regions.
+
+    Returns:
+        ``[B, N, K]``, the mean over those raters for whom the score is defined, NaN where it is for none.
+
+    Raises:
+        ValueError: when there is no region, or the shapes do not fit.
+    """
     if not regions:
         raise ValueError("regions must name at least one region, got none.")
     if y_pred.shape[0] != y.shape[0] or y_pred.shape[2:] != y.shape[2:]:
@@ -38,7 +62,7 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
     result = []
     for n in range(y_pred.shape[1]):
         pred = _regions(y_pred[:, n], regions)
-        result.append(torch.stack([compute_dice(pred, rater) for rater in raters]).nanmean(0))
+        result.append(torch.stack([score(pred, rater) for rater in raters]).nanmean(0))
     return torch.stack(result, dim=1)
 
 
@@ -74,15 +98,18 @@ class RegionDiceMetric(ItemMetric):
     Args:
         regions: name and classes of each of the K regions; the default is BraTS's.
         reduction: MONAI's metric reduction over ``[B, K]``; undefined (NaN) values are left out.
+        rater: index of the rater to evaluate against; None: the mean over the raters.
     """
 
     def __init__(
         self,
         regions: Mapping[str, Sequence[int]] = BRATS_REGIONS,
         reduction: MetricReduction | str = MetricReduction.MEAN,
+        rater: int | None = None,
     ) -> None:
         super().__init__(reduction)
         self.regions = regions
+        self.rater = rater
 
     @property
     def names(self) -> list[str]:
@@ -90,7 +117,7 @@ class RegionDiceMetric(ItemMetric):
         return list(self.regions)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return compute_region_dice(y_pred, y, self.regions).mean(1)
+        return compute_region_dice(y_pred, select_rater(y, self.rater), self.regions).mean(1)
 
 
 class SampleDiceMetric(RegionDiceMetric):
@@ -123,6 +150,20 @@ class SampleDiceMetric(RegionDiceMetric):
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return compute_sample_dice(y_pred, y, self.regions, self.quantile).flatten(1)
+
+
+def select_rater(y: torch.Tensor, rater: int | None) -> torch.Tensor:
+    """
+    One rater of ``[B, R, *S]``, as ``[B, 1, *S]``; None is all of them.
+
+    Raises:
+        ValueError: when there is no such rater.
+    """
+    if rater is None:
+        return y
+    if not 0 <= rater < y.shape[1]:
+        raise ValueError(f"rater must be one of the {y.shape[1]} raters of y, 0 to {y.shape[1] - 1}, got {rater}.")
+    return y[:, rater : rater + 1]
 
 
 def _regions(labels: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:

@@ -4,18 +4,39 @@
 from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
+from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
 from .load_crop import LoadCropd
+from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
+from .merge_label_parts import MergeLabelPartsd
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
+from .rand_rater import RandRater, RandRaterd
+from .stack_raters import StackRatersd
+from .staple import STAPLE, STAPLEd
+from .svls import SVLS, SVLSd, spatially_varying_label_smoothing, svls_kernel
 
 __all__ = [
+    "STAPLE",
+    "SVLS",
     "CheckMinSize",
     "CheckMinSized",
+    "LabelSmoothing",
+    "LabelSmoothingd",
     "LoadCased",
     "LoadCropd",
+    "MajorityVote",
+    "MajorityVoted",
     "MaskLabel",
     "MaskLabeld",
+    "MergeLabelPartsd",
     "PredictiveEntropy",
     "PredictiveEntropyd",
+    "RandRater",
+    "RandRaterd",
+    "STAPLEd",
+    "SVLSd",
+    "StackRatersd",
+    "spatially_varying_label_smoothing",
+    "svls_kernel",
 ]

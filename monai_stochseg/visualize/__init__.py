@@ -3,6 +3,7 @@
 
 from .energy_distance_curve import plot_energy_distance
 from .latent_plane import plot_latent_plane
+from .reliability import plot_reliability
 from .samples import plot_samples
 
-__all__ = ["plot_energy_distance", "plot_latent_plane", "plot_samples"]
+__all__ = ["plot_energy_distance", "plot_latent_plane", "plot_reliability", "plot_samples"]

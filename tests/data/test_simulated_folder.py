@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_stochseg.data import brats_datalist, simulate_brain, simulated_brain_folder
+from monai_stochseg.data import brats_datalist, simulate_brain, simulated_brain_folder, simulated_cases
 from monai_stochseg.data import simulated_folder as module
 from monai_stochseg.transforms import LoadCased
 
@@ -68,15 +68,16 @@ def test_interruption_leaves_nothing(tmp_path, monkeypatch) -> None:
 
 def test_processes_at_once_make_it_once(tmp_path, monkeypatch) -> None:
     code = (
-        "import sys, monai_stochseg.data.simulated_folder as module\n"
-        "make = module._make\n"
-        "module._make = lambda *args: (print('made'), make(*args))\n"
+        "import sys\n"
+        "from monai_stochseg.data import simulated_cases, simulated_folder as module\n"
+        "make = simulated_cases._make\n"
+        "simulated_cases._make = lambda *args: (print('made'), make(*args))\n"
         "print('ready', flush=True)\n"
         "module.simulated_brain_folder(sys.argv[1], 8, (24, 24, 24))\n"
     )
     made = []
-    make = module._make
-    monkeypatch.setattr(module, "_make", lambda *args: (made.append("made\n"), make(*args)))
+    make = simulated_cases._make
+    monkeypatch.setattr(simulated_cases, "_make", lambda *args: (made.append("made\n"), make(*args)))
     folder = tmp_path / "simulated"
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None

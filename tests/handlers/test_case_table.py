@@ -3,14 +3,21 @@ from __future__ import annotations
 
 import csv
 
+import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.handlers import IgniteMetricHandler, from_engine
 from torch import nn
 
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import CaseTable, SampleFigure
-from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, SampleDiceMetric
+from monai_stochseg.metrics import (
+    GeneralizedEnergyDistanceMetric,
+    RegionDiceMetric,
+    SampleDiceMetric,
+    SampleDiversityMetric,
+)
 from monai_stochseg.networks.nets import StochasticSegmentationNetwork
 
 
@@ -49,6 +56,32 @@ def test_a_row_a_case_and_the_mean(tmp_path):
         assert abs(float(rows[-1]["ged"]) - engine.state.metrics["ged"]) < 1e-5
         assert rows[0]["dice_one"] == "nan"
         assert rows[1]["dice_one"] == rows[-1]["dice_one"]  # the only case with a value
+
+
+@pytest.mark.parametrize("std", [False, True])
+def test_mean_and_standard_deviation(tmp_path, std):
+    a, b, undefined = (SampleDiversityMetric(num_classes=2, include_background=True) for _ in range(3))
+    table = CaseTable(tmp_path / "table.csv", {"a": a, "b": b, "c": undefined}, std=std)
+    a.extend(torch.tensor([[1.0], [2.0], [6.0]]))
+    b.extend(torch.tensor([[1.0], [torch.nan], [2.0]]))
+    undefined.extend(torch.full((3, 1), torch.nan))
+    engine = Engine(lambda _, name: [{"image": MetaTensor(torch.ones(1, 2, 2), meta={"filename_or_obj": name})}])
+    engine.state.rank = 0
+    table.attach(engine)
+    engine.run(["x.nii.gz", "y.nii", "z.dcm"])
+    rows = list(csv.reader((tmp_path / "table.csv").open()))
+    assert [row[0] for row in rows] == ["case", "x", "y", "z.dcm", "mean", *(["std"] if std else [])]
+    assert rows[4][1:] == ["3", "1.5", "nan"]
+    if std:
+        # deviations -2, -1, 3 over three cases, and 1/2 over two
+        assert [float(value) for value in rows[5][1:3]] == pytest.approx([(14 / 3) ** 0.5, 0.5], rel=1e-5)
+        assert rows[5][3] == "nan"
+
+
+def test_rejects_columns_of_one_name():
+    dice = RegionDiceMetric({"WT": (1,)})
+    with pytest.raises(ValueError, match=r"metrics must name each column once, got \['WT'\] more than once"):
+        CaseTable("table.csv", {"dice": dice, "again": dice})
 
 
 def test_the_figure_goes_with_the_best_metric(tmp_path):

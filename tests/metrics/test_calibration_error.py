@@ -12,8 +12,9 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.metrics import CalibrationErrorMetric
 from torch import distributed, multiprocessing
 
-from monai_stochseg.metrics import (
+from monai_stochseg.metrics.calibration_error import (
     ExpectedCalibrationErrorMetric,
+    ItemCalibrationErrorMetric,
     compute_calibration_bins,
     expected_calibration_error,
 )
@@ -190,6 +191,35 @@ def test_metric_passes_its_options_on() -> None:
     torch.testing.assert_close(soft.bins(), compute_calibration_bins(P, P.flip(1), soft_target=True))
     with pytest.raises(ValueError, match="num_bins"):
         ExpectedCalibrationErrorMetric(num_bins=0)
+
+
+def test_item_metric_is_the_error_of_each_item() -> None:
+    p, y = torch.randn(3, 3, 6, 6).softmax(1), torch.randint(3, (3, 2, 6, 6))
+    options = {"num_bins": 4, "kind": "class", "class_index": 2, "foreground_only": True}
+    given = {
+        "y_weights": torch.tensor([[0.3, 0.7]] * 3),
+        "mask": torch.ones(3, 1, 6, 6).index_fill(0, torch.tensor(1), 0),
+    }
+    metric = ItemCalibrationErrorMetric(**options, get_not_nans=True)
+    metric(list(p), list(y), **given)
+    errors = [
+        expected_calibration_error(
+            compute_calibration_bins(
+                p[[i]], y[[i]], **options, y_weights=given["y_weights"][[i]], mask=given["mask"][[i]]
+            )
+        )
+        for i in range(3)
+    ]
+    assert metric.get_buffer()[:, 0].tolist() == pytest.approx(errors, nan_ok=True)
+    assert math.isnan(errors[1])
+    value, count = metric.aggregate()
+    assert value.item() == pytest.approx((errors[0] + errors[2]) / 2)
+    assert count.item() == 2
+    soft = ItemCalibrationErrorMetric(soft_target=True)
+    soft(p, p)
+    assert soft.aggregate().item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="num_bins"):
+        ItemCalibrationErrorMetric(num_bins=0)
 
 
 def test_in_an_engine() -> None:

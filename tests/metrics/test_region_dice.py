@@ -57,6 +57,16 @@ def test_metrics_name_their_columns_and_leave_undefined_cases_out():
     assert math.isnan(empty.aggregate().item())
 
 
+def test_one_rater():
+    y_pred, y = maps([1, 1, 0, 0]), maps([1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0])
+    for rater, expected in [(0, 2 / 3), (1, math.nan), (2, 1.0), (None, 5 / 6)]:
+        metric = RegionDiceMetric({"tumour": (1,)}, rater=rater)
+        metric(y_pred, y)
+        assert metric.aggregate().item() == pytest.approx(expected, nan_ok=True)
+    with pytest.raises(ValueError, match="rater must be one of the 3 raters of y, 0 to 2, got 3"):
+        RegionDiceMetric({"tumour": (1,)}, rater=3)(y_pred, y)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.losses import DiceLoss
+from monai.utils import LossReduction
+from torch import nn
+from torch.nn.modules.loss import _Loss
+
+# Rounding of half precision, summed over some classes.
+_TOLERANCE = 1e-2
+
+
+class SoftDiceCELoss(_Loss):
+    """
+    Weighted sum of MONAI's ``DiceLoss(soft_label=True)`` (Wang et al. 2023, https://arxiv.org/abs/2303.16296) and
+    PyTorch's cross entropy with probabilities, for soft targets. Both are smallest where the softmax of the prediction
+    is the target, which the Dice loss without ``soft_label`` is not.
+
+    MONAI's ``DiceCELoss`` does the same for one-hot targets.
+
+    Args:
+        include_background: whether the Dice loss counts class 0; the cross entropy does.
+        squared_pred: as in ``DiceLoss``.
+        jaccard: as in ``DiceLoss``.
+        reduction: ``"mean"`` or ``"sum"`` over batch and classes for the Dice loss, batch and voxels for the cross
+            entropy.
+        smooth_nr: as in ``DiceLoss``.
+        smooth_dr: as in ``DiceLoss``. A value other than ``smooth_nr`` moves the least loss away from 0.
+        batch: as in ``DiceLoss``.
+        dice_weight: ``weight`` of ``DiceLoss``, ``[C]``, or ``[C - 1]`` without the background. The cross entropy takes
+            none: weighted, it is smallest where the prediction is proportional to weight times target.
+        lambda_dice: weight of the Dice loss.
+        lambda_ce: weight of the cross entropy.
+
+    Raises:
+        ValueError: for an unknown reduction, or a negative lambda.
+    """
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        squared_pred: bool = False,
+        jaccard: bool = False,
+        reduction: LossReduction | str = LossReduction.MEAN,
+        smooth_nr: float = 1e-5,
+        smooth_dr: float = 1e-5,
+        batch: bool = False,
+        dice_weight: Sequence[float] | torch.Tensor | None = None,
+        lambda_dice: float = 1.0,
+        lambda_ce: float = 1.0,
+    ) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        if self.reduction == LossReduction.NONE.value:
+            raise ValueError(
+                "reduction must be 'mean' or 'sum', got 'none': one term is per class, the other per voxel."
+            )
+        for name, value in (("lambda_dice", lambda_dice), ("lambda_ce", lambda_ce)):
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value}.")
+        self.dice = DiceLoss(
+            include_background=include_background,
+            softmax=True,
+            squared_pred=squared_pred,
+            jaccard=jaccard,
+            reduction=self.reduction,
+            smooth_nr=smooth_nr,
+            smooth_dr=smooth_dr,
+            batch=batch,
+            weight=dice_weight,
+            soft_label=True,
+        )
+        self.cross_entropy = nn.CrossEntropyLoss(reduction=self.reduction)
+        self.lambda_dice = lambda_dice
+        self.lambda_ce = lambda_ce
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: logits, ``[B, C, *S]``.
+            target: probabilities, ``[B, C, *S]``, summing to 1 over C.
+
+        Raises:
+            ValueError: when the shapes differ, or the target holds no probabilities of at least 2 classes.
+        """
+        if target.shape != input.shape or input.shape[1] < 2:
+            raise ValueError(
+                f"target must be probabilities [B, C, *S] of the shape of input, {tuple(input.shape)}, with C of at "
+                f"least 2, got {tuple(target.shape)}: make an integer label soft by SVLS or LabelSmoothing."
+            )
+        target = target.as_subclass(torch.Tensor)
+        total = target.sum(1, dtype=torch.float32)
+        if not ((target >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
+            raise ValueError(
+                f"target must hold probabilities that sum to 1 over C, got values from {float(target.min()):g} with "
+                f"sums from {float(total.min()):g} to {float(total.max()):g}: resampling moves them, so make the "
+                "label soft last."
+            )
+        target = target.to(torch.promote_types(input.dtype, torch.float32))
+        loss: torch.Tensor = self.lambda_dice * self.dice(input, target)
+        return loss + self.lambda_ce * self.cross_entropy(input, target)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make one label map of one mask a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from ..data.case import CaseError
+
+
+class MergeLabelPartsd(Transform):
+    """
+    Make one label map of the masks that :py:class:`LoadCased` loaded, one a class; run it right after that.
+
+    A case with `label_classes`, the class of each channel of `label`, gets `label` as `[1, *S]` uint8 in place of
+    `[len(label_classes), *S]`. Other cases, and those loaded without label, stay as they are, so that one pipeline
+    serves data sets of both kinds. There is no array version: the classes come with the case.
+
+    Raises:
+        CaseError: When two masks share a voxel.
+
+    """
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge the label of one case; other entries of `data` are kept."""
+        d = dict(data)
+        classes = d.pop("label_classes", None)
+        if classes is None or "label" not in d:
+            return d
+        label: MetaTensor = d["label"]
+        masks = label.as_tensor() > 0
+        if shared := int((masks.sum(0) > 1).sum()):
+            raise CaseError(
+                f"patient {d['patient']}: {shared} voxels lie in the masks of two of the classes {list(classes)}; "
+                "a voxel can have one class."
+            )
+        merged = sum(mask * int(value) for mask, value in zip(masks, classes, strict=True))
+        d["label"] = MetaTensor(merged[None].to(label.dtype), meta=label.meta)
+        return d

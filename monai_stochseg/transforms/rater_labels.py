@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the transforms of several raters' labels share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+
+__all__ = ["RaterTransformd", "check_num_classes", "class_labels", "present_raters"]
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raise a ValueError for fewer than 2 classes."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes counts the background and must be at least 2, got {num_classes}.")
+
+
+def present_raters(
+    label: torch.Tensor, rater_weights: torch.Tensor | Sequence[float] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The raters that count.
+
+    Args:
+        label: `[R, *S]`.
+        rater_weights: `[R]`, at least 0, one of them positive; 0 (or False, in a mask) says that a rater is missing.
+            None: each of them counts once.
+
+    Returns:
+        the labels and the weights of the raters whose weight is positive, `[R', *S]` and `[R']` float32, on the
+        device of the label, without metadata.
+
+    Raises:
+        ValueError: When the label is not `[R, *S]` of 2 or 3 spatial axes, has no rater or no voxel, or the weights
+            do not fit.
+
+    """
+    if label.ndim not in (3, 4) or not label.numel():
+        raise ValueError(
+            f"label must be [R, *S] of at least one rater and 2 or 3 spatial axes, got the shape {tuple(label.shape)}."
+        )
+    label = label.as_subclass(torch.Tensor)
+    if rater_weights is None:
+        return label, torch.ones(len(label), device=label.device)
+    weights = torch.as_tensor(rater_weights).as_subclass(torch.Tensor).to(label.device, torch.float32)
+    present = weights > 0
+    if weights.shape != label.shape[:1] or not (weights.isfinite() & (weights >= 0)).all() or not present.any():
+        raise ValueError(
+            f"rater_weights must be one number for each of {len(label)} raters, at least 0 and not all 0, "
+            f"got {weights.tolist()}."
+        )
+    return label[present], weights[present]
+
+
+def class_labels(label: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """
+    The label in the smallest integer type that holds its classes.
+
+    Args:
+        label: `[R, *S]`, integer classes of any type.
+        num_classes: number of classes C, the background included.
+
+    Returns:
+        `[R, *S]`, uint8, or int32 for more than 256 classes.
+
+    Raises:
+        ValueError: When a value is not an integer, lies outside the classes, or the label is one-hot already.
+
+    """
+    low, high = (float(value) for value in (label.byte() if label.dtype == torch.bool else label).aminmax())
+    if not (low >= 0 and high < num_classes):  # false for NaN too
+        raise ValueError(
+            f"label holds values from {low:g} to {high:g}, outside the {num_classes} classes; map them to 0 up to "
+            f"{num_classes - 1} by MONAI's MapLabelValue, void voxels included."
+        )
+    classes = label.to(torch.uint8 if num_classes <= 256 else torch.int32)
+    if label.is_floating_point():
+        if not torch.equal(classes.to(label.dtype), label):
+            value = float(label[classes != label][0])
+            raise ValueError(
+                f"label holds {value:g}, which is not an integer: it has been made soft already, or was interpolated; "
+                "make it soft once, as the last transform, and resample labels with mode='nearest'."
+            )
+        if len(label) == num_classes and _is_one_hot(classes):
+            raise ValueError(
+                f"label is one-hot already (its {num_classes} channels are disjoint and fill the image); "
+                "give the classes, [R, *S]."
+            )
+    return classes
+
+
+def _is_one_hot(classes: torch.Tensor) -> bool:
+    """Whether each voxel has a single 1. Constant channels may as well be raters who disagree on a small crop."""
+    varies = bool((classes.flatten(1) != classes.flatten(1)[:, :1]).any())
+    return len(classes) > 1 and varies and bool((classes.sum(0) == 1).all())
+
+
+class RaterTransformd(MapTransform):
+    """
+    Apply a transform of one label and its raters' weights to labels in a dictionary.
+
+    Args:
+        keys: keys of the labels, `[R, *S]`.
+        transform: called with a label and the weights of its raters.
+        rater_weights_key: key of the weights of the raters, `[R]`, or of a mask that is 0 where a rater is missing.
+            None: each rater counts once.
+        allow_missing_keys: whether a label may be absent.
+
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        transform: Transform,
+        rater_weights_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = transform
+        self.rater_weights_key = rater_weights_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Transform the labels of `keys`; raises as the array version."""
+        d = dict(data)
+        weights = None if self.rater_weights_key is None else d[self.rater_weights_key]
+        for key in self.key_iterator(d):
+            d[key] = self.transform(d[key], weights)
+        return d

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine
+from monai.handlers import IgniteMetricHandler, from_engine
+from torch import distributed, multiprocessing
+
+from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
+from monai_stochseg.metrics import ExpectedCalibrationErrorMetric
+from monai_stochseg.visualize.reliability import plot_reliability
+
+
+def evaluator(filename: Path, rank: int = 0) -> Engine:
+    engine = Engine(lambda _, items: items)
+    engine.state.rank = rank
+    metric = ExpectedCalibrationErrorMetric(num_bins=4)
+    IgniteMetricHandler(metric_fn=metric, output_transform=from_engine(["probabilities", "label"])).attach(
+        engine, "ece"
+    )
+    ReliabilityFigure(filename, metric, "network").attach(engine)
+    return engine
+
+
+def batch() -> list[dict]:
+    return [{"probabilities": torch.randn(3, 6, 6).softmax(0), "label": torch.randint(3, (1, 6, 6))}]
+
+
+def test_draws_at_the_end(tmp_path, monkeypatch) -> None:
+    drawn = []
+    name = "monai_stochseg.handlers.reliability_figure.plot_reliability"
+    monkeypatch.setattr(name, lambda bins, label: drawn.append(bins) or plot_reliability(bins, label))
+    engine = evaluator(tmp_path / "deep" / "reliability.png")
+    for run in range(2):
+        engine.run([batch(), batch()])
+        assert (tmp_path / "deep" / "reliability.png").read_bytes()[:4] == b"\x89PNG"
+        assert drawn[run]["network"][:, 0].sum() == 72  # the voxels of this run
+        (tmp_path / "deep" / "reliability.png").unlink()
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
+    evaluator(Path(folder) / f"{rank}.png", rank).run([batch()])
+    distributed.destroy_process_group()
+
+
+def test_the_first_process_draws_for_all(tmp_path) -> None:
+    multiprocessing.start_processes(_rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    assert (tmp_path / "0.png").exists()
+    assert not (tmp_path / "1.png").exists()
