@@ -14,10 +14,13 @@ from .overrides import check_overrides
 from .prediction import save_predictions
 from .root import find_bundle
 from .runtime import finish, has_bfloat16, prepare_network, process_rank, select_device, start
+from .segmentation import answer_and_probabilities, segmentation_evaluator, segmentation_predictor
+from .targets import label_target
 from .training import make_trainer, statistics, training_handlers
 
 __all__ = [
     "Baseline",
+    "answer_and_probabilities",
     "baseline",
     "check_overrides",
     "evaluation_handlers",
@@ -27,6 +30,7 @@ __all__ = [
     "finish",
     "flip_and_rotate",
     "has_bfloat16",
+    "label_target",
     "lidc_dataset",
     "lidc_evaluator",
     "lidc_predictor",
@@ -36,6 +40,8 @@ __all__ = [
     "process_rank",
     "sample_metrics",
     "save_predictions",
+    "segmentation_evaluator",
+    "segmentation_predictor",
     "select_device",
     "start",
     "statistics",

@@ -37,6 +37,7 @@ def training_handlers(
     mode: str = "min",
     companions: Sequence[str | os.PathLike] = (),
     extra: Sequence[Any] = (),
+    figure: str | None = "samples.png",
 ) -> list[Any]:
     """
     The handlers of every bundle's trainer, in the order that they need: checkpoints by the key metric, seeds by
@@ -58,6 +59,7 @@ def training_handlers(
         mode: whether the key metric is the better the less, ``"min"``, or the more, ``"max"``.
         companions: other files that belong to the run, kept with its checkpoints and logged to MLflow.
         extra: the bundle's own handlers.
+        figure: file in ``output_dir`` that the evaluator draws, logged to MLflow; None where it draws none.
     """
     return [
         TrainingCheckpoint(
@@ -78,7 +80,7 @@ def training_handlers(
             experiment_name=experiment_name,
             evaluator=evaluator,
             experiment_param=parameters,
-            artifacts=[os.path.join(output_dir, "samples.png"), *companions],
+            artifacts=[*([] if figure is None else [os.path.join(output_dir, figure)]), *companions],
         ),
         *extra,
         LossGuard(network),
@@ -113,6 +115,7 @@ def make_trainer(
     mode: str = "min",
     companions: Sequence[str | os.PathLike] = (),
     handlers: Sequence[Any] = (),
+    figure: str | None = "samples.png",
 ) -> SupervisedTrainer:
     """
     MONAI's trainer with the handlers of every bundle.
@@ -141,6 +144,7 @@ def make_trainer(
         mode: see :py:func:`training_handlers`, as ``companions``.
         companions: other files of the run.
         handlers: further handlers.
+        figure: see :py:func:`training_handlers`.
     """
     return SupervisedTrainer(
         device=device,
@@ -166,6 +170,7 @@ def make_trainer(
             mode=mode,
             companions=companions,
             extra=handlers,
+            figure=figure,
         ),
         decollate=False,
         amp=has_bfloat16(device) if amp is None else amp,

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluator and predictor of the bundles whose network gives one answer, judged by its structures and calibration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.inferers import Inferer, SimpleInferer
+from monai.metrics import CumulativeIterationMetric
+from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
+from torch import nn
+
+from monai_stochseg.bundle.loaders import evaluation_loader
+from monai_stochseg.bundle.prediction import save_predictions
+from monai_stochseg.bundle.runtime import has_bfloat16
+from monai_stochseg.bundle.training import statistics
+from monai_stochseg.handlers import CaseTable, ReliabilityFigure, WeightsLoader
+from monai_stochseg.metrics import (
+    AdaptiveCalibrationErrorMetric,
+    ExpectedCalibrationErrorMetric,
+    ItemCalibrationErrorMetric,
+    RegionDiceMetric,
+    RegionSurfaceDiceMetric,
+)
+
+_ANSWER = from_engine(["pred", "label"])
+_PROBABILITIES = from_engine(["probabilities", "label"])
+
+
+def segmentation_evaluator(
+    network: nn.Module,
+    dataset: Dataset,
+    regions: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    output_dir: str,
+    device: torch.device,
+    checkpoint: str | None = None,
+    part: str = "validation",
+    tolerance: float = 2.0,
+    num_raters: int = 1,
+    inferer: Inferer | None = None,
+    model_name: str = "model",
+    amp: bool | None = None,
+) -> SupervisedEvaluator:
+    """
+    The evaluator of a network that gives logits ``[B, C, *S]``: Dice of regions (the key metric is their mean) and
+    calibration; with a checkpoint surface Dice and the calibration of each class too.
+
+    Args:
+        network: the network.
+        dataset: cases with ``image`` and the raters' hard ``label`` ``[R, *S]``.
+        regions: classes that make a structure, by its name.
+        class_names: names of the classes, the background first.
+        output_dir: folder of ``evaluation_<part>.csv`` and ``reliability_<part>.png``.
+        device: where the network is.
+        checkpoint: weights to load; the table and the figure are written then. Default: the network as it is.
+        part: of the split, in the files' names.
+        tolerance: of the surface Dice, in mm.
+        num_raters: Dice is told against each of so many raters where there are several.
+        inferer: default: whole volumes.
+        model_name: in the figure.
+        amp: bfloat16 autocast; default: on a GPU that has it.
+    """
+    dice = RegionDiceMetric(regions)
+    ece = ItemCalibrationErrorMetric(foreground_only=True)
+    handlers: dict[str, IgniteMetricHandler] = {
+        "val_dice": IgniteMetricHandler(metric_fn=dice, output_transform=_ANSWER),
+        "val_ece": IgniteMetricHandler(metric_fn=ece, output_transform=_PROBABILITIES),
+    }
+    own: list[Any] = statistics("validation")
+    if checkpoint is not None:
+        table: dict[str, tuple[CumulativeIterationMetric, Any]] = {
+            **_structures(regions, tolerance, num_raters),
+            **_calibration(class_names),
+        }
+        bins = ExpectedCalibrationErrorMetric()
+        handlers |= {
+            name: IgniteMetricHandler(metric_fn=metric, output_transform=transform)
+            for name, (metric, transform) in table.items()
+        }
+        handlers["reliability"] = IgniteMetricHandler(metric_fn=bins, output_transform=_PROBABILITIES)
+        own = [
+            WeightsLoader(network, checkpoint),
+            CaseTable(
+                os.path.join(output_dir, f"evaluation_{part}.csv"),
+                {name: metric for name, (metric, _) in table.items()},
+                std=True,
+            ),
+            ReliabilityFigure(os.path.join(output_dir, f"reliability_{part}.png"), bins, model_name),
+        ]
+    return SupervisedEvaluator(
+        device=device,
+        val_data_loader=evaluation_loader(dataset),
+        network=network,
+        inferer=SimpleInferer() if inferer is None else inferer,
+        postprocessing=answer_and_probabilities(),
+        key_val_metric=handlers,
+        val_handlers=own,
+        amp=has_bfloat16(device) if amp is None else amp,
+        amp_kwargs={"dtype": torch.bfloat16},
+    )
+
+
+def answer_and_probabilities() -> Compose:
+    """Logits in ``pred`` to the label map in ``pred`` and the softmax in ``probabilities``."""
+    return Compose(
+        [
+            Activationsd(keys="pred", softmax=True),
+            CopyItemsd(keys="pred", names="probabilities"),
+            AsDiscreted(keys="pred", argmax=True),
+        ]
+    )
+
+
+def _structures(
+    regions: Mapping[str, Sequence[int]], tolerance: float, num_raters: int
+) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
+    """Dice and surface Dice, against each rater where there are several."""
+    if num_raters == 1:
+        return {
+            "dice": (RegionDiceMetric({f"dice_{name}": classes for name, classes in regions.items()}), _ANSWER),
+            "surface_dice": (RegionSurfaceDiceMetric(tolerance, regions), _ANSWER),
+        }
+    metrics: dict[str, tuple[CumulativeIterationMetric, Any]] = {}
+    for rater in range(num_raters):
+        named = {f"{name}_rater{rater}": classes for name, classes in regions.items()}
+        of_dice = {f"dice_{name}": classes for name, classes in named.items()}
+        metrics[f"dice_rater{rater}"] = (RegionDiceMetric(of_dice, rater=rater), _ANSWER)
+        metrics[f"surface_dice_rater{rater}"] = (RegionSurfaceDiceMetric(tolerance, named, rater=rater), _ANSWER)
+    return metrics
+
+
+def _calibration(class_names: Sequence[str]) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
+    """Of all classes as Islam and Glocker evaluate it, and of each class."""
+    foreground = range(1, len(class_names))
+    metrics: dict[str, CumulativeIterationMetric] = {
+        "ece": ItemCalibrationErrorMetric(foreground_only=True),
+        "tace": AdaptiveCalibrationErrorMetric(classes=foreground),
+        "tace_svls": AdaptiveCalibrationErrorMetric(classes=foreground, weighting="svls"),
+    }
+    for index in foreground:
+        name = class_names[index]
+        metrics[f"ece_{name}"] = ItemCalibrationErrorMetric(kind="class", class_index=index)
+        metrics[f"tace_{name}"] = AdaptiveCalibrationErrorMetric(classes=[index])
+    return {name: (metric, _PROBABILITIES) for name, metric in metrics.items()}
+
+
+def segmentation_predictor(
+    network: nn.Module,
+    dataset: Dataset,
+    output_dir: str,
+    device: torch.device,
+    checkpoint: str,
+    inferer: Inferer | None = None,
+    amp: bool | None = None,
+) -> SupervisedEvaluator:
+    """
+    Inference of a network that gives logits ``[B, C, *S]``: NIfTI of the label map and of the predictive entropy, in
+    the grid of the input.
+
+    Args:
+        network: the network.
+        dataset: cases with ``image``; its transform is inverted.
+        output_dir: where the files go.
+        device: where the network is.
+        checkpoint: weights to load.
+        inferer: default: whole volumes.
+        amp: bfloat16 autocast; default: on a GPU that has it.
+    """
+    return SupervisedEvaluator(
+        device=device,
+        val_data_loader=evaluation_loader(dataset),
+        network=network,
+        inferer=SimpleInferer() if inferer is None else inferer,
+        postprocessing=Compose(
+            [
+                Activationsd(keys="pred", softmax=True),
+                CopyItemsd(keys="pred", names="probabilities"),
+                save_predictions(output_dir, dataset.transform, samples=False),
+            ]
+        ),
+        val_handlers=[WeightsLoader(network, checkpoint)],
+        amp=has_bfloat16(device) if amp is None else amp,
+        amp_kwargs={"dtype": torch.bfloat16},
+    )
