@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -103,4 +104,4 @@ def test_committed_outputs(name: str) -> None:
             assert output.output_type in ("display_data", "execute_result", "stream")
             data = output.get("data", {})
             shown = str([output.get("text"), data.get("text/plain"), data.get("text/markdown")])
-            assert not [folder for folder in ("/tmp/", "/home/", "/root/", "/Users/") if folder in shown]
+            assert not re.search("/(tmp|home|root|Users)/", shown)  # a path of the machine that ran it

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.inferers import Inferer, SimpleInferer
@@ -20,6 +19,7 @@ from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.prediction import save_predictions
 from monai_stochseg.bundle.runtime import has_bfloat16
 from monai_stochseg.bundle.training import statistics
+from monai_stochseg.data import CaseDataset
 from monai_stochseg.handlers import CaseTable, ReliabilityFigure, WeightsLoader
 from monai_stochseg.metrics import (
     AdaptiveCalibrationErrorMetric,
@@ -35,7 +35,8 @@ _PROBABILITIES = from_engine(["probabilities", "label"])
 
 def segmentation_evaluator(
     network: nn.Module,
-    dataset: Dataset,
+    cases: Sequence[Mapping[str, Any]],
+    transforms: Sequence[Callable],
     regions: Mapping[str, Sequence[int]],
     class_names: Sequence[str],
     output_dir: str,
@@ -46,6 +47,8 @@ def segmentation_evaluator(
     num_raters: int = 1,
     inferer: Inferer | None = None,
     model_name: str = "model",
+    num_workers: int = 0,
+    cache_rate: float = 1.0,
     amp: bool | None = None,
 ) -> SupervisedEvaluator:
     """
@@ -54,7 +57,8 @@ def segmentation_evaluator(
 
     Args:
         network: the network.
-        dataset: cases with ``image`` and the raters' hard ``label`` ``[R, *S]``.
+        cases: of a datalist.
+        transforms: give ``image`` and the raters' hard ``label`` ``[R, *S]``.
         regions: classes that make a structure, by its name.
         class_names: names of the classes, the background first.
         output_dir: folder of ``evaluation_<part>.csv`` and ``reliability_<part>.png``.
@@ -65,26 +69,27 @@ def segmentation_evaluator(
         num_raters: Dice is told against each of so many raters where there are several.
         inferer: default: whole volumes.
         model_name: in the figure.
+        num_workers: processes that fill the cache.
+        cache_rate: share of the cases kept in memory.
         amp: bfloat16 autocast; default: on a GPU that has it.
     """
-    dice = RegionDiceMetric(regions)
-    ece = ItemCalibrationErrorMetric(foreground_only=True)
-    handlers: dict[str, IgniteMetricHandler] = {
-        "val_dice": IgniteMetricHandler(metric_fn=dice, output_transform=_ANSWER),
-        "val_ece": IgniteMetricHandler(metric_fn=ece, output_transform=_PROBABILITIES),
+    judged: dict[str, tuple[CumulativeIterationMetric, Any]] = {
+        "val_dice": (RegionDiceMetric({f"dice_{name}": classes for name, classes in regions.items()}), _ANSWER),
+        "val_ece": (ItemCalibrationErrorMetric(foreground_only=True), _PROBABILITIES),
     }
     own: list[Any] = statistics("validation")
     if checkpoint is not None:
-        table: dict[str, tuple[CumulativeIterationMetric, Any]] = {
+        dice = {"dice": judged["val_dice"]} if num_raters == 1 else {}
+        table = {
+            **dice,
             **_structures(regions, tolerance, num_raters),
+            "ece": judged["val_ece"],
             **_calibration(class_names),
         }
         bins = ExpectedCalibrationErrorMetric()
-        handlers |= {
-            name: IgniteMetricHandler(metric_fn=metric, output_transform=transform)
-            for name, (metric, transform) in table.items()
-        }
-        handlers["reliability"] = IgniteMetricHandler(metric_fn=bins, output_transform=_PROBABILITIES)
+        known = [metric for metric, _ in judged.values()]
+        judged |= {name: entry for name, entry in table.items() if entry[0] not in known}
+        judged["reliability"] = (bins, _PROBABILITIES)
         own = [
             WeightsLoader(network, checkpoint),
             CaseTable(
@@ -94,13 +99,18 @@ def segmentation_evaluator(
             ),
             ReliabilityFigure(os.path.join(output_dir, f"reliability_{part}.png"), bins, model_name),
         ]
+    transform = Compose(list(transforms))
+    dataset = CaseDataset(cases, transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
     return SupervisedEvaluator(
         device=device,
         val_data_loader=evaluation_loader(dataset),
         network=network,
         inferer=SimpleInferer() if inferer is None else inferer,
         postprocessing=answer_and_probabilities(),
-        key_val_metric=handlers,
+        key_val_metric={
+            name: IgniteMetricHandler(metric_fn=metric, output_transform=output)
+            for name, (metric, output) in judged.items()
+        },
         val_handlers=own,
         amp=has_bfloat16(device) if amp is None else amp,
         amp_kwargs={"dtype": torch.bfloat16},
@@ -121,12 +131,9 @@ def answer_and_probabilities() -> Compose:
 def _structures(
     regions: Mapping[str, Sequence[int]], tolerance: float, num_raters: int
 ) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
-    """Dice and surface Dice, against each rater where there are several."""
+    """Surface Dice, where there are several raters with the Dice against each."""
     if num_raters == 1:
-        return {
-            "dice": (RegionDiceMetric({f"dice_{name}": classes for name, classes in regions.items()}), _ANSWER),
-            "surface_dice": (RegionSurfaceDiceMetric(tolerance, regions), _ANSWER),
-        }
+        return {"surface_dice": (RegionSurfaceDiceMetric(tolerance, regions), _ANSWER)}
     metrics: dict[str, tuple[CumulativeIterationMetric, Any]] = {}
     for rater in range(num_raters):
         named = {f"{name}_rater{rater}": classes for name, classes in regions.items()}
@@ -137,10 +144,9 @@ def _structures(
 
 
 def _calibration(class_names: Sequence[str]) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
-    """Of all classes as Islam and Glocker evaluate it, and of each class."""
+    """Adaptive, of all classes as Islam and Glocker evaluate it too, and both errors of each class."""
     foreground = range(1, len(class_names))
     metrics: dict[str, CumulativeIterationMetric] = {
-        "ece": ItemCalibrationErrorMetric(foreground_only=True),
         "tace": AdaptiveCalibrationErrorMetric(classes=foreground),
         "tace_svls": AdaptiveCalibrationErrorMetric(classes=foreground, weighting="svls"),
     }
@@ -153,7 +159,8 @@ def _calibration(class_names: Sequence[str]) -> dict[str, tuple[CumulativeIterat
 
 def segmentation_predictor(
     network: nn.Module,
-    dataset: Dataset,
+    cases: Sequence[Mapping[str, Any]],
+    transforms: Sequence[Callable],
     output_dir: str,
     device: torch.device,
     checkpoint: str,
@@ -166,23 +173,25 @@ def segmentation_predictor(
 
     Args:
         network: the network.
-        dataset: cases with ``image``; its transform is inverted.
+        cases: of a datalist.
+        transforms: give ``image``; they are inverted.
         output_dir: where the files go.
         device: where the network is.
         checkpoint: weights to load.
         inferer: default: whole volumes.
         amp: bfloat16 autocast; default: on a GPU that has it.
     """
+    transform = Compose(list(transforms))
     return SupervisedEvaluator(
         device=device,
-        val_data_loader=evaluation_loader(dataset),
+        val_data_loader=evaluation_loader(CaseDataset(cases, transform, cache_rate=0.0, progress=False)),
         network=network,
         inferer=SimpleInferer() if inferer is None else inferer,
         postprocessing=Compose(
             [
                 Activationsd(keys="pred", softmax=True),
                 CopyItemsd(keys="pred", names="probabilities"),
-                save_predictions(output_dir, dataset.transform, samples=False),
+                save_predictions(output_dir, transform, samples=False),
             ]
         ),
         val_handlers=[WeightsLoader(network, checkpoint)],
