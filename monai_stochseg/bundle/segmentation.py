@@ -79,16 +79,12 @@ def segmentation_evaluator(
     }
     own: list[Any] = statistics("validation")
     if checkpoint is not None:
-        dice = {"dice": judged["val_dice"]} if num_raters == 1 else {}
-        table = {
-            **dice,
-            **_structures(regions, tolerance, num_raters),
-            "ece": judged["val_ece"],
-            **_calibration(class_names),
-        }
+        structures, calibration = _structures(regions, tolerance, num_raters), _calibration(class_names)
+        table = {"dice": judged["val_dice"], **structures, "ece": judged["val_ece"], **calibration}
+        if num_raters > 1:
+            del table["dice"]  # it stands there against each rater
         bins = ExpectedCalibrationErrorMetric()
-        known = [metric for metric, _ in judged.values()]
-        judged |= {name: entry for name, entry in table.items() if entry[0] not in known}
+        judged |= structures | calibration
         judged["reliability"] = (bins, _PROBABILITIES)
         own = [
             WeightsLoader(network, checkpoint),
