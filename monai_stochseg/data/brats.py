@@ -10,10 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-from nibabel.filebasedimages import ImageFileError
-
-from .case import CaseError, check_geometry
+from .case import CaseError
+from .files import check_headers, find_files, match_files, only_file
 from .layouts import LAYOUTS, MODALITIES, Layout
 from .splits import SPLITS
 
@@ -64,7 +62,7 @@ def brats_datalist(
         if modality not in known:
             raise CaseError(f"modalities: {modality!r} is unknown; choose among {known}.")
 
-    files = _files(root)
+    files = find_files(root)
     cases = [case for one in layouts for case in _cases(one, root, files, modalities, require_label)]
     if not cases:
         names = ", ".join(one.name for one in layouts)
@@ -87,38 +85,15 @@ def _look_up(layout: str | Layout | None) -> tuple[Layout, ...]:
     return found
 
 
-def _files(root: Path) -> list[str]:
-    """Paths of all files that are not hidden (the Decathlon's archives carry macOS's `._` files)."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
-
-
-def _match(template: str | None, files: Sequence[str]) -> dict[str, list[str]]:
-    """Per patient the files that fit a template."""
-    if template is None:
-        return {}
-    wild = {"{patient}": "(?P<patient>[^/]+)", "{rater}": "[^/]+", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\{patient\}|\{rater\}|\*|\?)", template)
-    pattern = re.compile("/" + "".join(wild.get(part, re.escape(part)) for part in parts) + "$")
-    found: dict[str, list[str]] = {}
-    for file in files:
-        if match := pattern.search(file):
-            found.setdefault(match["patient"], []).append(file)
-    return found
-
-
 def _cases(
     layout: Layout, root: Path, files: Sequence[str], modalities: Sequence[str], require_label: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the patients of one layout."""
     if require_label and layout.unlabelled is not None:
-        unlabelled = {file for found in _match(layout.unlabelled, files).values() for file in found}
+        unlabelled = {file for found in match_files(layout.unlabelled, files).values() for file in found}
         files = [file for file in files if file not in unlabelled]
-    images = {modality: _match(template, files) for modality, template in layout.modalities.items()}
-    labels, masks = _match(layout.label, files), _match(layout.mask, files)
+    images = {modality: match_files(template, files) for modality, template in layout.modalities.items()}
+    labels, masks = match_files(layout.label, files), match_files(layout.mask, files)
 
     for patient in sorted(set().union(*images.values())):
         for modality in modalities:
@@ -128,7 +103,7 @@ def _cases(
                     f"{layout.modalities[modality].format(patient=patient)} under {root}; "
                     "leave it out of `modalities` or add the file."
                 )
-        paths = [_only_one(patient, images[modality][patient]) for modality in modalities]
+        paths = [only_file(patient, images[modality][patient]) for modality in modalities]
         case: dict[str, Any] = {
             "patient": patient,
             "subject": re.sub(f"(?:{layout.timepoint})$", "", patient) if layout.timepoint else patient,
@@ -140,7 +115,7 @@ def _cases(
         }
         if patient in labels:
             several = "{rater}" in layout.label
-            case["label"] = labels[patient] if several else [_only_one(patient, labels[patient])]
+            case["label"] = labels[patient] if several else [only_file(patient, labels[patient])]
             case["label_map"] = dict(layout.label_map)
         elif require_label:
             raise CaseError(
@@ -149,34 +124,8 @@ def _cases(
                 "add it, or pass require_label=False for inference."
             )
         if patient in masks:
-            case["mask"] = _only_one(patient, masks[patient])
+            case["mask"] = only_file(patient, masks[patient])
         if folders := [part for part in Path(paths[0]).relative_to(root).parts if part in SPLITS]:
             case["split"] = folders[0]
-        _check_headers(case, layout)
+        check_headers(case, layout)
         yield case
-
-
-def _only_one(patient: str, files: Sequence[str]) -> str:
-    if len(files) > 1:
-        raise CaseError(f"patient {patient}: found twice, {files[0]} and {files[1]}.")
-    return files[0]
-
-
-def _check_headers(case: dict[str, Any], layout: Layout) -> None:
-    """Compare the headers of one patient's NIfTI files; other formats are compared when their voxels are read."""
-    mask = [case["mask"]] if "mask" in case else []
-    files = [file for file in case["image"] + case.get("label", []) + mask if file.endswith((".nii", ".nii.gz"))]
-    geometries = {}
-    for file in files:
-        try:
-            image = nib.load(file)
-        except (ImageFileError, OSError, EOFError) as error:
-            raise CaseError(f"patient {case['patient']}: {file} cannot be read ({error}).") from None
-        if layout.channel_order and file in case["image"] and image.shape[3:] != (len(layout.channel_order),):
-            raise CaseError(
-                f"patient {case['patient']}: {file} has shape {image.shape}, but should be 4D with the channels "
-                f"{list(layout.channel_order)}."
-            )
-        geometries[file] = (image.shape[:3], image.affine)
-    if geometries:
-        check_geometry(case["patient"], geometries)

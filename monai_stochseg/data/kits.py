@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .brats import _files, _match, brats_datalist
+from .brats import brats_datalist
 from .case import CaseError
+from .files import find_files, match_files
 from .layouts import Layout
 
 KITS_CLASSES = MappingProxyType({"background": 0, "kidney": 1, "tumour": 2, "cyst": 3})
@@ -66,10 +67,10 @@ def kits_datalist(
     if aggregation not in KITS_AGGREGATIONS:
         raise ValueError(f"aggregation must be one of {KITS_AGGREGATIONS}, got {aggregation!r}.")
     root = Path(dataset_dir).expanduser().absolute()
-    files = _files(root)
+    files = find_files(root)
     layouts = [replace(one, label=one.label.replace("MAJ", aggregation)) for one in KITS_LAYOUTS]
-    layout = next((one for one in layouts if _match(one.label, files)), None)
-    if not _match(CT["ct"], files):
+    layout = next((one for one in layouts if match_files(one.label, files)), None)
+    if not match_files(CT["ct"], files):
         labelled = "" if layout is None else f", though {layout.label} is there; the challenge delivers the CT apart"
         raise CaseError(f"dataset_dir: no patient found under {root}, no file {CT['ct']}{labelled}.")
     if layout is None and require_label:

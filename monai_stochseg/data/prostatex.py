@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .brats import _check_headers, _files, _match, _only_one
 from .case import CaseError
+from .files import check_headers, find_files, match_files, only_file
 from .layouts import Layout
 from .splits import SPLITS
 
@@ -63,7 +63,7 @@ def prostatex_datalist(
     if not zones or len(set(zones)) != len(zones) or not set(zones) <= set(PROSTATE_ZONES):
         raise ValueError(f"zones must be some of {list(PROSTATE_ZONES)}, each once, got {list(zones)}.")
     root = Path(dataset_dir).expanduser().absolute()
-    files = _files(root)
+    files = find_files(root)
     images, maps = _first(T2, files), _first(ZONE_MAPS, files)
     masks = {zone: _first([name.replace("{zone}", zone.lower()) for name in ZONE_MASKS], files) for zone in zones}
     if not images:
@@ -71,7 +71,7 @@ def prostatex_datalist(
 
     cases = []
     for patient in sorted(images):
-        image = _only_one(patient, images[patient])
+        image = only_file(patient, images[patient])
         case: dict[str, Any] = {"patient": patient, "subject": patient, "layout": LAYOUT.name}
         case |= {"image": [image], "channels": [0], **_label(patient, maps, masks)}
         if require_label and "label" not in case:
@@ -81,14 +81,14 @@ def prostatex_datalist(
             )
         if folders := [part for part in Path(image).relative_to(root).parts if part in SPLITS]:
             case["split"] = folders[0]
-        _check_headers(case, LAYOUT)
+        check_headers(case, LAYOUT)
         cases.append(case)
     return cases
 
 
 def _first(templates: Sequence[str], files: Sequence[str]) -> dict[str, list[str]]:
     """Per patient the files of the first template that any file fits."""
-    return next((found for template in templates if (found := _match(template, files))), {})
+    return next((found for template in templates if (found := match_files(template, files))), {})
 
 
 def _label(patient: str, maps: Mapping[str, list[str]], masks: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _label(patient: str, maps: Mapping[str, list[str]], masks: Mapping[str, Mapp
     if patient in maps:
         classes = {PROSTATE_ZONES[zone]: new for new, zone in enumerate(masks, 1)}
         label_map = {value: classes.get(value, 0) for value in LAYOUT.label_map}
-        return {"label": [_only_one(patient, maps[patient])], "label_map": label_map}
+        return {"label": [only_file(patient, maps[patient])], "label_map": label_map}
     missing = [zone for zone, found in masks.items() if patient not in found]
     if len(missing) == len(masks):
         return {}
@@ -106,7 +106,7 @@ def _label(patient: str, maps: Mapping[str, list[str]], masks: Mapping[str, Mapp
             f"add it, or leave {missing[0]} out of `zones`."
         )
     return {
-        "label": [_only_one(patient, found[patient]) for found in masks.values()],
+        "label": [only_file(patient, found[patient]) for found in masks.values()],
         "label_map": {0: 0, 1: 1, 255: 1},
         "label_classes": list(range(1, len(masks) + 1)),
     }

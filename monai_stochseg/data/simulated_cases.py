@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
-logger = logging.getLogger(__name__)
+from .folders import make_once, new_folder
 
 TRUTH = "truth.json"
 
@@ -47,23 +44,12 @@ def make_cases(
     """
     if parameters["num_patients"] < 1:
         raise ValueError(f"num_patients must be at least 1, got {parameters['num_patients']}.")
-    folder = Path(folder).expanduser().absolute()
-    if _parameters(folder) == parameters:
-        return str(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        found = _parameters(folder)
-        if found == parameters:  # another process has made it meanwhile
-            return str(folder)
-        if found is not None:
-            logger.warning("%s was simulated with %s; it is made anew with %s.", folder, found, parameters)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            made = Path(temporary, "made")
+
+    def make(path: Path) -> None:
+        with new_folder(path) as made:
             _make(made, parameters, make_case)
-            if found is not None:
-                folder.replace(Path(temporary, "old"))  # no moment at which half of a folder can be seen
-            made.replace(folder)
-    return str(folder)
+
+    return make_once(folder, lambda path: _reason_to_make(path, parameters), make)
 
 
 def save_voxels(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
@@ -81,14 +67,23 @@ def save_voxels(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
     nib.save(image, file)
 
 
-def _parameters(folder: Path) -> dict[str, Any] | None:
-    """Parameters a folder was made with, None where there is no folder or an empty one."""
+def _reason_to_make(folder: Path, parameters: Mapping[str, Any]) -> str | None:
+    """Why a folder has to be made, in no words where there is none yet; None where it can be used."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
+        return ""
     try:
-        return json.loads(Path(folder, TRUTH).read_text(encoding="utf-8"))["parameters"]
-    except (OSError, ValueError, KeyError):
+        truth = json.loads(Path(folder, TRUTH).read_text(encoding="utf-8"))
+        found, names = truth["parameters"], {TRUTH, *truth["patients"]}
+    except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(f"{folder} is there and holds no simulated patients; name another folder.") from None
+    if found == parameters:
+        return None
+    if other := sorted(path.name for path in folder.iterdir() if path.name not in names and path.name[0] != "."):
+        raise FileExistsError(
+            f"{folder} was simulated with {found}, and would be made anew with {parameters}, but holds {other[0]!r} "
+            "too; name another folder."
+        )
+    return f"it was simulated with {found}, not {parameters}."
 
 
 def _make(folder: Path, parameters: Mapping[str, Any], make_case: Callable[[Path, int], dict[str, Any]]) -> None:

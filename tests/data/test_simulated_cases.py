@@ -70,3 +70,16 @@ def test_refuses(tmp_path) -> None:
     with pytest.raises(FileExistsError, match="is there and holds no simulated patients; name another folder"):
         make_cases(tmp_path, parameters(), make_case)
     assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "case_00000"])
+def test_what_a_user_added_is_left_alone(tmp_path, name) -> None:
+    folder = Path(make_cases(tmp_path / "cases", parameters(), make_case))
+    (folder / name).mkdir()
+    (folder / ".DS_Store").touch()
+    assert make_cases(folder, parameters(), interrupt) == str(folder)
+    with pytest.raises(FileExistsError, match=f"would be made anew with .* but holds '{name}' too; name another"):
+        make_cases(folder, parameters(seed=1), make_case)
+    assert (folder / name).exists()
+    (folder / name).rmdir()
+    make_cases(folder, parameters(seed=1), make_case)

@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 from monai_stochseg.data.case import CaseError
+from monai_stochseg.data.folders import new_folder
 
 from .crops import LIDCCrop
 
@@ -43,20 +43,9 @@ def write_crops(crops: Iterable[LIDCCrop], folder: str | os.PathLike, parameters
     folder = Path(folder).expanduser().absolute()
     read_parameters(folder)  # refuses a folder of something else
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        made = Path(temporary, "made")
-        made.mkdir()
+    with new_folder(folder) as made:
         index = _write_arrays(crops, made) | {"parameters": dict(parameters)}
         Path(made, INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-        old = Path(temporary, "old")
-        try:
-            if folder.exists():
-                folder.replace(old)  # no moment at which half of a folder can be seen
-            made.replace(folder)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.replace(folder)
-            raise
 
 
 def _write_arrays(crops: Iterable[LIDCCrop], folder: Path) -> dict[str, Any]:

@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from monai_stochseg.data.case import CaseError
+from monai_stochseg.data.folders import make_once
 
 from .cache import lidc_scans
 from .crops import LIDCCrop, nodule_crops
 from .crops_folder import INDEX, crops_datalist, read_parameters, write_crops
 from .nodules import LIDCNodule, lidc_nodules
 from .simulated_ct import SIMULATION, SimulatedCT
-
-logger = logging.getLogger(__name__)
 
 DATABASE = "lidc_readings.npz"
 DEFAULT_GRIDS = {2: (64, 0.75), 3: (32, 1.5)}  # points along each axis and their distance in mm
@@ -69,7 +66,6 @@ def simulated_lidc_folder(
     if num_patients is not None and num_patients < 1:
         raise ValueError(f"num_patients must be at least 1, or None for all, got {num_patients}.")
     size, distance = DEFAULT_GRIDS.get(spatial_dims, (0, 0.0))
-    folder = Path(folder).expanduser().absolute()
     parameters: dict[str, Any] = {
         "simulated": True,
         "simulation": SIMULATION,
@@ -80,20 +76,13 @@ def simulated_lidc_folder(
         "slices_per_nodule": slices_per_nodule if spatial_dims == 2 else None,
         "seed": seed,
     }
-    if _reason_to_make(folder, parameters) is None:
-        return str(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        reason = _reason_to_make(folder, parameters)
-        if reason is None:  # another process has made it meanwhile
-            return str(folder)
-        nodules = lidc_nodules(lidc_scans(folder.with_name(DATABASE) if readings is None else readings))
+
+    def make(path: Path) -> None:
+        nodules = lidc_nodules(lidc_scans(path.with_name(DATABASE) if readings is None else readings))
         chosen = _patients(nodules, num_patients, seed)
-        if reason:
-            logger.warning("%s is made anew with %s: %s", folder, parameters, reason)
-        crops = _crops([nodule for nodule in nodules if nodule.patient_id in chosen], parameters)
-        write_crops(crops, folder, parameters)
-    return str(folder)
+        write_crops(_crops([nodule for nodule in nodules if nodule.patient_id in chosen], parameters), path, parameters)
+
+    return make_once(folder, lambda path: _reason_to_make(path, parameters), make)
 
 
 def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
@@ -106,7 +95,7 @@ def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
     if "simulated" not in found:
         raise FileExistsError(f"{folder} holds crops that were not simulated; name another folder.")
     if found != parameters:
-        return f"it was simulated with {found}."
+        return f"it was simulated with {found}, not {parameters}."
     try:
         crops_datalist(folder)
     except CaseError as error:
