@@ -42,11 +42,26 @@ def check_compare_methods(found: tuple[dict[str, dict[str, str]], dict[str, floa
     assert measured == pytest.approx(differences, abs=1e-3)
 
 
+def check_svls_in_your_pipeline(found: tuple[dict[str, dict[str, float]], dict[str, float], float]) -> None:
+    measured, softened, sum_error = found
+    assert list(measured) == ["one-hot", "SVLS"]
+    assert all(figures["Dice, WT"] > 0.4 for figures in measured.values())
+    for error in ("ECE, all voxels", "ECE, tumour voxels", "TACE"):
+        hard, soft = (measured[name][error] for name in measured)
+        assert 0 < hard < 1
+        assert 0 < soft < 1
+        assert hard != pytest.approx(soft, rel=1e-4)
+    assert softened["one-hot"] == 0 < softened["SVLS"] < softened["4 readers, mSVLS"] < 0.5
+    assert softened["4 readers, mOH"] < softened["4 readers, mSVLS"]
+    assert sum_error < 1e-6
+
+
 # Which variable of a notebook is checked, and how.
 CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "compare_methods.ipynb": ("(rows, measured)", check_compare_methods),
     "lidc_readers.ipynb": ("measured", check_lidc_readers),
     "ssn_toy.ipynb": ("measured", check_ssn_toy),
+    "svls_in_your_pipeline.ipynb": ("(measured, softened, sum_error)", check_svls_in_your_pipeline),
 }
 
 
@@ -68,6 +83,8 @@ def parameters(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     name = request.node.callspec.params["name"]
     if name == "ssn_toy.ipynb":
         return {}
+    if name == "svls_in_your_pipeline.ipynb":
+        return {"PATIENTS": 8, "SIZE": 32, "EPOCHS": 8}
     benchmark = request.getfixturevalue("benchmark")
     return benchmark | {"METHODS": METHODS, "PROTOCOLS": ["four_raters_a_nodule"], "SHOWN": 4}
 
