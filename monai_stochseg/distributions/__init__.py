@@ -7,9 +7,11 @@ from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
 from .masked import MaskedDistribution
 from .noise import draw_noise, draw_seeds
+from .weighted_samples import ExpertSamples
 
 __all__ = [
     "DeterministicDistribution",
+    "ExpertSamples",
     "HypothesesDistribution",
     "IndependentDistribution",
     "LowRankNormal",

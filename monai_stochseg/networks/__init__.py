@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks and the parts that they share."""
 
-from . import nets
+from . import blocks, nets
 
-__all__ = ["nets"]
+__all__ = ["blocks", "nets"]

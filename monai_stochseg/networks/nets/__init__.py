@@ -7,6 +7,11 @@ from .dropout_unet import DropoutDistribution, DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
 from .image_to_image_vae import Image2ImageVAE
 from .mheads_unet import MHeads, MHeadsUNet
+from .mixture_of_stochastic_experts import (
+    ExpertMixtureDistribution,
+    MixtureOfStochasticExperts,
+    MixtureOfStochasticExpertsUNet,
+)
 from .null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
 from .probabilistic_unet import LatentDistribution, ProbabilisticUNet, ProbabilisticUNetOutput
 from .stochastic_segmentation_network import StochasticSegmentationNetwork
@@ -18,11 +23,14 @@ __all__ = [
     "DropoutDistribution",
     "DropoutUNet",
     "Ensemble",
+    "ExpertMixtureDistribution",
     "Image2ImageVAE",
     "IndependentSampler",
     "LatentDistribution",
     "MHeads",
     "MHeadsUNet",
+    "MixtureOfStochasticExperts",
+    "MixtureOfStochasticExpertsUNet",
     "MonteCarloDropout",
     "ProbabilisticUNet",
     "ProbabilisticUNetOutput",

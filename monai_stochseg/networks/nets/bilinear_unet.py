@@ -142,9 +142,7 @@ class BilinearUNet(nn.Module):
         features = self.encoder(x)
         y = features[-1]
         for i, block in enumerate(self.blocks):
-            skip = features[-2 - i]
-            y = F.interpolate(y, size=skip.shape[2:], mode=self.mode, align_corners=False)
-            y = torch.cat([skip, y], dim=1)
+            y = join_skip(y, features[-2 - i], self.mode)
             y = block(self.dropout(y) if i < self.dropout_blocks else y)
         result: torch.Tensor = self.final(y)
         return result
@@ -154,6 +152,12 @@ def halve(x: torch.Tensor) -> torch.Tensor:
     """Half the size, as the mean of two voxels along each axis; the last of an odd number stands alone."""
     kernel = [min(2, n) for n in x.shape[2:]]  # avg_pool3d refuses 2 along an axis of one voxel, ceil_mode or not
     return F.avg_pool2d(x, kernel, ceil_mode=True) if x.dim() == 4 else F.avg_pool3d(x, kernel, ceil_mode=True)
+
+
+def join_skip(x: torch.Tensor, skip: torch.Tensor, mode: str) -> torch.Tensor:
+    """The skip's channels and those of ``x``, interpolated to the skip's size."""
+    x = F.interpolate(x, size=skip.shape[2:], mode=mode, align_corners=False)
+    return torch.cat([skip, x], dim=1)
 
 
 def init_orthogonal(module: nn.Module) -> None:

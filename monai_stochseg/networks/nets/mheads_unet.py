@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Conv
 from torch import nn
 
 from monai_stochseg.distributions import HypothesesDistribution
+from monai_stochseg.networks.blocks import pointwise_head
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal
 
 
@@ -46,7 +46,9 @@ class MHeads(nn.Module):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         self.backbone = backbone
         self.feature_channels = feature_channels
-        self.heads = nn.ModuleList(_head(spatial_dims, feature_channels, out_channels) for _ in range(num_heads))
+        self.heads = nn.ModuleList(
+            pointwise_head(spatial_dims, feature_channels, out_channels) for _ in range(num_heads)
+        )
         self.heads.apply(init_orthogonal)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -98,14 +100,3 @@ class MHeadsUNet(MHeads):
     ) -> None:
         backbone = BilinearUNet(spatial_dims, in_channels, None, channels, norm)
         super().__init__(backbone, channels[0], out_channels, num_heads, spatial_dims)
-
-
-def _head(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    conv = Conv[Conv.CONV, spatial_dims]
-    return nn.Sequential(
-        conv(in_channels, in_channels, kernel_size=1),
-        nn.ReLU(),
-        conv(in_channels, in_channels, kernel_size=1),
-        nn.ReLU(),
-        conv(in_channels, out_channels, kernel_size=1),
-    )

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts that networks share."""
+
+from .layer_features import LayerFeatures
+from .noise_injection import NoiseInjection
+from .pointwise_head import pointwise_head
+
+__all__ = ["LayerFeatures", "NoiseInjection", "pointwise_head"]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class LayerFeatures(nn.Module):
+    """
+    A global and a dense feature map of any network, by the names of its layers: the output of one on the way, and what
+    the network gives without its last.
+
+    Args:
+        network: maps images to ``[B, C, *S]``, such as MONAI's networks. It is changed in place, see ``final_layer``.
+        global_layer: name of the layer whose output is the global feature map ``[B, G, *S']``, such as the last of the
+            encoder. Of a layer that gives a list it is the last entry, which is the deepest in MONAI's encoders.
+        final_layer: name of the layer to be replaced by the identity. Default: none, the network gives features.
+
+    Raises:
+        ValueError: when the network has no layer of a name.
+
+    Example::
+
+        flexible = FlexibleUNet(in_channels=1, out_channels=2, backbone="efficientnet-b0")
+        backbone = LayerFeatures(flexible, "encoder", "segmentation_head")
+        segresnet = SegResNet(spatial_dims=2, init_filters=16)
+        backbone = LayerFeatures(segresnet, "down_layers.3", "conv_final.2")
+    """
+
+    def __init__(self, network: nn.Module, global_layer: str, final_layer: str | None = None) -> None:
+        super().__init__()
+        layers = dict(network.named_modules())
+        for argument, name in (("global_layer", global_layer), ("final_layer", final_layer)):
+            if name is not None and (name == "" or name not in layers):
+                raise ValueError(
+                    f"{argument}: {type(network).__name__} has no layer {name!r}, its own are "
+                    f"{[child for child, _ in network.named_children()]}."
+                )
+        if final_layer is not None:
+            network.set_submodule(final_layer, nn.Identity())
+        self.network = network
+        self.global_layer = global_layer
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            x: image ``[B, C_in, *S]``.
+
+        Returns:
+            the global ``[B, G, *S']`` and the dense features ``[B, F, *S]``.
+
+        Raises:
+            RuntimeError: when the network did not run the layer.
+        """
+        outputs: list[Any] = []
+        layer = self.network.get_submodule(self.global_layer)
+        hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        try:
+            dense_features = self.network(x)
+        finally:
+            hook.remove()
+        if not outputs:
+            raise RuntimeError(f"{type(self.network).__name__} did not run its layer {self.global_layer!r}.")
+        last = outputs[-1]
+        return last if isinstance(last, torch.Tensor) else last[-1], dense_features

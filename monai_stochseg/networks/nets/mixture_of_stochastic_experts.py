@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import nn
+from torch.quasirandom import SobolEngine
+
+from monai_stochseg.distributions import ExpertSamples, PredictiveDistribution, autocast_mode, full_precision
+from monai_stochseg.distributions.base import check_num_samples
+from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
+from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
+from monai_stochseg.networks.nets.probabilistic_unet import draw_latent
+
+_LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
+_REPRESENTATIONS = ("compact", "standard")
+
+
+class ExpertMixtureDistribution(PredictiveDistribution):
+    """
+    Label maps decoded from a latent with a mixture of K isotropic normals as its prior, sum_k pi_k N(m_k, sigma_k^2 I).
+
+    In the standard representation a sample draws its expert from pi, then the latent from the expert. In the compact
+    one every expert gives S samples, all samples of the first expert first, and each weighs pi_k / S.
+
+    Args:
+        gate: pi, the probabilities of the experts ``[B, K]``, each row summing to 1.
+        mean: m, ``[K, L]``.
+        log_std: log of sigma, ``[K]``.
+        decoder: maps one latent per image ``[B, L]`` to logits ``[B, C, *S]``.
+        num_samples: S of the compact representation. Default: the standard one, whose samples weigh the same.
+
+    Raises:
+        ValueError: when the gate is no ``[B, K]`` probabilities, or num_samples is below 1.
+    """
+
+    def __init__(
+        self,
+        gate: torch.Tensor,
+        mean: torch.Tensor,
+        log_std: torch.Tensor,
+        decoder: Callable[[torch.Tensor], torch.Tensor],
+        num_samples: int | None = None,
+    ) -> None:
+        if gate.dim() != 2 or gate.shape[1] != len(mean):
+            raise ValueError(f"gate must be [B, K] = [B, {len(mean)}], got {tuple(gate.shape)}.")
+        if (gate < 0).any() or not torch.allclose(gate.sum(1), gate.new_ones(()), atol=1e-3):
+            raise ValueError(f"gate must not be negative and sum to 1 per item, got {gate.tolist()}.")
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        self.gate = gate.detach()
+        self.mean = mean
+        self.log_std = log_std
+        self.num_samples = num_samples
+        self.weights = None if num_samples is None else _sample_weights(self.gate, num_samples)
+        self._decoder = decoder
+
+    @torch.no_grad()
+    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """
+        Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a standard draw equal the whole draw.
+
+        Raises:
+            ValueError: for ``n`` below 1, or other than K * S in the compact representation.
+        """
+        check_num_samples(n)
+        batch, num_experts = self.gate.shape
+        if self.num_samples is None:
+            gate = self.gate if generator is None else self.gate.to(generator.device)
+        elif n != num_experts * self.num_samples:
+            raise ValueError(
+                f"the compact representation has {num_experts} experts of {self.num_samples} samples each, "
+                f"{num_experts * self.num_samples} in all: n={n} must be that, or num_samples another, or the "
+                "representation 'standard'."
+            )
+        samples = []
+        for i in range(n):  # one by one: the same draws in chunks of any size, and the memory of one
+            if self.num_samples is None:
+                expert = torch.multinomial(gate, 1, generator=generator).squeeze(1).to(self.mean.device)
+            else:
+                expert = torch.full((batch,), i // self.num_samples, device=self.mean.device)
+            samples.append(self._decoder(draw_latent(self.mean[expert], self.log_std[expert, None], generator)))
+        return torch.stack(samples, dim=1)
+
+    @torch.no_grad()
+    def mode_logits(self) -> torch.Tensor:
+        """
+        Log of the experts' mean softmax, each at the mean of its latent, weighted by pi, without gradients,
+        ``[B, C, *S]``: as :py:class:`monai_stochseg.distributions.HypothesesDistribution`, a single answer whose
+        expected cross entropy is low, which no single expert's is where experts disagree.
+        """
+        return reduce(torch.logaddexp, map(self._weighted_log_softmax, self.mean, self.gate.log().unbind(1)))
+
+    def _weighted_log_softmax(self, latent: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
+        logits = self._decoder(latent.expand(len(self.gate), -1))
+        return logits.log_softmax(1) + log_weight.reshape(-1, *[1] * (logits.dim() - 1))
+
+
+class MixtureOfStochasticExperts(nn.Module):
+    """
+    Mixture of Stochastic Experts (Gao et al. 2023, https://arxiv.org/abs/2212.07328): K experts, each a normal prior
+    N(m_k, sigma_k^2 I) of a latent, and a gate that says from the image how probable each expert is.
+
+    Priors are learned and do not see the image. The gate averages a global feature map over space and runs a
+    multi-layer perceptron with two hidden layers of as many units. A latent z enters the dense features u as
+    ``(u + W1 z) * (W2 z)``, then a head of three 1x1 convolutions follows. The backbone runs once per image, the head
+    once per sample.
+
+    So that no two experts begin alike, their initial means share a standard normal's mass evenly and their deviations
+    are small. Deviations are bounded smoothly to [exp(-5), exp(5)].
+
+    Args:
+        backbone: any module that maps images ``[B, C_in, *S]`` to a pair, the global features
+            ``[B, global_channels, *S']`` and the dense features ``[B, feature_channels, *S]``; or to one feature map,
+            which is both. :py:class:`monai_stochseg.networks.blocks.LayerFeatures` makes it of a network of MONAI.
+        global_channels: number of channels of the global features.
+        feature_channels: number of channels of the dense features.
+        out_channels: number of classes C, the background included.
+        num_experts: number of experts K.
+        num_samples: number of samples S of each expert, in training and in the compact representation.
+        latent_dim: length L of the latent.
+        spatial_dims: 2 or 3.
+        representation: of :py:meth:`predictive`. ``"compact"``: S samples of every expert, of weight pi_k / S each;
+            ``"standard"``: samples of equal weight, each of an expert drawn from pi.
+        prior_std: initial deviation of every expert. Where the experts' priors overlap at first, they take longer to
+            part.
+        head: what reads the injected features, once per sample: maps features ``[B * N, feature_channels, *S']``, and
+            the further tensors that the backbone returns after the dense features, repeated for each sample, to
+            logits ``[B * N, C, *S]``. Default: the three 1x1 convolutions.
+
+    Raises:
+        ValueError: for num_experts, num_samples, latent_dim or numbers of channels below 1, fewer than 2 classes, other
+            spatial_dims, another representation, or a prior_std beyond the bounds.
+
+    Example::
+
+        backbone = LayerFeatures(SegResNet(spatial_dims=2, init_filters=16), "down_layers.3", "conv_final.2")
+        net = MixtureOfStochasticExperts(backbone, 128, 16, out_channels=2, spatial_dims=2)
+        logits, weights, num_experts = net(image)  # [B, 16, 2, *S], [B, 16], 4
+        samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        global_channels: int,
+        feature_channels: int,
+        out_channels: int,
+        num_experts: int = 4,
+        num_samples: int = 4,
+        latent_dim: int = 1,
+        spatial_dims: int = 3,
+        representation: str = "compact",
+        prior_std: float = 0.1,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        counts = {"num_experts": num_experts, "num_samples": num_samples, "global_channels": global_channels}
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if out_channels < 2:
+            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if representation not in _REPRESENTATIONS:
+            raise ValueError(f"representation must be one of {_REPRESENTATIONS}, got {representation!r}.")
+        if not abs(math.log(prior_std) if prior_std > 0 else math.inf) < _LOG_STD_BOUND:
+            raise ValueError(f"prior_std must lie between exp(-5) and exp(5), got {prior_std}.")
+        self.backbone = backbone
+        self.global_channels = global_channels
+        self.feature_channels = feature_channels
+        self.num_experts = num_experts
+        self.num_samples = num_samples
+        self.representation = representation
+        self.injection = NoiseInjection(feature_channels, latent_dim)
+        self.head = _pointwise_head(spatial_dims, feature_channels, out_channels) if head is None else head
+        self.gating = nn.Sequential(
+            nn.Linear(global_channels, global_channels),
+            nn.ReLU(),
+            nn.Linear(global_channels, global_channels),
+            nn.ReLU(),
+            nn.Linear(global_channels, num_experts),
+        )
+        self.prior_mean = nn.Parameter(_spread_means(num_experts, latent_dim))
+        start = _LOG_STD_BOUND * math.atanh(math.log(prior_std) / _LOG_STD_BOUND)
+        self.raw_log_std = nn.Parameter(torch.full((num_experts,), start))
+
+    def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> ExpertSamples:
+        """
+        A training step: S latents of every expert, with gradients to the priors.
+
+        Args:
+            x: image ``[B, C_in, *S]``.
+            generator: source of the noise; the default is PyTorch's global one.
+
+        Returns:
+            logits ``[B, K * S, C, *S]``, all samples of the first expert first, and their weights pi_k / S.
+        """
+        global_features, *dense = self._features(x)
+        mean = self.prior_mean.repeat_interleave(self.num_samples, dim=0).expand(len(x), -1, -1)
+        log_std = self.prior_log_std().repeat_interleave(self.num_samples)[:, None]
+        logits = self._decode(dense, draw_latent(mean, log_std, generator))
+        return ExpertSamples(logits, _sample_weights(self._gate(global_features), self.num_samples), self.num_experts)
+
+    def prior_log_std(self) -> torch.Tensor:
+        """Log of the experts' deviations sigma, ``[K]``."""
+        return _LOG_STD_BOUND * torch.tanh(self.raw_log_std / _LOG_STD_BOUND)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """The probabilities of the experts ``[B, K]`` for an image ``[B, C_in, *S]``."""
+        return self._gate(self._features(x)[0])
+
+    def predictive(self, x: torch.Tensor, gate: torch.Tensor | None = None) -> ExpertMixtureDistribution:
+        """
+        The predictive distribution of an image.
+
+        With an inferer of windows the representation must be ``"standard"``: a sample has one noise in all windows, and
+        so one expert wherever their gates agree. Give the whole image's gate to have one expert in all of them.
+
+        Args:
+            x: image ``[B, C_in, *S]``.
+            gate: probabilities of the experts, ``[B, K]``. Default: those that the network finds in ``x``.
+        """
+        global_features, *dense = self._features(x)
+        autocast = autocast_mode(global_features.device)
+
+        def decode(latent: torch.Tensor) -> torch.Tensor:
+            with autocast:
+                return self._decode(dense, latent[:, None])[:, 0]
+
+        return ExpertMixtureDistribution(
+            self._gate(global_features) if gate is None else gate.to(self.prior_mean),
+            self.prior_mean,
+            self.prior_log_std(),
+            decode,
+            self.num_samples if self.representation == "compact" else None,
+        )
+
+    def _features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The backbone's global features, the dense features, and what else the head takes."""
+        features = self.backbone(full_precision(x))
+        global_features, dense, *rest = (features, features) if isinstance(features, torch.Tensor) else features
+        for name, value, expected in (
+            ("global_channels", global_features, self.global_channels),
+            ("feature_channels", dense, self.feature_channels),
+        ):
+            if value.shape[1] != expected:
+                raise ValueError(f"the backbone gave {value.shape[1]} channels, {name}={expected}.")
+        return global_features, dense, *rest
+
+    def _gate(self, global_features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(global_features.device.type, enabled=False):
+            probabilities: torch.Tensor = self.gating(full_precision(global_features).flatten(2).mean(2)).softmax(1)
+            return probabilities
+
+    def _decode(self, dense: Sequence[torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
+        """Latents ``[B, N, L]`` to logits ``[B, N, C, *S]``."""
+        features, *rest = dense
+        batch, n = latents.shape[:2]
+        logits = self.head(self.injection(features, latents), *(x.repeat_interleave(n, dim=0) for x in rest))
+        return full_precision(logits).unflatten(0, (batch, n))
+
+
+class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
+    """
+    :py:class:`MixtureOfStochasticExperts` on the paper's U-Net: seven levels of three convolutions with batch norm and
+    ReLU, the gate at the encoder's end and the latent at the decoder's.
+
+    Levels count the decoder's blocks that have run: 0 is the encoder's end, ``len(channels) - 1`` or -1 the decoder's.
+    Where the latent enters before the decoder's end, the blocks after it run once per sample.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: number of channels of the image.
+        out_channels: number of classes C, the background included.
+        channels: number of channels of each level.
+        num_experts: number of experts K.
+        num_samples: number of samples S of each expert, in training and in the compact representation.
+        latent_dim: length L of the latent.
+        gating_level: level of the features that the gate reads, no later than ``injection_level``.
+        injection_level: level of the features that the latent enters.
+        norm: normalisation in the U-Net, by MONAI's name and options.
+        representation: ``"compact"`` or ``"standard"``, see :py:class:`MixtureOfStochasticExperts`.
+        prior_std: initial deviation of every expert.
+
+    Raises:
+        ValueError: for num_experts, num_samples, latent_dim or numbers of channels below 1, fewer than 2 classes, other
+            spatial_dims, another representation, a prior_std beyond the bounds, levels that the U-Net has not, or a
+            gate after the injection.
+
+    Example::
+
+        net = MixtureOfStochasticExpertsUNet(spatial_dims=2, in_channels=1, out_channels=2)
+        loss = OptimalTransportLoss(cost="iou")(net(image), label)  # label [B, raters, *S]
+        samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        channels: Sequence[int] = (32, 64, 128, 192, 192, 192, 192),
+        num_experts: int = 4,
+        num_samples: int = 4,
+        latent_dim: int = 1,
+        gating_level: int = 0,
+        injection_level: int = -1,
+        norm: str | tuple | None = "BATCH",
+        representation: str = "compact",
+        prior_std: float = 0.1,
+    ) -> None:
+        unet = BilinearUNet(spatial_dims, in_channels, None, channels, norm)
+        widths = list(reversed(channels))
+        for name, level in (("gating_level", gating_level), ("injection_level", injection_level)):
+            if not -len(widths) <= level < len(widths):
+                raise ValueError(f"{name} must lie in [{-len(widths)}, {len(widths) - 1}], got {level}.")
+        gating_level, injection_level = gating_level % len(widths), injection_level % len(widths)
+        if gating_level > injection_level:
+            raise ValueError(
+                f"gating_level must not lie after injection_level, got {gating_level} and {injection_level}: the gate "
+                "sees no latent."
+            )
+        super().__init__(
+            _Trunk(unet, gating_level, injection_level),
+            widths[gating_level],
+            widths[injection_level],
+            out_channels,
+            num_experts,
+            num_samples,
+            latent_dim,
+            spatial_dims,
+            representation,
+            prior_std,
+            _Crown(unet, injection_level, _pointwise_head(spatial_dims, channels[0], out_channels)),
+        )
+
+
+class _Trunk(nn.Module):
+    """A U-Net up to the level of injection: features of the gate's level and of this, and the skips not yet used."""
+
+    def __init__(self, unet: BilinearUNet, gating_level: int, injection_level: int) -> None:
+        super().__init__()
+        self.encoder = unet.encoder
+        self.blocks = unet.blocks[:injection_level]
+        self.mode = unet.mode
+        self.gating_level = gating_level
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        *skips, bottleneck = self.encoder(x)
+        levels = [bottleneck]
+        for block in self.blocks:
+            levels.append(block(join_skip(levels[-1], skips.pop(), self.mode)))
+        return [levels[self.gating_level], levels[-1], *reversed(skips)]
+
+
+class _Crown(nn.Module):
+    """The blocks of a U-Net after the level of injection, and a head."""
+
+    def __init__(self, unet: BilinearUNet, injection_level: int, head: nn.Module) -> None:
+        super().__init__()
+        self.blocks = unet.blocks[injection_level:]
+        self.mode = unet.mode
+        self.head = head
+
+    def forward(self, x: torch.Tensor, *skips: torch.Tensor) -> torch.Tensor:
+        for block, skip in zip(self.blocks, skips, strict=True):
+            x = block(join_skip(x, skip, self.mode))
+        logits: torch.Tensor = self.head(x)
+        return logits
+
+
+def _pointwise_head(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    return pointwise_head(spatial_dims, in_channels, out_channels).apply(init_orthogonal)
+
+
+def _sample_weights(gate: torch.Tensor, num_samples: int) -> torch.Tensor:
+    """pi_k / S of S samples of every expert, ``[B, K * S]``."""
+    return gate.repeat_interleave(num_samples, dim=1) / num_samples
+
+
+def _spread_means(num_experts: int, latent_dim: int) -> torch.Tensor:
+    """Means ``[K, L]`` that share the mass of a standard normal evenly: normal quantiles of quasi-random numbers."""
+    seed = int(torch.randint(2**31, (1,)))
+    uniform = SobolEngine(latent_dim, scramble=True, seed=seed).draw(num_experts)
+    return torch.special.ndtri(uniform.clamp(0.01, 0.99))
