@@ -23,6 +23,8 @@ from monai_stochseg.metrics import (
     PooledMetric,
     RaterDiceMetric,
     SampleDiversityMetric,
+    WeightedMaps,
+    from_evaluator,
 )
 
 CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is told
@@ -49,14 +51,15 @@ def sample_metrics(
     num_classes: int, names: Sequence[str], first: Mapping[str, int] | None = None
 ) -> dict[str, IgniteMetricHandler]:
     """
-    Metrics of samples against readers, for MONAI's evaluators.
+    Metrics of samples against readers, for MONAI's evaluators, with the weights of both, see
+    :py:func:`monai_stochseg.metrics.from_evaluator`.
 
     Args:
         num_classes: number of classes, the background included.
         names: any of ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
             ``rater_diversity``, ``dice``, ``dice_nonempty`` (on readers who drew), ``ambiguity``,
             ``diversity_correlation``, ``empty_correlation`` and ``ece``.
-        first: metrics that judge only so many of the samples, by name.
+        first: metrics that judge only so many of the samples, by name; they must weigh the same, as for ``ged_curve``.
 
     Raises:
         ValueError: for another name.
@@ -73,11 +76,12 @@ def sample_metrics(
 
 def _columns(output: list[dict], keys: tuple[str, ...], first: int | None) -> tuple[list, list | None]:
     """What a metric is called with: a list of items for ``y_pred``, and one for ``y`` or None."""
-    columns: list[list | None] = [[item[key] for item in output] for key in keys]
-    if first is not None and columns[0] is not None:
-        columns[0] = [samples[:first] for samples in columns[0]]
-    y_pred, y = (*columns, None)[:2]
-    return y_pred or [], y
+    y_pred, y = from_evaluator(keys)(output)
+    if first is None:
+        return y_pred, y
+    if any(isinstance(samples, WeightedMaps) for samples in y_pred):
+        raise ValueError(f"first={first} needs samples that weigh the same, got weights: judge all of them.")
+    return [samples[:first] for samples in y_pred], y
 
 
 def validation_handlers(

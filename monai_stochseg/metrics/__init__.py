@@ -16,7 +16,9 @@ from .entropy_decomposition import EntropyDecomposition, EntropyDecompositionMet
 from .hungarian_matched_iou import HungarianMatchedIoUMetric, compute_hungarian_matched_iou
 from .maximum_dice_match import MaximumDiceMatchMetric, compute_maximum_dice_match
 from .metric import ItemMetric
+from .mode_frequency import ModeFrequencyMetric, compute_mode_frequency
 from .pairwise_distance import LabelMapDistance, compute_pairwise_distance
+from .pixel_flip_ratio import PixelFlipRatioMetric, compute_pixel_flip_ratio
 from .pooled_metric import PooledMetric
 from .rank_correlation import (
     DiversityCorrelationMetric,
@@ -30,6 +32,7 @@ from .region_surface_dice import RegionSurfaceDiceMetric, compute_region_surface
 from .sample_diversity import SampleDiversityMetric, compute_sample_diversity
 from .uncertainty_correlation import UncertaintyCorrelationMetric, compute_uncertainty_correlation
 from .volume_crps import VolumeCRPSMetric, compute_volume_crps
+from .weights import WeightedMaps, from_evaluator
 
 __all__ = [
     "BRATS_REGIONS",
@@ -48,6 +51,8 @@ __all__ = [
     "ItemMetric",
     "LabelMapDistance",
     "MaximumDiceMatchMetric",
+    "ModeFrequencyMetric",
+    "PixelFlipRatioMetric",
     "PooledMetric",
     "RaterDiceMetric",
     "RegionDiceMetric",
@@ -56,6 +61,7 @@ __all__ = [
     "SampleDiversityMetric",
     "UncertaintyCorrelationMetric",
     "VolumeCRPSMetric",
+    "WeightedMaps",
     "compute_adaptive_calibration_error",
     "compute_ambiguity",
     "compute_brier_score",
@@ -65,7 +71,9 @@ __all__ = [
     "compute_generalized_energy_distance",
     "compute_hungarian_matched_iou",
     "compute_maximum_dice_match",
+    "compute_mode_frequency",
     "compute_pairwise_distance",
+    "compute_pixel_flip_ratio",
     "compute_rank_correlation",
     "compute_rater_dice",
     "compute_region_dice",
@@ -75,5 +83,6 @@ __all__ = [
     "compute_uncertainty_correlation",
     "compute_volume_crps",
     "expected_calibration_error",
+    "from_evaluator",
     "reduce_metric",
 ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -34,6 +35,7 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
         ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -49,9 +51,10 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
         ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
         self.self_pairs = self_pairs
 
     def _compute_tensor(
@@ -82,6 +85,7 @@ def compute_generalized_energy_distance(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     distance: str = "iou",
     empty: str = "agree",
     self_pairs: bool = True,
@@ -102,6 +106,7 @@ def compute_generalized_energy_distance(
         y: the raters' label maps ``[B, R, *S]``.
         num_classes: number of classes, the background included.
         include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        classes: the classes that take part; None: all.
         distance: ``"iou"`` (the papers) or ``"dice"``.
         empty: ``"agree"`` (LIDC and BraTS in the papers) or ``"ignore"`` (Cityscapes), what a class that is empty in
             both maps is worth.
@@ -120,7 +125,7 @@ def compute_generalized_energy_distance(
         ValueError: when shapes do not match, a label is outside the classes, weights are none, an option is unknown, or
             ``self_pairs=False`` and there are fewer than two samples or raters.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     if not self_pairs and min(y_pred.shape[1], y.shape[1]) < 2:
         raise ValueError(

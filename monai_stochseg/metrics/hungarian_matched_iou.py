@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
 
+import ot
 import torch
 from monai.utils import MetricReduction
 from scipy.optimize import linear_sum_assignment
@@ -12,6 +15,12 @@ from .pairwise_distance import LabelMapDistance, check_label_maps
 from .weights import check_weights, weighted_maps
 
 __all__ = ["HungarianMatchedIoUMetric", "compute_hungarian_matched_iou"]
+
+# Relative difference of weights that are equal up to rounding.
+_ROUNDING = 1e-5
+
+# Pivots of the network simplex, far more than the sets of a metric need.
+_MAX_ITERATIONS = 10**7
 
 
 class HungarianMatchedIoUMetric(ItemMetric):
@@ -29,6 +38,7 @@ class HungarianMatchedIoUMetric(ItemMetric):
         ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -42,9 +52,10 @@ class HungarianMatchedIoUMetric(ItemMetric):
         ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index, classes)
 
     def _compute_tensor(
         self,
@@ -54,15 +65,10 @@ class HungarianMatchedIoUMetric(ItemMetric):
         y_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
+        options = asdict(self.pairwise)
+        del options["distance"]
         return compute_hungarian_matched_iou(
-            y_pred,
-            y,
-            num_classes=self.pairwise.num_classes,
-            include_background=self.pairwise.include_background,
-            empty=self.pairwise.empty,
-            ignore_index=self.pairwise.ignore_index,
-            y_pred_weights=y_pred_weights,
-            y_weights=y_weights,
+            y_pred, y, **options, y_pred_weights=y_pred_weights, y_weights=y_weights
         ).unsqueeze(1)
 
 
@@ -72,29 +78,33 @@ def compute_hungarian_matched_iou(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     empty: str = "agree",
     y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
     ignore_index: int | None = None,
 ) -> torch.Tensor:
     """
-    Compute the mean IoU of samples and raters matched one to one in the best way, per item of the batch.
+    Compute the mean IoU of samples and raters matched in the best way, per item of the batch.
 
-    Both sets are repeated to the least common multiple of their sizes and matched so that the mean IoU over the pairs
-    is greatest. Introduced by Kohl et al., A Hierarchical Probabilistic U-Net for Modeling Multi-Scale Ambiguities,
-    2019; with repeated sets in Kassapis et al., Calibrated Adversarial Refinement for Stochastic Semantic Segmentation,
-    ICCV 2021, and Gao et al., Modeling Multimodal Aleatoric Uncertainty in Segmentation with Mixture of Stochastic
-    Experts, ICLR 2023. Time grows with the cube of the multiple.
+    ``max_P sum_ij P_ij IoU(s_i, y_j)`` over the couplings P of the weights of samples and raters. Where the weights of
+    each set are equal and one size divides the other, the best coupling is a matching one to one of the greater set to
+    the repeated smaller one, found by the Hungarian algorithm (SciPy): introduced by Kohl et al., A Hierarchical
+    Probabilistic U-Net for Modeling Multi-Scale Ambiguities, 2019; with repeated sets in Kassapis et al., Calibrated
+    Adversarial Refinement for Stochastic Semantic Segmentation, ICCV 2021. For other sizes these repeat both sets to
+    the least common multiple, which has the same value. Otherwise it is a transport problem, solved exactly by the
+    network simplex (POT), as in Gao et al., Modeling Multimodal Aleatoric Uncertainty in Segmentation with Mixture of
+    Stochastic Experts, ICLR 2023.
 
     Args:
         y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: the raters' label maps ``[B, R, *S]``.
         num_classes: number of classes, the background included.
         include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        classes: the classes that take part; None: all.
         empty: ``"agree"``: the IoU of a class that is empty in both maps is 1; ``"ignore"``: it is left out.
-        y_pred_weights: ``[B, N]``, summing to 1 over N; None: uniform. The positive weights of an item must be equal,
-            for the matching knows no others. A map of weight 0 is not looked at.
-        y_weights: ``[B, R]``, likewise: 0 for a missing rater and one over their number for those present.
+        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
+        y_weights: ``[B, R]``, likewise. A map of weight 0, as that of a missing rater, is not looked at.
         ignore_index: the label of void voxels; a voxel void in any map of an item is left out for this item.
 
     Returns:
@@ -103,35 +113,35 @@ def compute_hungarian_matched_iou(
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, a label is outside the classes, weights are none or are not equal, or an
-            option is unknown.
+        ValueError: when shapes do not match, a label is outside the classes, weights are none, or an option is unknown.
+        RuntimeError: when the transport problem's solver does not reach the optimum.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = _check_equal_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = _check_equal_weights("y_weights", y_weights, y)
+    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+    r_weights = check_weights("y_weights", y_weights, y)
     values = []
-    for item, (p, q) in enumerate(zip(s_weights, r_weights, strict=True)):
-        samples, raters = weighted_maps(y_pred[item], p), weighted_maps(y[item], q)
-        n, r = len(samples), len(raters)
-        d = pairwise({"y_pred": samples, "y": raters})[:n, n:]
-        if d.isnan().any():
-            values.append(d.new_tensor(math.nan))
-            continue
-        times = math.lcm(n, r)
-        cost = d.repeat_interleave(times // n, 0).repeat_interleave(times // r, 1)
-        rows, columns = linear_sum_assignment(cost.cpu().numpy())
-        values.append(1 - cost[rows, columns].mean())
+    for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
+        d = pairwise({"y_pred": weighted_maps(samples, p), "y": weighted_maps(raters, q)})
+        p, q = p[p > 0], q[q > 0]
+        d = d[: len(p), len(p) :]
+        values.append(d.new_tensor(math.nan if d.isnan().any() else 1 - _least_cost(d, p, q)))
     return torch.stack(values)
 
 
-def _check_equal_weights(name: str, weights: torch.Tensor | None, maps: torch.Tensor) -> torch.Tensor:
-    """As ``check_weights``, and the positive weights of an item must be equal."""
-    checked = check_weights(name, weights, maps)
-    equal = (checked > 0) / (checked > 0).sum(1, keepdim=True)
-    if (checked - equal).abs().max() > 1e-4:
-        raise ValueError(
-            f"{name} must be equal wherever they are positive, for maps are matched one to one, got "
-            f"{checked.tolist()}: give 0 to a map that is missing and the same weight to all others of its item."
-        )
-    return checked
+def _least_cost(cost: torch.Tensor, p: torch.Tensor, q: torch.Tensor) -> float:
+    """The least mean of a cost ``[N, R]`` over the couplings of positive weights ``[N]`` and ``[R]``."""
+    n, r = cost.shape
+    size = max(n, r)
+    if size % min(n, r) == 0 and _equal(p) and _equal(q):
+        square = cost.repeat_interleave(size // n, 0).repeat_interleave(size // r, 1).cpu().numpy()
+        return square[linear_sum_assignment(square)].mean()
+    p_, q_, cost_ = (x.double().cpu().numpy() for x in (p, q, cost))
+    _, log = ot.emd(p_ / p_.sum(), q_ / q_.sum(), cost_, numItermax=_MAX_ITERATIONS, log=True)
+    if log["warning"] is not None:
+        raise RuntimeError(f"the transport problem of {n} samples and {r} raters has not been solved: {log['warning']}")
+    return log["cost"]
+
+
+def _equal(weights: torch.Tensor) -> bool:
+    return bool((weights - weights[0]).abs().max() <= _ROUNDING * weights[0])

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import torch
 from monai.utils import MetricReduction
 
@@ -16,7 +19,7 @@ class MaximumDiceMatchMetric(ItemMetric):
     Mean over the raters of the best sample's Dice, D_max.
 
     ``y_pred`` are samples ``[B, N, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items, in which N and R
-    may differ between items. The raters' weights are passed by keyword, ``y_weights``. What is computed:
+    may differ between items. Weights are passed by keyword, ``y_pred_weights`` and ``y_weights``. What is computed:
     :py:func:`compute_maximum_dice_match`.
 
     Args:
@@ -26,6 +29,7 @@ class MaximumDiceMatchMetric(ItemMetric):
         ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -39,22 +43,23 @@ class MaximumDiceMatchMetric(ItemMetric):
         ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index, classes)
 
     def _compute_tensor(
-        self, y_pred: torch.Tensor, y: torch.Tensor, y_weights: torch.Tensor | None = None
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_pred_weights: torch.Tensor | None = None,
+        y_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
+        options = asdict(self.pairwise)
+        del options["distance"]
         return compute_maximum_dice_match(
-            y_pred,
-            y,
-            num_classes=self.pairwise.num_classes,
-            include_background=self.pairwise.include_background,
-            empty=self.pairwise.empty,
-            ignore_index=self.pairwise.ignore_index,
-            y_weights=y_weights,
+            y_pred, y, **options, y_pred_weights=y_pred_weights, y_weights=y_weights
         ).unsqueeze(1)
 
 
@@ -64,7 +69,9 @@ def compute_maximum_dice_match(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     empty: str = "agree",
+    y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
     ignore_index: int | None = None,
 ) -> torch.Tensor:
@@ -79,10 +86,12 @@ def compute_maximum_dice_match(
         y: the raters' label maps ``[B, R, *S]``.
         num_classes: number of classes, the background included.
         include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        classes: the classes that take part; None: all.
         empty: ``"agree"`` (the paper): the Dice of a class that is empty in both maps is 1; ``"ignore"``: it is left
             out.
-        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
-            rater, is not looked at.
+        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform. A sample counts whatever its weight,
+            save 0.
+        y_weights: ``[B, R]``, likewise. A map of weight 0, as that of a missing rater, is not looked at.
         ignore_index: the label of void voxels; a voxel void in any map of an item is left out for this item.
 
     Returns:
@@ -93,12 +102,13 @@ def compute_maximum_dice_match(
         TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, a label is outside the classes, weights are none, or an option is unknown.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+    r_weights = check_weights("y_weights", y_weights, y)
     values = []
-    for samples, raters, q in zip(y_pred, y, weights, strict=True):
-        n = len(samples)
-        d = pairwise({"y_pred": samples, "y": weighted_maps(raters, q)})[:n, n:]
+    for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
+        shown = weighted_maps(samples, p)
+        d = pairwise({"y_pred": shown, "y": weighted_maps(raters, q)})[: len(shown), len(shown) :]
         values.append(1 - (q[q > 0] * d.amin(0)).sum() / q.sum())  # amin keeps NaN
     return torch.stack(values)

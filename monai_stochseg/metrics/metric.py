@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 
 import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import MetricReduction, look_up_option
 
 from .reduction import reduce_metric
+from .weights import WeightedMaps
 
 __all__ = ["ItemMetric"]
 
@@ -18,7 +20,8 @@ class ItemMetric(CumulativeIterationMetric):
 
     A subclass implements ``_compute_tensor``, which returns ``[B, C]`` (C = 1 without classes). Accumulation and the
     gathering over processes are MONAI's, see :py:class:`monai.metrics.metric.CumulativeIterationMetric`. All arguments
-    of a call, those by keyword included, have one row an item or are None; in a list the items may differ in shape.
+    of a call, those by keyword included, have one row an item or are None; in a list the items may differ in shape,
+    and an entry of ``y_pred`` or ``y`` may be :py:class:`~.weights.WeightedMaps`.
 
     Args:
         reduction: how to reduce the items, one of :py:class:`monai.utils.enums.MetricReduction`. Undefined items are
@@ -36,22 +39,38 @@ class ItemMetric(CumulativeIterationMetric):
 
     def _compute_list(
         self,
-        y_pred: Sequence[torch.Tensor],
-        y: Sequence[torch.Tensor] | None = None,
+        y_pred: Sequence[torch.Tensor | WeightedMaps],
+        y: Sequence[torch.Tensor | WeightedMaps] | None = None,
         **kwargs: Sequence[torch.Tensor] | None,
     ) -> torch.Tensor:
         """As MONAI's, which hands every item the whole batch's ``kwargs`` and stops at the end of the shorter list."""
         given = {"y_pred": y_pred, "y": y, **kwargs}
         rows = {name: value for name, value in given.items() if value is not None}
+        for name, value in rows.items():
+            if isinstance(value, WeightedMaps):
+                raise TypeError(f"{name} must be a list with one WeightedMaps an item, got a single one.")
         lengths = {name: len(value) for name, value in rows.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"all arguments must have one entry per item, got lengths {lengths}.")
-        return torch.cat(
-            [
-                self._compute_tensor(**{name: value[item].detach().unsqueeze(0) for name, value in rows.items()})
-                for item in range(len(y_pred))
-            ]
-        )
+        return torch.cat([self._compute_tensor(**self._arguments(rows, item)) for item in range(len(y_pred))])
+
+    def _arguments(self, rows: Mapping[str, Sequence[torch.Tensor | WeightedMaps]], item: int) -> dict:
+        """The arguments of one item, a batch of 1; the weights of maps are an argument of their own."""
+        arguments = {}
+        for name, value in rows.items():
+            entry = value[item]
+            if isinstance(entry, WeightedMaps):
+                weights = f"{name}_weights"
+                if weights not in signature(self._compute_tensor).parameters:
+                    raise ValueError(
+                        f"{type(self).__name__} knows no weights of the maps in {name}: draw maps that weigh the same."
+                    )
+                if weights in rows:
+                    raise ValueError(f"{weights} is given twice, by keyword and with the maps in {name}.")
+                arguments[weights] = entry.weights.detach().unsqueeze(0)
+                entry = entry.maps
+            arguments[name] = entry.detach().unsqueeze(0)
+        return arguments
 
     def aggregate(
         self, reduction: MetricReduction | str | None = None

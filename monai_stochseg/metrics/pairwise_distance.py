@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from monai.data import MetaTensor
 from monai.utils import look_up_option
 
-__all__ = ["LabelMapDistance", "check_label_maps", "compute_pairwise_distance"]
+__all__ = ["LabelMapDistance", "check_integers", "check_label_maps", "compute_pairwise_distance"]
 
 # Elements of the largest temporary: 16 MiB in float32, few enough that its sums of zeros and ones stay exact there.
 CHUNK_ELEMENTS = 2**22
@@ -35,9 +35,12 @@ class LabelMapDistance:
             with no class left has distance NaN.
         ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set;
             where the label is one of the C classes, this class takes no part in the mean.
+        classes: the classes that take part in the mean, such as those that are ambiguous; None: all, of which
+            ``include_background`` has its say.
 
     Raises:
-        ValueError: when there are fewer than two classes or none takes part in the mean, or an option is unknown.
+        ValueError: when there are fewer than two classes or none takes part in the mean, ``classes`` names one twice or
+            one that does not exist or comes with ``include_background``, or an option is unknown.
     """
 
     num_classes: int
@@ -45,22 +48,32 @@ class LabelMapDistance:
     distance: str = "iou"
     empty: str = "agree"
     ignore_index: int | None = None
+    classes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f"num_classes counts the background and must be at least 2, got {self.num_classes}.")
         look_up_option(self.distance, ("iou", "dice"))
         look_up_option(self.empty, ("agree", "ignore"))
-        if not self.classes:
+        if self.classes is not None:
+            if self.include_background:
+                raise ValueError("classes names all classes that take part: add 0 to it and drop include_background.")
+            if len(set(self.classes)) < len(self.classes) or not set(self.classes) <= set(range(self.num_classes)):
+                raise ValueError(
+                    f"classes must be different ones of the {self.num_classes} classes 0 to {self.num_classes - 1}, "
+                    f"got {list(self.classes)}."
+                )
+        if not self.compared:
             raise ValueError(
-                f"no class takes part in the distance with num_classes={self.num_classes}, "
-                f"ignore_index={self.ignore_index}: set include_background=True or another ignore_index."
+                f"no class takes part in the distance with num_classes={self.num_classes}, classes={self.classes}, "
+                f"ignore_index={self.ignore_index}: set include_background=True, other classes or another ignore_index."
             )
 
     @property
-    def classes(self) -> list[int]:
+    def compared(self) -> list[int]:
         """The classes that take part in the mean."""
-        return [c for c in range(0 if self.include_background else 1, self.num_classes) if c != self.ignore_index]
+        every = range(0 if self.include_background else 1, self.num_classes)
+        return [c for c in (every if self.classes is None else self.classes) if c != self.ignore_index]
 
     def __call__(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
         """
@@ -95,7 +108,7 @@ class LabelMapDistance:
             maps: as in ``__call__``.
 
         Returns:
-            int64 ``[len(classes), K, K]``; on the diagonal stand the sizes of the class in each map.
+            int64 ``[len(compared), K, K]``; on the diagonal stand the sizes of the class in each map.
         """
         rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
         device, voxels = rows[0][1].device, rows[0][1].numel()
@@ -112,13 +125,13 @@ class LabelMapDistance:
                 valid &= ~void
 
         agreed = valid & (low == high)
-        counts = torch.stack([((low == c) & agreed).count_nonzero() for c in self.classes])
+        counts = torch.stack([((low == c) & agreed).count_nonzero() for c in self.compared])
         intersection = counts[:, None, None].repeat(1, len(rows), len(rows))
         disputed = (valid & ~agreed).nonzero().squeeze(1)
         for chunk in disputed.split(max(1, CHUNK_ELEMENTS // len(rows))):
             block = torch.stack([row[chunk].to(dtype) for _, row in rows])
             one_hot = torch.empty(block.shape, dtype=torch.float32, device=device)
-            for i, c in enumerate(self.classes):
+            for i, c in enumerate(self.compared):
                 torch.eq(block, c, out=one_hot)
                 # Autocast would round the counts to half precision.
                 with torch.autocast(device.type, enabled=False):
@@ -127,13 +140,7 @@ class LabelMapDistance:
 
     def _labels(self, name: str, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The labels of one map, checked, 0 where void, and which voxels are void (None: there is no void label)."""
-        if row.is_floating_point():
-            fractional = row.frac() != 0  # true for NaN and infinity as well
-            if fractional.any():
-                value = row[fractional][0].item()
-                raise ValueError(
-                    f"{name} must hold integer class labels, got {value}: pass label maps, not probabilities."
-                )
+        check_integers(name, row)
         if row.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
             row = row.long()
         void = None
@@ -158,6 +165,7 @@ def compute_pairwise_distance(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     distance: str = "iou",
     empty: str = "agree",
     ignore_index: int | None = None,
@@ -172,6 +180,7 @@ def compute_pairwise_distance(
         y: label maps ``[B, M, *S]``; None: those of ``x``.
         num_classes: number of classes, the background included.
         include_background: see :py:class:`LabelMapDistance`, as all that follow.
+        classes: the classes that take part; None: all.
         distance: ``"iou"`` or ``"dice"``.
         empty: ``"agree"`` or ``"ignore"``.
         ignore_index: the label of void voxels; a voxel void in any map of ``x`` or ``y`` is left out for this item.
@@ -183,7 +192,7 @@ def compute_pairwise_distance(
         TypeError: when ``x`` or ``y`` is no tensor.
         ValueError: when the shapes do not match, a label is outside the classes, or an option is unknown.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
     if y is None:
         (x,) = check_label_maps(x=x)
         return torch.stack([pairwise({"x": item}) for item in x])
@@ -221,3 +230,17 @@ def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
                 f"{tuple(value.shape)}."
             )
     return [value.as_tensor() if isinstance(value, MetaTensor) else value for value in maps.values()]
+
+
+def check_integers(name: str, labels: torch.Tensor) -> None:
+    """
+    Check that labels of a floating type are whole numbers.
+
+    Raises:
+        ValueError: when one is not.
+    """
+    if labels.is_floating_point():
+        fractional = labels.frac() != 0  # true for NaN and infinity as well
+        if fractional.any():
+            value = labels[fractional][0].item()
+            raise ValueError(f"{name} must hold integer class labels, got {value}: pass label maps, not probabilities.")

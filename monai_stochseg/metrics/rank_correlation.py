@@ -38,6 +38,7 @@ class DiversityCorrelationMetric(PooledMetric):
         self_pairs: whether the pairs of a map with itself count. It changes the ranks only where items differ in their
             number of samples or raters.
         ignore_index: the label of void voxels.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -53,9 +54,10 @@ class DiversityCorrelationMetric(PooledMetric):
         empty: str = "agree",
         self_pairs: bool = True,
         ignore_index: int | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
         self.self_pairs = self_pairs
 
     def _compute_tensor(

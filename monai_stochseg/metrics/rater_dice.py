@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -29,6 +30,7 @@ class RaterDiceMetric(ItemMetric):
         ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -43,9 +45,10 @@ class RaterDiceMetric(ItemMetric):
         ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index, classes)
         self.nonempty_raters = nonempty_raters
 
     def _compute_tensor(
@@ -74,6 +77,7 @@ def compute_rater_dice(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     empty: str = "agree",
     nonempty_raters: bool = False,
     y_pred_weights: torch.Tensor | None = None,
@@ -93,6 +97,7 @@ def compute_rater_dice(
         y: the raters' label maps ``[B, R, *S]``.
         num_classes: number of classes, the background included.
         include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        classes: the classes that take part; None: all.
         empty: ``"agree"``: the Dice of a class that is empty in both maps is 1; ``"ignore"``: it is left out of the
             mean of this pair, and a pair with no class left out of the mean over the pairs.
         nonempty_raters: count only raters who gave a voxel one of the classes that take part, the background aside.
@@ -107,11 +112,11 @@ def compute_rater_dice(
         TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, a label is outside the classes, weights are none, or an option is unknown.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
     r_weights = check_weights("y_weights", y_weights, y)
-    foreground = torch.tensor([c for c in pairwise.classes if c > 0], device=y.device)
+    foreground = torch.tensor([c for c in pairwise.compared if c > 0], device=y.device)
     values = []
     for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
         shown, drawn = weighted_maps(samples, p), weighted_maps(raters, q)

@@ -8,6 +8,7 @@ from monai.metrics import compute_dice
 from monai.utils import MetricReduction
 
 from .metric import ItemMetric
+from .pairwise_distance import check_integers, check_label_maps
 
 # Merged classes of BraTS, in this package's numbering: 1 NET (necrosis and non-enhancing), 2 OD (oedema), 3 ET.
 BRATS_REGIONS: Mapping[str, Sequence[int]] = {"WT": (1, 2, 3), "TC": (1, 3), "NET": (1,), "OD": (2,), "ET": (3,)}
@@ -26,7 +27,8 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
         ``[B, N, K]``, the mean over those raters who drew the region, NaN where none did.
 
     Raises:
-        ValueError: when there is no region, or the shapes do not fit.
+        TypeError: when label maps are no tensor.
+        ValueError: when there is no region or no rater, the shapes do not fit, or a label is no integer.
     """
     return compare_regions(compute_dice, y_pred, y, regions)
 
@@ -50,14 +52,14 @@ def compare_regions(
         ``[B, N, K]``, the mean over those raters for whom the score is defined, NaN where it is for none.
 
     Raises:
-        ValueError: when there is no region, or the shapes do not fit.
+        TypeError: when label maps are no tensor.
+        ValueError: when there is no region or no rater, the shapes do not fit, or a label is no integer.
     """
     if not regions:
         raise ValueError("regions must name at least one region, got none.")
-    if y_pred.shape[0] != y.shape[0] or y_pred.shape[2:] != y.shape[2:]:
-        raise ValueError(
-            f"y_pred [B, N, *S] and y [B, R, *S] must share B and *S, got {tuple(y_pred.shape)} and {tuple(y.shape)}."
-        )
+    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
+    for name, labels in (("y_pred", y_pred), ("y", y)):
+        check_integers(name, labels)
     raters = [_regions(y[:, r], regions) for r in range(y.shape[1])]
     result = []
     for n in range(y_pred.shape[1]):
@@ -168,6 +170,5 @@ def select_rater(y: torch.Tensor, rater: int | None) -> torch.Tensor:
 
 def _regions(labels: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """Binary maps ``[B, K, *S]`` of a label map ``[B, *S]``."""
-    labels = labels.as_tensor() if hasattr(labels, "as_tensor") else labels
     binary = [torch.isin(labels, torch.tensor(classes, device=labels.device)) for classes in regions.values()]
     return torch.stack(binary, dim=1).float()

@@ -11,6 +11,7 @@ from monai.metrics import compute_surface_dice
 from monai.utils import MetricReduction
 
 from .metric import ItemMetric
+from .pairwise_distance import check_label_maps
 from .region_dice import BRATS_REGIONS, compare_regions, select_rater
 
 __all__ = ["RegionSurfaceDiceMetric", "compute_region_surface_dice"]
@@ -100,8 +101,9 @@ def compute_region_surface_dice(
         both maps is undefined, NaN, and one that is empty in one of them has 0.
 
     Raises:
-        ValueError: when there is no region, the shapes do not fit, ``tolerance`` is negative or not finite, or
-            ``spacing`` is not positive or not of D values.
+        TypeError: when label maps are no tensor.
+        ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, ``tolerance`` is
+            negative or not finite, or ``spacing`` is not positive or not of D values.
     """
     _check_tolerance(tolerance)
     batch, axes = y_pred.shape[0], y_pred.ndim - 2
@@ -129,6 +131,7 @@ def compute_region_surface_dice(
 
 def _affine_spacing(**maps: torch.Tensor) -> torch.Tensor:
     """Voxel sizes ``[B, D]`` of the MetaTensors among maps ``[B, K, *S]`` by argument name, which must agree."""
+    check_label_maps(**maps)
     found = {}
     for name, value in maps.items():
         if isinstance(value, MetaTensor):

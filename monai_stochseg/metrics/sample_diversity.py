@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -34,6 +35,7 @@ class SampleDiversityMetric(ItemMetric):
         ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
         ValueError: when an option is unknown or no class takes part.
@@ -49,9 +51,10 @@ class SampleDiversityMetric(ItemMetric):
         ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
         self.self_pairs = self_pairs
 
     def _compute_tensor(
@@ -73,6 +76,7 @@ def compute_sample_diversity(
     *,
     num_classes: int,
     include_background: bool = False,
+    classes: Sequence[int] | None = None,
     distance: str = "iou",
     empty: str = "agree",
     self_pairs: bool = True,
@@ -90,6 +94,7 @@ def compute_sample_diversity(
         y_pred: label maps ``[B, N, *S]`` of integers in any type, floating types included.
         num_classes: number of classes, the background included.
         include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        classes: the classes that take part; None: all.
         distance: ``"iou"`` (the papers) or ``"dice"``.
         empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
         self_pairs: True takes s = s' into the mean, as in the papers' energy distance; False leaves it out (unbiased).
@@ -105,7 +110,7 @@ def compute_sample_diversity(
         ValueError: when shapes do not match, a label is outside the classes, weights are none, an option is unknown, or
             ``self_pairs=False`` and there are fewer than two maps.
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index)
+    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
     (y_pred,) = check_label_maps(y_pred=y_pred)
     if not self_pairs and y_pred.shape[1] < 2:
         raise ValueError("self_pairs=False needs at least 2 maps in y_pred, got 1: add maps or set self_pairs=True.")

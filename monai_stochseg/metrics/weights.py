@@ -3,9 +3,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
 import torch
 
-__all__ = ["check_weights", "mean_distance", "weighted_maps"]
+__all__ = ["WeightedMaps", "check_weights", "from_evaluator", "mean_distance", "weighted_maps"]
+
+# Under which keys an evaluator's output has weights, by the key of the maps.
+_WEIGHT_KEYS = {"samples": "sample_weights", "label": "label_weights"}
+
+
+class WeightedMaps(NamedTuple):
+    """
+    Label maps of one item and their weights: what a metric takes for an entry of the list ``y_pred`` or ``y``.
+
+    MONAI's ``IgniteMetricHandler`` passes a metric these two and no keyword, so that weights come with the maps. A
+    metric that knows no weights rejects it.
+
+    Args:
+        maps: ``[K, *S]``.
+        weights: ``[K]``, at least 0, summing to 1.
+    """
+
+    maps: torch.Tensor
+    weights: torch.Tensor
+
+
+def from_evaluator(keys: Sequence[str]) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list, list | None]]:
+    """
+    Make the ``output_transform`` of MONAI's ``IgniteMetricHandler`` that hands weights on.
+
+    As ``monai.handlers.from_engine``, save that the samples of an item with ``sample_weights``, and the raters or modes
+    of one with ``label_weights``, become :py:class:`WeightedMaps`; and one key alone serves a metric of one set.
+
+    In an engine: ``IgniteMetricHandler(metric_fn=SampleDiversityMetric(num_classes=4),
+    output_transform=from_evaluator(["samples"]))``.
+
+    Args:
+        keys: of ``y_pred`` and ``y`` in the evaluator's decollated output, or of ``y_pred`` alone.
+
+    Raises:
+        ValueError: when there are not one or two keys.
+    """
+    if isinstance(keys, str) or len(keys) not in (1, 2):
+        raise ValueError(f"keys must be a sequence of the key of y_pred and that of y, or the former, got {keys!r}.")
+    return partial(_entries, keys=tuple(keys))
+
+
+def _entries(output: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> tuple[list, list | None]:
+    columns = [[_entry(item, key) for item in output] for key in keys]
+    return columns[0], columns[1] if len(columns) == 2 else None
+
+
+def _entry(item: Mapping[str, Any], key: str) -> torch.Tensor | WeightedMaps:
+    weights = item.get(_WEIGHT_KEYS[key]) if key in _WEIGHT_KEYS else None
+    return item[key] if weights is None else WeightedMaps(item[key], weights)
 
 
 def check_weights(name: str, weights: torch.Tensor | None, maps: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,15 @@
 
 from .energy_distance_curve import plot_energy_distance
 from .latent_plane import plot_latent_plane
+from .mode_frequency import plot_flip_ratio, plot_mode_frequency
 from .reliability import plot_reliability
 from .samples import plot_samples
 
-__all__ = ["plot_energy_distance", "plot_latent_plane", "plot_reliability", "plot_samples"]
+__all__ = [
+    "plot_energy_distance",
+    "plot_flip_ratio",
+    "plot_latent_plane",
+    "plot_mode_frequency",
+    "plot_reliability",
+    "plot_samples",
+]

@@ -28,9 +28,11 @@ def output(num_samples: int) -> list[dict[str, torch.Tensor]]:
     return items
 
 
-def value(name: str, num_samples: int = 4, first: dict[str, int] | None = None) -> torch.Tensor:
+def value(
+    name: str, num_samples: int = 4, first: dict[str, int] | None = None, **weights: torch.Tensor
+) -> torch.Tensor:
     handler = sample_metrics(2, [name], first)[name]
-    y_pred, y = handler._output_transform(output(num_samples))
+    y_pred, y = handler._output_transform([item | weights for item in output(num_samples)])
     handler.metric_fn(y_pred=y_pred, y=y)
     return torch.as_tensor(handler.metric_fn.aggregate())
 
@@ -49,6 +51,25 @@ def test_first_is_of_the_samples():
     assert ged() == pytest.approx(9 / 8)
     assert ged({"ged": 1}) == pytest.approx(0)
     assert ged({"dice": 1}) == pytest.approx(9 / 8)
+
+
+WEIGHTS = torch.tensor([0.4, 0.2, 0.2, 0.2])
+
+
+def test_weights_reach_the_metrics():
+    """2 * 3/5 - (1 - 4/25 - 9/25) = 18/25."""
+    assert value("ged", sample_weights=WEIGHTS).item() == pytest.approx(18 / 25)
+    assert value("diversity", sample_weights=WEIGHTS).item() == pytest.approx(12 / 25)
+    for name in NAMES:
+        if name != "ged_curve":
+            assert value(name, sample_weights=WEIGHTS, label_weights=torch.tensor([0.25, 0.75])).numel() == 1
+
+
+def test_the_first_of_weighted_samples_are_an_error():
+    with pytest.raises(ValueError, match="first=1 needs samples that weigh the same"):
+        value("ged", first={"ged": 1}, sample_weights=WEIGHTS)
+    with pytest.raises(ValueError, match="EnergyDistanceCurveMetric knows no weights of the maps in y_pred"):
+        value("ged_curve", sample_weights=WEIGHTS)
 
 
 def test_unknown_names_are_told():

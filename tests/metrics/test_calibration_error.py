@@ -147,6 +147,8 @@ def test_calibrated_probabilities_have_no_error() -> None:
         ({"kind": "class", "class_index": 2}, "class_index must be one of the 2 classes, got 2"),
         ({"probabilities": torch.ones(1, 2, 1, 4)}, "probabilities must be at least 0 and sum to 1"),
         ({"y": maps([0, 0, 2, 0])}, "y has label 2"),
+        ({"y": maps([0, 0, 1, 0]) * 0.5}, "y has label 0.5, none of the 2 classes"),
+        ({"y": maps([0, 0, 1, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
         ({"y": maps([0, 1])}, "probabilities and y must agree"),
         ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
         ({"mask": torch.ones(1, 4)}, "mask must have shape"),

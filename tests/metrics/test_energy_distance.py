@@ -26,6 +26,8 @@ def maps(*rows: list[int]) -> torch.Tensor:
 # d(A, B) = 1 - 1/3, d(A, empty) = d(B, empty) = 1
 A, B, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]
 
+S, T, SWITCH = [4, 1, 1], [0, 2, 2], {"num_classes": 5, "empty": "ignore"}
+
 
 @pytest.mark.parametrize(
     ("y_pred", "y", "options", "expected"),
@@ -47,6 +49,14 @@ A, B, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]
         (maps(A, EMPTY), maps(A, B), {"self_pairs": False, "empty": "ignore"}, 4 / 3 - 1 - 2 / 3),
         # 2 (3/4 * 2/3) - 2 (1/4 3/4) 2/3
         (maps(A), maps(A, B), {"y_weights": [[0.25, 0.75]]}, 1 - 1 / 4),
+        # the known truth {A: 3/4, B: 1/4}: itself, A alone: 2 (1/4 2/3) - 2 (3/4 1/4) 2/3
+        (maps(A, B), maps(A, B), {"y_weights": [[0.75, 0.25]], "y_pred_weights": [[0.75, 0.25]]}, 0),
+        (maps(A), maps(A, B), {"y_weights": [[0.75, 0.25]]}, 1 / 3 - 1 / 4),
+        # class 1 may be 2: the modes of a truth, one of them drawn; 3 is in neither and 4 does not count
+        (maps(S), maps(S, T), {"classes": (1, 2), "y_weights": [[0.75, 0.25]], **SWITCH}, 1 / 8),
+        (maps(S), maps(S, T), {"classes": (1, 2, 3), "y_weights": [[0.75, 0.25]], **SWITCH}, 1 / 8),
+        (maps(S), maps(S, T), {"classes": (1, 2, 3), "num_classes": 5}, (1 - 1 / 2) * 2 / 3),
+        (maps([4, 1, 0]), maps([0, 1, 255], [0, 2, 255]), {"classes": (1, 2), "ignore_index": 255, **SWITCH}, 1 / 2),
         # only one map has a weight: E d(y, y') without self-pairs is undefined
         (maps(A, B), maps(A, B), {"self_pairs": False, "y_weights": [[1.0, 0.0]]}, NAN),
     ],
@@ -54,7 +64,7 @@ A, B, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]
 @pytest.mark.filterwarnings("error")
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    ged = compute_generalized_energy_distance(y_pred, y, num_classes=2, **options)
+    ged = compute_generalized_energy_distance(y_pred, y, **{"num_classes": 2, **options})
     assert ged.shape == (1,)
     torch.testing.assert_close(ged.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 

@@ -11,7 +11,15 @@ from monai_stochseg.metrics import (
 )
 
 
-@pytest.mark.parametrize("options", [{}, {"include_background": True}, {"distance": "dice"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"include_background": True},
+        {"distance": "dice"},
+        {"classes": (2,), "y_weights": torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.0, 0.25, 0.25]])},
+    ],
+)
 @pytest.mark.parametrize("size", [(5, 4), (3, 4, 2)])
 def test_equals_the_distance_of_the_first_samples(size, options):
     generator = torch.Generator().manual_seed(0)

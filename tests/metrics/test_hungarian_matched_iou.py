@@ -11,6 +11,7 @@ from monai_stochseg.metrics import (
     HungarianMatchedIoUMetric,
     compute_hungarian_matched_iou,
     compute_pairwise_distance,
+    hungarian_matched_iou,
 )
 
 NAN = float("nan")
@@ -48,11 +49,20 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
         (maps(A, B), maps(A, B, EMPTY), {"y_weights": [[0.5, 0.5, 0.0]]}, 1),
         (maps(A, B), maps(A, [9] * 4), {"y_weights": [[1.0, 0.0]]}, 2 / 3),
         (maps(A, B), maps(A, B), {"y_pred_weights": [[0.0, 1.0]]}, 2 / 3),
+        # 1/4 of A to A, 1/2 of B to B, and 1/4 of A is left for B
+        (maps(A, B), maps(A, B), {"y_weights": [[0.25, 0.75]]}, 3 / 4 + 1 / 4 * 1 / 3),
+        (maps(A, B), maps(A, B), {"y_pred_weights": [[0.25, 0.75]], "y_weights": [[0.25, 0.75]]}, 1),
+        (maps(B), maps(A, B), {"y_weights": [[0.1, 0.9]]}, 0.9 + 0.1 / 3),
+        (maps(EMPTY, A), maps(A, EMPTY, B), {"y_weights": [[0.3, 0.2, 0.5]]}, 0.2 + 0.3 + 0.2 / 3),
+        (maps(EMPTY), maps(EMPTY, A), {"empty": "ignore", "y_weights": [[0.25, 0.75]]}, NAN),
+        # class 1 alone, or 2 alone
+        (maps([0, 1, 1, 2]), maps([0, 1, 1, 1]), {"num_classes": 3, "classes": [1]}, 2 / 3),
+        (maps([0, 1, 1, 2]), maps([0, 1, 1, 1]), {"num_classes": 3, "classes": [2]}, 0),
     ],
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_hungarian_matched_iou(y_pred, y, num_classes=2, **options)
+    value = compute_hungarian_matched_iou(y_pred, y, **{"num_classes": 2, **options})
     assert value.shape == (1,)
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
@@ -62,6 +72,35 @@ def test_equals_the_best_of_all_matchings() -> None:
     iou = 1 - compute_pairwise_distance(s.repeat(1, 3, 1, 1), r.repeat(1, 2, 1, 1), num_classes=3)
     expected = [max(sum(m[i, j] for i, j in enumerate(p)) / 6 for p in permutations(range(6))) for m in iou]
     torch.testing.assert_close(compute_hungarian_matched_iou(s, r, num_classes=3), torch.stack(expected))
+
+
+def test_a_transport_equals_the_best_of_all_matchings() -> None:
+    """A map of weight k / 6 is k maps of weight 1/6."""
+    s, r = torch.randint(3, (3, 3, 4, 4)), torch.randint(3, (3, 2, 4, 4))
+    m, n = torch.tensor([1, 3, 2]), torch.tensor([1, 5])
+    iou = 1 - compute_pairwise_distance(s.repeat_interleave(m, 1), r.repeat_interleave(n, 1), num_classes=3)
+    expected = [max(sum(x[i, j] for i, j in enumerate(p)) / 6 for p in permutations(range(6))) for x in iou]
+    weights = {"y_pred_weights": (m / 6).expand(3, 3), "y_weights": (n / 6).expand(3, 2)}
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, r, num_classes=3, **weights), torch.stack(expected))
+
+
+def test_both_solvers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    s, r = torch.randint(3, (4, 12, 5, 5)), torch.randint(3, (4, 6, 5, 5))
+    expected = compute_hungarian_matched_iou(s, r, num_classes=3)
+    monkeypatch.setattr(hungarian_matched_iou, "linear_sum_assignment", None)
+    # the same sets, in which a rater is two maps or all are three
+    twice = torch.tensor([1, 5, *[6] * 5]).expand(4, 7) / 36
+    value = compute_hungarian_matched_iou(s, torch.cat([r[:, :1], r], 1), num_classes=3, y_weights=twice)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, r.repeat(1, 3, 1, 1), num_classes=3), expected)
+
+
+def test_a_transport_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hungarian_matched_iou, "_MAX_ITERATIONS", 1)
+    s, r = torch.randint(3, (1, 12, 5, 5)), torch.randint(3, (1, 7, 5, 5))
+    message = "12 samples and 7 raters has not been solved: numItermax reached"
+    with pytest.warns(UserWarning, match="numItermax"), pytest.raises(RuntimeError, match=message):
+        compute_hungarian_matched_iou(s, r, num_classes=3)
 
 
 def test_identities() -> None:
@@ -76,8 +115,8 @@ def test_identities() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"y_weights": [[0.25, 0.75]]}, "y_weights must be equal wherever they are positive.*give 0 to a map"),
-        ({"y_pred_weights": [[0.6, 0.4]]}, "y_pred_weights must be equal wherever they are positive"),
+        ({"y_pred_weights": [[1.4, -0.4]]}, "y_pred_weights must be finite and at least 0"),
+        ({"y_weights": [[0.5, 0.25, 0.25]]}, r"y_weights must have shape \(1, 2\)"),
         ({"y_weights": [[0.5, 0.4]]}, "y_weights must sum to 1"),
         ({"y": maps(A, [0, 0, 0, 5])}, "y has label 5"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),

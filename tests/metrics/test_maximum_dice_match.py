@@ -31,6 +31,10 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
         (maps(A, EMPTY), maps(A, B), {"empty": "ignore"}, 3 / 4),
         (maps(A), maps(A, B), {"y_weights": [[0.25, 0.75]]}, 1 / 4 + 3 / 8),
         (maps(A), maps(B, [9] * 4), {"y_weights": [[1.0, 0.0]]}, 1 / 2),
+        # a sample's weight does not count, save that it has one
+        (maps(A, B), maps(B), {"y_pred_weights": [[0.99, 0.01]]}, 1),
+        (maps(A, B, [9] * 4), maps(B), {"y_pred_weights": [[1.0, 0.0, 0.0]]}, 1 / 2),
+        (maps(A, [1, 2, 0, 0]), maps([2, 2, 0, 0]), {"num_classes": 3, "classes": [2]}, 2 / 3),
         # voxel 3 is void: 2 / 3
         (maps(A), maps([0, 0, 1, 255]), {"ignore_index": 255}, 2 / 3),
         (maps(A), maps(EMPTY), {"include_background": True}, (0 + 4 / 6) / 2),
@@ -38,7 +42,7 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_maximum_dice_match(y_pred, y, num_classes=2, **options)
+    value = compute_maximum_dice_match(y_pred, y, **{"num_classes": 2, **options})
     assert value.shape == (1,)
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
@@ -60,6 +64,7 @@ def test_identities() -> None:
     ("options", "message"),
     [
         ({"y_weights": torch.tensor([[0.5, 0.4]])}, "y_weights must sum to 1"),
+        ({"y_pred_weights": torch.tensor([[0.5, 0.4]])}, "y_pred_weights must sum to 1"),
         ({"y": maps(A, [0, 0, 0, 5])}, "y has label 5"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"num_classes": 1}, "num_classes"),

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,19 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_stochseg.metrics import LabelMapDistance, compute_pairwise_distance, pairwise_distance
+from monai_stochseg.metrics import (
+    DiversityCorrelationMetric,
+    EnergyDistanceCurveMetric,
+    GeneralizedEnergyDistanceMetric,
+    HungarianMatchedIoUMetric,
+    LabelMapDistance,
+    MaximumDiceMatchMetric,
+    ModeFrequencyMetric,
+    RaterDiceMetric,
+    SampleDiversityMetric,
+    compute_pairwise_distance,
+    pairwise_distance,
+)
 
 NAN = float("nan")
 
@@ -27,6 +40,7 @@ def slow(
     distance: str = "iou",
     empty: str = "agree",
     ignore_index: int | None = None,
+    classes: tuple[int, ...] | None = None,
 ) -> torch.Tensor:
     """The definition, pair by pair with numpy's sets of voxels."""
     out = torch.full((len(x), x.shape[1], y.shape[1]), NAN)
@@ -37,7 +51,7 @@ def slow(
             if void is not None:
                 p, q = p[~void], q[~void]
             per_class = []
-            for c in range(0 if include_background else 1, num_classes):
+            for c in classes or range(0 if include_background else 1, num_classes):
                 first, second = set(np.flatnonzero(p == c)), set(np.flatnonzero(q == c))
                 if c == ignore_index or (empty == "ignore" and not first | second):
                     continue
@@ -77,6 +91,11 @@ def slow(
         ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9}, 0),
         ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9, "empty": "ignore"}, NAN),
         ([0, -1, 1, 0], [0, 1, 1, 1], {"ignore_index": -1}, 1 - 1 / 2),
+        # class 2 does not count, be it another's or absent from both
+        ([0, 1, 1, 2], [0, 2, 1, 1], {"num_classes": 3, "classes": [1]}, 1 - 1 / 3),
+        ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "classes": [1, 2], "empty": "ignore"}, 2 / 3),
+        ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "classes": [2], "empty": "ignore"}, NAN),
+        ([0, 1, 1, 0], [0, 0, 0, 1], {"classes": (0,)}, 1 - 1 / 4),
         # a void class does not count as agreement
         ([0, 2, 1, 0], [0, 1, 1, 1], {"ignore_index": 2, "num_classes": 3}, 1 - 1 / 2),
     ],
@@ -105,6 +124,8 @@ def test_void_voxels_are_left_out_for_the_whole_item_but_not_for_others() -> Non
         {"empty": "ignore", "distance": "dice", "include_background": True, "ignore_index": 255},
         {"ignore_index": 0, "include_background": True},
         {"ignore_index": 2},
+        {"classes": (3,), "empty": "ignore"},
+        {"classes": (4, 0, 2), "ignore_index": 2},
     ],
 )
 def test_equals_the_definition(
@@ -120,6 +141,29 @@ def test_equals_the_definition(
     options = {"num_classes": 5, **options}
     torch.testing.assert_close(compute_pairwise_distance(x, y, **options), slow(x, y, **options), equal_nan=True)
     torch.testing.assert_close(compute_pairwise_distance(x, **options), slow(x, x, **options), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        GeneralizedEnergyDistanceMetric,
+        partial(EnergyDistanceCurveMetric, (1, 3)),
+        HungarianMatchedIoUMetric,
+        MaximumDiceMatchMetric,
+        partial(ModeFrequencyMetric, 2),
+        partial(RaterDiceMetric, nonempty_raters=True),
+        SampleDiversityMetric,
+        DiversityCorrelationMetric,
+    ],
+)
+def test_every_metric_takes_classes_and_a_void_label(metric) -> None:
+    """Classes 3 and 1 alone are classes 1 and 2 of maps without the others."""
+    s, y = torch.randint(5, (1, 3, 6, 6)), torch.randint(5, (1, 2, 6, 6))
+    y[:, :, 0] = 255
+    sets = (s,) if metric is SampleDiversityMetric else (s, y)
+    alone = [torch.where(maps == 3, 1, torch.where(maps == 1, 2, 0)).masked_fill(maps == 255, 255) for maps in sets]
+    value = metric(num_classes=5, classes=(3, 1), ignore_index=255)(*sets)
+    torch.testing.assert_close(value, metric(num_classes=3, ignore_index=255)(*alone))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +243,10 @@ GOOD = torch.zeros(1, 2, 3, 3)
         (GOOD, None, {"distance": "jaccard"}, "jaccard"),
         (GOOD, None, {"empty": "zero"}, "zero"),
         (GOOD, None, {"num_classes": 2, "ignore_index": 1}, "no class takes part .*ignore_index=1"),
+        (GOOD, None, {"classes": ()}, r"no class takes part .*classes=\(\)"),
+        (GOOD, None, {"classes": (1, 4)}, r"classes must be different ones of the 4 classes 0 to 3, got \[1, 4\]"),
+        (GOOD, None, {"classes": (1, 1)}, "classes must be different ones"),
+        (GOOD, None, {"classes": (1,), "include_background": True}, "drop include_background"),
     ],
 )
 def test_rejects(x: torch.Tensor, y: torch.Tensor | None, options: dict, message: str) -> None:

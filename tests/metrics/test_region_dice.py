@@ -71,7 +71,17 @@ def test_one_rater():
     ("call", "message"),
     [
         (lambda: compute_region_dice(maps([1]), maps([1]), {}), "at least one region"),
-        (lambda: compute_region_dice(maps([1]), maps([1, 0]), REGIONS), r"must share B and \*S"),
+        (
+            lambda: compute_region_dice(maps([1]), maps([1, 0]), REGIONS),
+            "y_pred and y must agree in all axes",
+        ),
+        (
+            lambda: compute_region_dice(maps([1]), maps([1])[:, :0], REGIONS),
+            "y must be label maps .* none of its",
+        ),
+        (lambda: compute_region_dice(maps([1]), maps([1]) * 0.5, REGIONS), "y must hold integer class labels, got 0.5"),
+        (lambda: compute_region_dice(maps([1]) * torch.nan, maps([1]), REGIONS), "y_pred must hold integer .* got nan"),
+        (lambda: RegionDiceMetric(REGIONS)([maps([1])[0]], [maps([1, 0])[0]]), "y_pred and y must agree"),
         (lambda: compute_sample_dice(maps([1]), maps([1]), REGIONS), "single answer and at least one sample"),
         (lambda: SampleDiceMetric(REGIONS, quantile=95), r"quantile must lie in \[0, 1\], got 95"),
     ],

@@ -166,7 +166,9 @@ def test_names() -> None:
         ({"tolerance": -1}, "tolerance must be a length in mm of at least 0, got -1"),
         ({"tolerance": math.nan}, "tolerance must be"),
         ({"regions": {}}, "regions must name at least one region"),
-        ({"y": torch.zeros(1, 1, 3, 3)}, r"must share B and \*S"),
+        ({"y": torch.zeros(1, 1, 3, 3)}, "y_pred and y must agree in all axes but the second"),
+        ({"y": SQUARE[None, :0]}, r"y must be label maps of shape \[B, K, \*S\], none of its axes empty"),
+        ({"y": 0.5 * SQUARE[None]}, "y must hold integer class labels, got 0.5"),
         ({"spacing": [1, 0]}, r"spacing must be 2 positive sizes in mm.*got \[1.0, 0.0\]"),
         ({"spacing": [1, 1, 1]}, "spacing must be 2 positive sizes"),
         ({"spacing": [math.nan, 1]}, "spacing must be 2 positive sizes"),
@@ -184,6 +186,8 @@ def test_metric_rejects() -> None:
         RegionSurfaceDiceMetric(tolerance=math.inf)
     with pytest.raises(ValueError, match=r"spacing is missing.*affine has it, or pass spacing \[B, D\]"):
         RegionSurfaceDiceMetric()(SQUARE[None], SQUARE[None])
+    with pytest.raises(ValueError, match="y_pred and y must agree in all axes but the second"):
+        RegionSurfaceDiceMetric()([with_spacing(SQUARE, 1, 1)], [with_spacing(SQUARE[..., None], 1, 1, 1)])
     with pytest.raises(ValueError, match="affines disagree in spacing"):
         RegionSurfaceDiceMetric()([with_spacing(SQUARE, 1, 1)], [with_spacing(SQUARE, 1, 2)])
     with pytest.raises(ValueError, match=r"spacing must be 2 positive sizes in mm.*0.0"):

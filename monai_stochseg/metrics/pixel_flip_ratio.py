@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many voxels of a class the samples turn into the class that it becomes with a known probability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from .pairwise_distance import check_label_maps
+from .pooled_metric import PooledMetric
+from .weights import check_weights, weighted_maps
+
+__all__ = ["PixelFlipRatioMetric", "compute_pixel_flip_ratio"]
+
+
+class PixelFlipRatioMetric(PooledMetric):
+    """
+    Share of the voxels of each class that samples label as what it may become, against its probability.
+
+    ``y_pred`` are samples ``[B, N, *S]`` and ``y`` the label before any switch, ``[B, 1, *S]``, or all its modes, or
+    both lists of B items; weights as in :py:func:`compute_pixel_flip_ratio`, by keyword or by
+    :py:class:`~.weights.WeightedMaps`. Voxels of all items count the same: of each item the sums are kept. The value is
+    the mean over the switches of the ratio's difference from the probability, without its sign; a switch whose class is
+    in no item is left out. The ratios, for a figure: :py:meth:`ratios`.
+
+    Args:
+        switches: source class to (target class, probability), as in
+            :py:class:`monai_stochseg.transforms.RandClassSwitch`.
+
+    Raises:
+        ValueError: when there is no switch, a source is the target of one, or a probability is outside [0, 1].
+    """
+
+    def __init__(self, switches: Mapping[int, Sequence[float]]) -> None:
+        super().__init__()
+        self.switches = {int(source): int(target) for source, (target, _) in switches.items()}
+        self.probabilities = [float(probability) for _, probability in switches.values()]
+        _check_switches(self.switches)
+        if wrong := [p for p in self.probabilities if not 0 <= p <= 1]:
+            raise ValueError(f"probabilities of switches must be in [0, 1], got {wrong}.")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns of the buffer."""
+        return [f"{of}_{source}" for source in self.switches for of in ("voxels", "flipped")]
+
+    def ratios(self) -> torch.Tensor:
+        """
+        The ratios over all items met since the last ``reset``, over all processes.
+
+        Returns:
+            float64 ``[K]``, one a switch; NaN where no item has its source.
+
+        Raises:
+            ValueError: when the metric has not been called since the last ``reset``.
+        """
+        return self._ratios(self._rows())
+
+    def _compute_tensor(
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        y_pred_weights: torch.Tensor | None = None,
+        y_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Voxels and flipped voxels of each switch, ``[B, K * 2]``."""
+        return _count(y_pred, y, self.switches, y_pred_weights, y_weights).flatten(1)
+
+    def _pool(self, rows: torch.Tensor) -> torch.Tensor:
+        return (self._ratios(rows) - rows.new_tensor(self.probabilities)).abs().nanmean()
+
+    def _ratios(self, rows: torch.Tensor) -> torch.Tensor:
+        voxels, flipped = rows.sum(0).unflatten(0, (-1, 2)).unbind(1)
+        return flipped / voxels
+
+
+def compute_pixel_flip_ratio(
+    y_pred: torch.Tensor,
+    y: torch.Tensor,
+    switches: Mapping[int, int],
+    *,
+    y_pred_weights: torch.Tensor | None = None,
+    y_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    Compute the share of the voxels of a class that the samples label as what it may become, per item of the batch.
+
+    For the class switches of Kohl et al., A Probabilistic U-Net for Segmentation of Ambiguous Images, NeurIPS 2018: how
+    often each voxel changes, where :py:func:`~.mode_frequency.compute_mode_frequency` asks how often the image does. A
+    voxel that a sample gives a third class is not flipped: the ratio of a network that errs is lower than the
+    probability.
+
+    Args:
+        y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
+        y: the label before any switch, ``[B, 1, *S]``, or more maps, such as all its modes: a voxel is of the class
+            where one of them says so. A void voxel is of none.
+        switches: source class to target class, K of them.
+        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform. A map of weight 0 is not looked at.
+        y_weights: ``[B, M]``, likewise; that a map has a weight is all that counts.
+
+    Returns:
+        float64 ``[B, K]``, in [0, 1], on the device of ``y_pred``; NaN where the item lacks the source.
+
+    Raises:
+        TypeError: when ``y_pred`` or ``y`` is no tensor.
+        ValueError: when shapes do not match, weights are none, there is no switch, or a source is the target of one.
+    """
+    _check_switches(switches)
+    voxels, flipped = _count(y_pred, y, switches, y_pred_weights, y_weights).unbind(2)
+    return flipped / voxels
+
+
+def _count(
+    y_pred: torch.Tensor,
+    y: torch.Tensor,
+    switches: Mapping[int, int],
+    y_pred_weights: torch.Tensor | None,
+    y_weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """The voxels of each source and the mean number of those that the samples flip, float64 ``[B, K, 2]``."""
+    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
+    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+    m_weights = check_weights("y_weights", y_weights, y)
+    counts = torch.zeros(len(y), len(switches), 2, dtype=torch.float64, device=y_pred.device)
+    for item, (p, q) in enumerate(zip(s_weights, m_weights, strict=True)):
+        samples = torch.stack(weighted_maps(y_pred[item], p))
+        maps = torch.stack(weighted_maps(y[item], q))
+        p = p[p > 0].double()
+        for column, (source, target) in enumerate(switches.items()):
+            voxels = (maps == source).any(0)
+            flipped = (samples[:, voxels] == target).sum(1)
+            counts[item, column, 0] = voxels.sum()
+            counts[item, column, 1] = (p * flipped).sum() / p.sum()
+    return counts
+
+
+def _check_switches(switches: Mapping[int, int]) -> None:
+    if not switches:
+        raise ValueError("switches must name at least one source and its target, got none.")
+    if chained := sorted(set(switches) & set(switches.values())):
+        raise ValueError(f"switches must have targets that are no source, got {chained} as both.")
