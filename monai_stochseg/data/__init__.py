@@ -6,6 +6,12 @@ from __future__ import annotations
 from .brats import brats_datalist
 from .case import CaseError, check_geometry
 from .case_sampler import CaseSampler
+from .cityscapes import (
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_SWITCHED_CLASSES,
+    CITYSCAPES_SWITCHES,
+    cityscapes_datalist,
+)
 from .dataset import CaseDataset
 from .kits import KITS_CLASSES, KITS_LAYOUTS, kits_datalist
 from .layouts import CLASSES, LAYOUTS, MODALITIES, Layout
@@ -39,9 +45,13 @@ from .simulated_brain import SimulatedBrain, simulate_brain
 from .simulated_folder import simulated_brain_folder
 from .simulated_prostate import simulate_prostate, simulated_prostate_folder
 from .simulated_scan import SimulatedScan
+from .simulated_streets import simulate_street, simulated_cityscapes_folder
 from .splits import SPLITS, read_split, split_cases, write_split
 
 __all__ = [
+    "CITYSCAPES_CLASSES",
+    "CITYSCAPES_SWITCHED_CLASSES",
+    "CITYSCAPES_SWITCHES",
     "CLASSES",
     "KITS_CLASSES",
     "KITS_LAYOUTS",
@@ -67,6 +77,7 @@ __all__ = [
     "SimulatedScan",
     "brats_datalist",
     "check_geometry",
+    "cityscapes_datalist",
     "crops_datalist",
     "import_pylidc",
     "kits_datalist",
@@ -83,7 +94,9 @@ __all__ = [
     "simulate_brain",
     "simulate_kidneys",
     "simulate_prostate",
+    "simulate_street",
     "simulated_brain_folder",
+    "simulated_cityscapes_folder",
     "simulated_kidney_folder",
     "simulated_lidc_folder",
     "simulated_prostate_folder",

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
+from .class_switch import ClassSwitchModesd, RandClassSwitch, RandClassSwitchd, class_switch_modes
 from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
+from .load_cityscapes import LoadCityscapesd
 from .load_crop import LoadCropd
 from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
@@ -21,9 +23,11 @@ __all__ = [
     "SVLS",
     "CheckMinSize",
     "CheckMinSized",
+    "ClassSwitchModesd",
     "LabelSmoothing",
     "LabelSmoothingd",
     "LoadCased",
+    "LoadCityscapesd",
     "LoadCropd",
     "MajorityVote",
     "MajorityVoted",
@@ -32,11 +36,14 @@ __all__ = [
     "MergeLabelPartsd",
     "PredictiveEntropy",
     "PredictiveEntropyd",
+    "RandClassSwitch",
+    "RandClassSwitchd",
     "RandRater",
     "RandRaterd",
     "STAPLEd",
     "SVLSd",
     "StackRatersd",
+    "class_switch_modes",
     "spatially_varying_label_smoothing",
     "svls_kernel",
 ]

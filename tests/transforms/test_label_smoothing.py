@@ -43,5 +43,11 @@ def test_refuses():
         LabelSmoothing(1)
     with pytest.raises(ValueError, match="outside the 3 classes"):
         LabelSmoothing(3)(torch.tensor(LABEL))
+    with pytest.raises(ValueError, match=r"label holds 1\.5, which is not an integer"):
+        LabelSmoothing(4)(torch.tensor([[[0, 1.5]]]))
+    with pytest.raises(ValueError, match="at least one rater"):
+        LabelSmoothing(4)(torch.tensor(LABEL)[:0])
+    with pytest.raises(ValueError, match="label is one-hot already"):
+        LabelSmoothing(4)(LabelSmoothing(4, 0)(torch.tensor(LABEL)))
     with pytest.raises(ValueError, match="it has been made soft already"):
         LabelSmoothing(4)(LabelSmoothing(4)(torch.tensor(LABEL)))

@@ -36,5 +36,9 @@ def test_dictionary_keeps_type_and_metadata():
 def test_refuses():
     with pytest.raises(ValueError, match="outside the 2 classes"):
         MajorityVote(2)(LABEL)
+    with pytest.raises(ValueError, match="which is not an integer"):
+        MajorityVote(2)(torch.tensor([[[0, 0.5]]]))
+    with pytest.raises(ValueError, match="at least one rater"):
+        MajorityVote(2)(LABEL[:0])
     with pytest.raises(ValueError, match="num_classes counts the background"):
         MajorityVote(1)

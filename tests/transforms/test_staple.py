@@ -63,6 +63,10 @@ def test_dictionary_leaves_missing_raters_out_and_keeps_metadata():
 def test_refuses():
     with pytest.raises(ValueError, match="outside the 2 classes"):
         STAPLE(2)(torch.full((2, 4, 4), 2))
+    with pytest.raises(ValueError, match="which is not an integer"):
+        STAPLE(2)(torch.full((2, 4, 4), 0.5))
+    with pytest.raises(ValueError, match="at least one rater"):
+        STAPLE(2)(torch.zeros(0, 4, 4))
     with pytest.raises(ValueError, match="max_iterations must be at least 1, got 0"):
         STAPLE(2, max_iterations=0)
 
