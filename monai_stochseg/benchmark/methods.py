@@ -50,15 +50,16 @@ def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]
 
     A bundle ``<name>_<task>`` in the repository, or in ``bundles`` of the working folder, joins by its name. Its file
     ``benchmark.json`` may name several methods, each with its ``ids`` and perhaps ``trained_as``, the method whose
-    training it samples in another way; without the file there is one, named as the bundle.
+    training it samples in another way; without the file there is one, named as the bundle, and a file that names
+    none, ``{}``, keeps a bundle out whose network draws no samples.
 
     Args:
         task: ``lidc``.
         chosen: names of bundles or of methods; default: all.
 
     Raises:
-        BenchmarkError: for another task, a name that is neither a method nor a bundle (it names those there are), two
-            methods of one name, or a ``benchmark.json`` that says something else.
+        BenchmarkError: for another task, a name that is neither a method nor a bundle (it names those there are), a
+            bundle without a method, two methods of one name, or a ``benchmark.json`` that says something else.
     """
     if task not in TASKS:
         raise BenchmarkError(f"task must be one of {', '.join(TASKS)}, got {task!r}.")
@@ -77,8 +78,11 @@ def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]
     names: list[str] = []
     for name in chosen:
         if name not in methods and name not in bundles:
-            known = f"the methods are {', '.join(methods)}, the bundles {', '.join(bundles)}"
+            joining = ", ".join(bundle for bundle, group in bundles.items() if group)
+            known = f"the methods are {', '.join(methods)}, the bundles {joining}"
             raise BenchmarkError(f"there is no method or bundle {name!r}: {known}.")
+        if name not in methods and not bundles[name]:
+            raise BenchmarkError(f"bundle {name!r} names no method in its benchmark.json, and takes no part.")
         names += [name] if name in methods else [method.name for method in bundles[name]]
     return [methods[name] for name in dict.fromkeys(names)]
 

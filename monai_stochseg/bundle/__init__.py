@@ -8,21 +8,31 @@ from .evaluation import (
     sample_metrics,
     validation_handlers,
 )
-from .lidc import flip_and_rotate, lidc_dataset, lidc_evaluator, lidc_predictor, lidc_trainer
+from .lidc import (
+    flip_and_rotate,
+    lidc_cases,
+    lidc_dataset,
+    lidc_evaluator,
+    lidc_part,
+    lidc_predictor,
+    lidc_trainer,
+)
 from .loaders import evaluation_loader, training_loader
 from .overrides import check_overrides
 from .prediction import save_predictions
 from .root import find_bundle
 from .runtime import finish, has_bfloat16, prepare_network, process_rank, select_device, start
 from .segmentation import answer_and_probabilities, segmentation_evaluator, segmentation_predictor
-from .targets import label_target
+from .targets import drop_empty_raters, label_target
 from .training import make_trainer, statistics, training_handlers
+from .volumes import volume_transforms
 
 __all__ = [
     "Baseline",
     "answer_and_probabilities",
     "baseline",
     "check_overrides",
+    "drop_empty_raters",
     "evaluation_handlers",
     "evaluation_loader",
     "explain_errors",
@@ -31,8 +41,10 @@ __all__ = [
     "flip_and_rotate",
     "has_bfloat16",
     "label_target",
+    "lidc_cases",
     "lidc_dataset",
     "lidc_evaluator",
+    "lidc_part",
     "lidc_predictor",
     "lidc_trainer",
     "make_trainer",
@@ -48,4 +60,5 @@ __all__ = [
     "training_handlers",
     "training_loader",
     "validation_handlers",
+    "volume_transforms",
 ]

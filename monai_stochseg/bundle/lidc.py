@@ -73,9 +73,18 @@ def lidc_dataset(
         CaseError: when the folder or the manifest is not usable, the crops have another dimension, there is neither a
             manifest nor a split that came with the data, or the part is empty.
     """
+    cases = lidc_part(dataset_dir, manifest, part, spatial_dims)
+    transform = Compose([LoadCropd(window), *transforms])
+    return CaseDataset(cases, transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
+
+
+def lidc_part(
+    dataset_dir: str | os.PathLike, manifest: str | None, part: str, spatial_dims: int | None = None
+) -> list[dict[str, Any]]:
+    """The datalist of one part of a folder of LIDC's crops; arguments and errors are :py:func:`lidc_dataset`'s."""
     if part not in SPLITS:
         raise CaseError(f"part must be one of {SPLITS}, got {part!r}.")
-    datalist = _crops(dataset_dir, spatial_dims)
+    datalist = lidc_cases(dataset_dir, spatial_dims)
     if manifest is not None:
         split = split_by_manifest(datalist, load_manifest(manifest))
     elif any("split" in case for case in datalist):
@@ -84,11 +93,20 @@ def lidc_dataset(
         raise CaseError(f"{dataset_dir} came without a split: give a manifest, one of {LIDC_MANIFESTS} or a file.")
     if not split[part]:
         raise CaseError(f"part {part!r} is empty: {manifest or 'the split'} has none of its patients in {dataset_dir}.")
-    transform = Compose([LoadCropd(window), *transforms])
-    return CaseDataset(split[part], transform, num_workers=num_workers, cache_rate=cache_rate, progress=False)
+    return split[part]
 
 
-def _crops(dataset_dir: str | os.PathLike, spatial_dims: int | None) -> list[dict[str, Any]]:
+def lidc_cases(dataset_dir: str | os.PathLike, spatial_dims: int | None = None) -> list[dict[str, Any]]:
+    """
+    The datalist of a whole folder of LIDC's crops.
+
+    Args:
+        dataset_dir: a folder of crops.
+        spatial_dims: refuse crops of another dimension; default: take either.
+
+    Raises:
+        CaseError: when the folder holds no crops, or some of another dimension.
+    """
     datalist = crops_datalist(dataset_dir)
     found = len(datalist[0]["spacing"])
     if spatial_dims is not None and found != spatial_dims:
@@ -263,7 +281,7 @@ def lidc_predictor(
         window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
         chunk_size: samples held as logits at a time.
     """
-    datalist = _crops(dataset_dir, spatial_dims)
+    datalist = lidc_cases(dataset_dir, spatial_dims)
     transform = Compose([LoadCropd(window, with_label=False)])
     dataset = CaseDataset(datalist[:max_crops], transform, cache_rate=0.0, progress=False)
     return StochasticEvaluator(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.prediction import save_predictions
 from monai_stochseg.bundle.runtime import has_bfloat16
+from monai_stochseg.bundle.targets import drop_empty_raters
 from monai_stochseg.bundle.training import statistics
 from monai_stochseg.data import CaseDataset
 from monai_stochseg.handlers import CaseTable, ReliabilityFigure, WeightsLoader
@@ -45,6 +47,7 @@ def segmentation_evaluator(
     part: str = "validation",
     tolerance: float = 2.0,
     num_raters: int = 1,
+    nonempty_raters: bool = False,
     inferer: Inferer | None = None,
     model_name: str = "model",
     num_workers: int = 0,
@@ -67,25 +70,29 @@ def segmentation_evaluator(
         part: of the split, in the files' names.
         tolerance: of the surface Dice, in mm.
         num_raters: Dice is told against each of so many raters where there are several.
+        nonempty_raters: whether a rater who drew nothing is missing from calibration and surface Dice, as from the
+            Dice, see :py:func:`monai_stochseg.bundle.drop_empty_raters`.
         inferer: default: whole volumes.
         model_name: in the figure.
         num_workers: processes that fill the cache.
         cache_rate: share of the cases kept in memory.
         amp: bfloat16 autocast; default: on a GPU that has it.
     """
+    probabilities = _of_nonempty_raters if nonempty_raters else _PROBABILITIES
     judged: dict[str, tuple[CumulativeIterationMetric, Any]] = {
         "val_dice": (RegionDiceMetric({f"dice_{name}": classes for name, classes in regions.items()}), _ANSWER),
-        "val_ece": (ItemCalibrationErrorMetric(foreground_only=True), _PROBABILITIES),
+        "val_ece": (ItemCalibrationErrorMetric(foreground_only=True), probabilities),
     }
     own: list[Any] = statistics("validation")
     if checkpoint is not None:
-        structures, calibration = _structures(regions, tolerance, num_raters), _calibration(class_names)
+        structures = _structures(regions, tolerance, num_raters, nonempty_raters)
+        calibration = {name: (metric, probabilities) for name, metric in _calibration(class_names).items()}
         table = {"dice": judged["val_dice"], **structures, "ece": judged["val_ece"], **calibration}
         if num_raters > 1:
             del table["dice"]  # it stands there against each rater
         bins = ExpectedCalibrationErrorMetric()
         judged |= structures | calibration
-        judged["reliability"] = (bins, _PROBABILITIES)
+        judged["reliability"] = (bins, probabilities)
         own = [
             WeightsLoader(network, checkpoint),
             CaseTable(
@@ -124,8 +131,19 @@ def answer_and_probabilities() -> Compose:
     )
 
 
+def _of_nonempty_raters(output: list[dict]) -> tuple[list, list]:
+    probabilities, labels = _PROBABILITIES(output)
+    return probabilities, [drop_empty_raters(label) for label in labels]
+
+
+def _answer_to(output: list[dict], rater: int) -> tuple[list, list]:
+    """Nothing is asked where a rater is missing: of two empty maps the surface Dice is undefined, of one it is 0."""
+    answers, labels = _ANSWER(output)
+    return [a if y[rater].any() else torch.zeros_like(a) for a, y in zip(answers, labels, strict=True)], labels
+
+
 def _structures(
-    regions: Mapping[str, Sequence[int]], tolerance: float, num_raters: int
+    regions: Mapping[str, Sequence[int]], tolerance: float, num_raters: int, nonempty_raters: bool
 ) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
     """Surface Dice, where there are several raters with the Dice against each."""
     if num_raters == 1:
@@ -134,12 +152,13 @@ def _structures(
     for rater in range(num_raters):
         named = {f"{name}_rater{rater}": classes for name, classes in regions.items()}
         of_dice = {f"dice_{name}": classes for name, classes in named.items()}
-        metrics[f"dice_rater{rater}"] = (RegionDiceMetric(of_dice, rater=rater), _ANSWER)
-        metrics[f"surface_dice_rater{rater}"] = (RegionSurfaceDiceMetric(tolerance, named, rater=rater), _ANSWER)
+        answer = partial(_answer_to, rater=rater) if nonempty_raters else _ANSWER
+        metrics[f"dice_rater{rater}"] = (RegionDiceMetric(of_dice, rater=rater), answer)
+        metrics[f"surface_dice_rater{rater}"] = (RegionSurfaceDiceMetric(tolerance, named, rater=rater), answer)
     return metrics
 
 
-def _calibration(class_names: Sequence[str]) -> dict[str, tuple[CumulativeIterationMetric, Any]]:
+def _calibration(class_names: Sequence[str]) -> dict[str, CumulativeIterationMetric]:
     """Adaptive, of all classes as Islam and Glocker evaluate it too, and both errors of each class."""
     foreground = range(1, len(class_names))
     metrics: dict[str, CumulativeIterationMetric] = {
@@ -149,8 +168,9 @@ def _calibration(class_names: Sequence[str]) -> dict[str, tuple[CumulativeIterat
     for index in foreground:
         name = class_names[index]
         metrics[f"ece_{name}"] = ItemCalibrationErrorMetric(kind="class", class_index=index)
-        metrics[f"tace_{name}"] = AdaptiveCalibrationErrorMetric(classes=[index])
-    return {name: (metric, _PROBABILITIES) for name, metric in metrics.items()}
+        if len(foreground) > 1:
+            metrics[f"tace_{name}"] = AdaptiveCalibrationErrorMetric(classes=[index])
+    return metrics
 
 
 def segmentation_predictor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from monai.transforms import Compose, Lambdad
 
 from monai_stochseg.transforms import LabelSmoothingd, RandRaterd, SVLSd
@@ -16,6 +17,7 @@ def label_target(
     sigma: float = 1.0,
     kernel_size: int = 3,
     spacing: Any = None,
+    nonempty_raters: bool = False,
 ) -> Compose:
     """
     The transform that makes the raters' ``label`` ``[R, *S]`` the soft target ``[C, *S]`` of a training (Islam and
@@ -29,6 +31,8 @@ def label_target(
         sigma: of SVLS.
         kernel_size: of SVLS.
         spacing: of SVLS, see :py:class:`monai_stochseg.transforms.SVLS`.
+        nonempty_raters: whether a rater who drew nothing is missing, see :py:func:`drop_empty_raters`, and not one who
+            says background.
 
     Raises:
         ValueError: for another target.
@@ -46,4 +50,19 @@ def label_target(
     }
     if target not in targets:
         raise ValueError(f"target must be one of {', '.join(targets)}, got {target!r}.")
-    return Compose(targets[target])
+    present = [Lambdad("label", drop_empty_raters)] if nonempty_raters else []
+    return Compose([*present, *targets[target]])
+
+
+def drop_empty_raters(label: torch.Tensor) -> torch.Tensor:
+    """
+    The raters who drew something.
+
+    Args:
+        label: ``[R, *S]``.
+
+    Returns:
+        ``[R', *S]``; all raters where none drew.
+    """
+    drawn = (label != 0).flatten(1).any(1)
+    return label[drawn] if drawn.any() else label

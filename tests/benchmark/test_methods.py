@@ -65,6 +65,16 @@ def test_a_bundle_of_the_working_folder_comes_first(tmp_path) -> None:
     assert (method.name, method.folder) == ("probunet_lidc", tmp_path / "bundles" / "probunet_lidc")
 
 
+def test_a_bundle_without_a_method_takes_no_part(tmp_path) -> None:
+    without = find_methods("lidc")
+    join(tmp_path, "mine_lidc", "{}")
+    assert find_methods("lidc") == without
+    assert "msvls_lidc" not in {method.folder.name for method in without}
+    for name in ("mine_lidc", "msvls_lidc"):
+        with pytest.raises(BenchmarkError, match=f"^bundle '{name}' names no method in its benchmark.json"):
+            find_methods("lidc", ["ssn", name])
+
+
 @pytest.mark.parametrize(
     ("task", "chosen", "message"),
     [

@@ -10,9 +10,10 @@ import mlflow
 import pytest
 from disc_crops import disc_crops
 
-from monai_stochseg.data.lidc import write_crops
+from monai_stochseg.data.lidc import cache, read_lidc_database, write_crops
 
 SIZES = {2: 16, 3: 12}
+SCANS = (14, 252, 792)  # of the database; the first is LIDC-IDRI-0003
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,17 @@ def lidc_crops(tmp_path_factory) -> dict[int, str]:
     for dims, size in SIZES.items():
         write_crops(disc_crops(dims, size), folder / f"{dims}d", {"simulated": True})
     return {dims: str(folder / f"{dims}d") for dims in SIZES}
+
+
+@pytest.fixture
+def few_scans(monkeypatch) -> None:
+    """The scan of the real data, and two more, in the place of the whole database."""
+    try:
+        scans = read_lidc_database(SCANS, progress=False)
+    except ImportError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(cache, "read_lidc_database", lambda progress: scans)
+    monkeypatch.setattr("monai_stochseg.data.lidc.prepare.read_lidc_database", lambda progress: scans)
 
 
 @pytest.fixture
