@@ -1,18 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of stochastic segmentation."""
 
+from .adversarial import DiscriminatorLoss, DiscriminatorTerms, LogitAdversarialLoss, r1_penalty
+from .calibration import CalibrationLoss
+from .coupling import solve_coupling
 from .elbo import ELBOLoss, gaussian_kl
 from .multiple_hypotheses import MultipleHypothesesLoss
+from .optimal_transport import OptimalTransportLoss
 from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
+from .sample_costs import cross_entropy_cost, iou_cost
 from .soft_dice_ce import SoftDiceCELoss
 from .ssn import SSNLoss
 
 __all__ = [
+    "CalibrationLoss",
+    "DiscriminatorLoss",
+    "DiscriminatorTerms",
     "ELBOLoss",
+    "LogitAdversarialLoss",
     "MultipleHypothesesLoss",
+    "OptimalTransportLoss",
     "RaterCrossEntropyLoss",
     "SSNLoss",
     "SoftDiceCELoss",
+    "cross_entropy_cost",
     "gaussian_kl",
+    "iou_cost",
+    "r1_penalty",
     "rater_cross_entropy",
+    "solve_coupling",
 ]

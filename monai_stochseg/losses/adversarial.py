@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from monai.losses import PatchAdversarialLoss
+from monai.losses.adversarial_loss import AdversarialCriterions
+from monai.utils import LossReduction
+from torch import nn
+from torch.nn.modules.loss import _Loss
+
+from monai_stochseg.distributions import full_precision
+
+
+class LogitAdversarialLoss(PatchAdversarialLoss):
+    """
+    MONAI's PatchAdversarialLoss with its ``"bce"`` computed on logits, in float32 or better under autocast too.
+
+    MONAI's own takes a sigmoid and then its logarithm, which has no gradient where a discriminator is sure; here it is
+    ``softplus(-logit)`` for real and ``softplus(logit)`` for fake. The generator's loss is the non-saturating one
+    (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661): ``loss(fake_logits, True, for_discriminator=False)``.
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, as in PatchAdversarialLoss.
+    """
+
+    def __init__(self, reduction: LossReduction | str = LossReduction.MEAN) -> None:
+        super().__init__(reduction=reduction, criterion=AdversarialCriterions.BCE)
+        self.activation = None
+        self.loss_fct = nn.BCEWithLogitsLoss(reduction=LossReduction(reduction).value)
+
+    def _forward_single(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            result: torch.Tensor = super()._forward_single(full_precision(input), full_precision(target))
+            return result
+
+
+class DiscriminatorTerms(NamedTuple):
+    """
+    The discriminator's ``loss``, and of what it is made: logits ``[B, 1]`` of ``real`` and ``fake`` label maps and the
+    gradient ``penalty`` ``[B]``, each without gradients.
+    """
+
+    loss: torch.Tensor
+    real: torch.Tensor
+    fake: torch.Tensor
+    penalty: torch.Tensor
+
+
+class DiscriminatorLoss(_Loss):
+    """
+    Loss of a discriminator: adversarial on real and on fake label maps, and the R1 penalty on the real ones (Mescheder
+    et al. 2018, https://arxiv.org/abs/1801.04406), as in Kassapis et al. 2021 (https://arxiv.org/abs/2006.13144).
+
+    Args:
+        r1_weight: weight of the penalty, the paper's being 10; 0 leaves it out.
+
+    Raises:
+        ValueError: for a negative weight.
+    """
+
+    def __init__(self, r1_weight: float = 10.0) -> None:
+        super().__init__()
+        if not r1_weight >= 0:
+            raise ValueError(f"r1_weight must not be negative, got {r1_weight}.")
+        self.r1_weight = r1_weight
+        self.adversarial = LogitAdversarialLoss()
+
+    def forward(
+        self,
+        discriminator: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        real: torch.Tensor,
+        fake: torch.Tensor,
+    ) -> DiscriminatorTerms:
+        """
+        Args:
+            discriminator: maps images and label maps to logits ``[B, 1]``.
+            x: images ``[B, C_in, *S]``.
+            real: one-hot labels ``[B, C, *S]``.
+            fake: samples' probabilities ``[B, C, *S]``, of which the gradient is cut.
+        """
+        fake_logits = discriminator(x, fake.detach())
+        if self.r1_weight > 0:
+            real_logits, penalty = r1_penalty(discriminator, x, real)
+        else:
+            real_logits = discriminator(x, real)
+            penalty = real_logits.new_zeros(len(real_logits))
+        loss = self.adversarial(real_logits, True, for_discriminator=True)
+        loss = loss + self.adversarial(fake_logits, False, for_discriminator=True)
+        loss = loss + self.r1_weight * penalty.mean()
+        return DiscriminatorTerms(loss, real_logits.detach(), fake_logits.detach(), penalty.detach())
+
+
+def r1_penalty(discriminator: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Squared norm of the gradient of a discriminator's logit to all of its inputs, per item, in float32 or better under
+    autocast too (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, equation 9, without the factor 1/2).
+
+    Args:
+        discriminator: maps the inputs to one logit of each item, ``[B, 1]``, which depends on no other item.
+        inputs: real data, each ``[B, C, *S]``.
+
+    Returns:
+        the logits ``[B, 1]`` and the penalty ``[B]``, both with gradients to the discriminator's weights.
+    """
+    with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
+        real = [full_precision(x).detach().requires_grad_() for x in inputs]
+        logits = discriminator(*real)
+        gradients = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0)
+        return logits, penalty

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import warnings
+
+import torch
+from monai.utils import LossReduction
+from torch.nn.modules.loss import _Loss
+
+from monai_stochseg.distributions import full_precision
+
+_DIVERGENCES = ("kl", "reverse_kl", "js", "gaussian")
+# Rounding of half precision, summed over some classes.
+_TOLERANCE = 1e-2
+
+
+class CalibrationLoss(_Loss):
+    """
+    Divergence between the mean of the samples and the calibration target, KL(mean || target) in every voxel, which
+    keeps an adversarially trained network from collapsing to one answer (Kassapis et al. 2021,
+    https://arxiv.org/abs/2006.13144, equation 5).
+
+    Summed over the classes, the mean over voxels, in float32 or better under autocast too. The target takes no
+    gradient.
+
+    Args:
+        divergence: ``"kl"``, KL(mean || target), the paper's; ``"reverse_kl"``, KL(target || mean); ``"js"``, the mean
+            of both against their midpoint; ``"gaussian"``, for regression: the squared error of the mean, which is
+            twice the KL of two normals of unit variance.
+        eps: what both probabilities are mixed with, ``(1 - C * eps) * p + eps``, so that logarithms are bounded. To cut
+            them at eps instead would take the gradient away from a class just where samples miss it. Of no meaning to
+            ``"gaussian"``.
+        reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: for an unknown divergence or reduction, or an eps that is not positive.
+
+    Example::
+
+        output = net(image, num_samples=20)  # of a CalibratedAdversarialRefinement
+        loss = CalibrationLoss()(output.logits.softmax(2), output.calibration)
+    """
+
+    def __init__(
+        self, divergence: str = "kl", eps: float = 1e-3, reduction: LossReduction | str = LossReduction.MEAN
+    ) -> None:
+        super().__init__(reduction=LossReduction(reduction).value)
+        if divergence not in _DIVERGENCES:
+            raise ValueError(f"divergence must be one of {_DIVERGENCES}, got {divergence!r}.")
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, got {eps}.")
+        self.divergence = divergence
+        self.eps = eps
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Args:
+            input: probabilities of N samples, ``[B, N, C, *S]``; for ``"gaussian"`` any values.
+            target: the calibration network's probabilities, ``[B, C, *S]``; for ``"gaussian"`` any values.
+            mask: ``[B, 1, *S]``, zero in void voxels, which are left out. An item that is void everywhere gives 0.
+
+        Raises:
+            ValueError: when shapes do not fit, probabilities do not sum to 1 over C, or eps is too large for C classes.
+        """
+        if input.dim() != target.dim() + 1 or input.shape[:1] + input.shape[2:] != target.shape:
+            raise ValueError(
+                "input must be [B, N, C, *S] and target [B, C, *S] of the same classes and size, got "
+                f"{tuple(input.shape)} and {tuple(target.shape)}."
+            )
+        if input.shape[1] == 1:
+            warnings.warn(
+                "the calibration loss sees 1 sample of each image: its least value has every sample equal the "
+                "calibration target, so it teaches the network to collapse. Give it several samples, such as 20.",
+                stacklevel=2,
+            )
+        with torch.autocast(input.device.type, enabled=False):
+            mean = full_precision(input.mean(1, dtype=torch.promote_types(input.dtype, torch.float32)))
+            target = full_precision(target.detach())
+            voxels = self._divergence(mean, target).flatten(1)
+            if mask is None:
+                items = voxels.mean(1)
+            else:
+                valid = self._check_mask(mask, target)
+                items = (voxels * valid).sum(1) / valid.sum(1).clamp(min=1)
+        if self.reduction == LossReduction.NONE.value:
+            return items
+        return items.sum() if self.reduction == LossReduction.SUM.value else items.mean()
+
+    def _divergence(self, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        """Of every voxel, ``[B, *S]``."""
+        if self.divergence == "gaussian":
+            return (p - q).square().sum(1)
+        p, q = self._smooth("input", p), self._smooth("target", q)
+        if self.divergence == "kl":
+            return _kl(p, q)
+        if self.divergence == "reverse_kl":
+            return _kl(q, p)
+        midpoint = (p + q) / 2
+        return (_kl(p, midpoint) + _kl(q, midpoint)) / 2
+
+    def _smooth(self, name: str, p: torch.Tensor) -> torch.Tensor:
+        total = p.detach().sum(1)
+        if not ((p >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
+            raise ValueError(
+                f"{name} must hold probabilities that sum to 1 over C, got values from {float(p.min()):g} with sums "
+                f"from {float(total.min()):g} to {float(total.max()):g}: give the softmax of logits."
+            )
+        num_classes = p.shape[1]
+        if num_classes * self.eps >= 1:
+            raise ValueError(
+                f"eps must be below 1 / C = {1 / num_classes:g} for {num_classes} classes, got {self.eps}."
+            )
+        return (1 - num_classes * self.eps) * p + self.eps
+
+    @staticmethod
+    def _check_mask(mask: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Where voxels count, ``[B, V]``."""
+        expected = (len(target), 1, *target.shape[2:])
+        if mask.shape != expected:
+            raise ValueError(f"mask must be [B, 1, *S] = {expected}, got {tuple(mask.shape)}.")
+        return mask.as_subclass(torch.Tensor).flatten(1) != 0
+
+
+def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q), summed over the classes."""
+    return (p * (p.log() - q.log())).sum(1)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums over voxels on which the costs of sample and rater stand, with what little memory they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from monai_stochseg.distributions import full_precision
+
+__all__ = ["class_sums", "voxel_chunks"]
+
+# Elements of the logits taken at a time, of all items together.
+_CHUNK_ELEMENTS = 2**20
+
+
+def class_sums(
+    logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int = 0, log: bool = False
+) -> torch.Tensor:
+    """
+    Sum the samples' probabilities of every class over the voxels that a rater gives the class, and over masks.
+
+    A matrix product in chunks of voxels, in float32 or better under autocast too. The backward pass takes the softmax
+    again and leaves out the samples whose gradient is 0: beside the gradient nothing as large as the logits is made.
+
+    Args:
+        logits: ``[B, N, C, V]``.
+        labels: ``[B, M, V]``; a voxel with a label outside the classes is in no sum.
+        masks: ``[B, E, V]``, E of 0 or more.
+        first_class: the classes before it are left out.
+        log: sum the logarithms of the probabilities.
+
+    Returns:
+        ``[C - first_class, B, N, M + E]``: first the raters, then the masks.
+    """
+    sums: torch.Tensor = _ClassSums.apply(logits, labels, masks, first_class, log)
+    return sums
+
+
+def voxel_chunks(shape: Sequence[int]) -> Iterator[slice]:
+    """Slices of the last axis of a tensor of this shape, each of a bounded number of elements."""
+    size = max(1, _CHUNK_ELEMENTS // max(1, math.prod(shape[:-1])))
+    return (slice(start, start + size) for start in range(0, shape[-1], size))
+
+
+class _ClassSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool
+    ) -> torch.Tensor:
+        ctx.save_for_backward(logits, labels, masks)
+        ctx.first_class, ctx.log = first_class, log
+        batch, num_samples, num_classes = logits.shape[:3]
+        columns = labels.shape[1] + masks.shape[1]
+        sums = logits.new_zeros(
+            (num_classes - first_class, batch, num_samples, columns), dtype=full_precision(logits[:0]).dtype
+        )
+        with torch.autocast(logits.device.type, enabled=False):
+            for part in voxel_chunks(logits.shape):
+                scores = full_precision(logits[..., part].permute(2, 0, 1, 3))
+                scores = scores.log_softmax(0) if log else scores.softmax(0)
+                belongs = _indicators(labels[..., part], masks[..., part], range(first_class, num_classes), sums.dtype)
+                sums.flatten(0, 1).baddbmm_(scores[first_class:].flatten(0, 1), belongs.flatten(0, 1).mT)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        logits, labels, masks = ctx.saved_tensors
+        classes = range(ctx.first_class, logits.shape[2])
+        used = (grad != 0).any(3).any(0)
+        # as many samples of every item as the item with the most of them has: of the others some have a gradient of 0
+        kept = used.byte().argsort(1, descending=True)[:, : int(used.sum(1).max())]
+        items = torch.arange(len(logits), device=logits.device)[:, None]
+        grad = grad[:, items, kept]
+        result = torch.zeros_like(logits)
+        with torch.autocast(logits.device.type, enabled=False):
+            for part in voxel_chunks((*kept.shape, *logits.shape[2:])):
+                chunk = full_precision(logits[..., part][items, kept].permute(2, 0, 1, 3))
+                belongs = _indicators(labels[..., part], masks[..., part], classes, grad.dtype)
+                scores_grad = torch.bmm(grad.flatten(0, 1), belongs.flatten(0, 1)).unflatten(0, grad.shape[:2])
+                d = chunk.softmax(0)
+                if ctx.log:  # d log p_a / d logit_b = [a = b] - p_b
+                    d.mul_(-scores_grad.sum(0))
+                    d[ctx.first_class :] += scores_grad
+                else:  # d p_a / d logit_b = p_a ([a = b] - p_b)
+                    scores_grad *= d[ctx.first_class :]
+                    d.mul_(-scores_grad.sum(0))
+                    d[ctx.first_class :] += scores_grad
+                result[..., part][items, kept] = d.permute(1, 2, 0, 3).to(result.dtype)
+        return result, None, None, None, None
+
+
+def _indicators(labels: torch.Tensor, masks: torch.Tensor, classes: range, dtype: torch.dtype) -> torch.Tensor:
+    """Where the raters have each class, then the masks, ``[classes, B, M + E, v]``."""
+    raters = labels.shape[1]
+    result = torch.empty(
+        (len(classes), len(labels), raters + masks.shape[1], labels.shape[2]), dtype=dtype, device=labels.device
+    )
+    index = torch.tensor(classes, dtype=labels.dtype, device=labels.device)
+    torch.eq(labels, index[:, None, None, None], out=result[:, :, :raters])
+    result[:, :, raters:] = masks
+    return result

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Costs of every sample against every rater."""
+
+from __future__ import annotations
+
+import torch
+
+from monai_stochseg.losses.class_sums import class_sums
+
+__all__ = ["cross_entropy_cost", "iou_cost"]
+
+
+def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """
+    One minus the soft intersection over union, ``1 - mean_c (I_c + 1) / (U_c + 1)`` over the classes without class 0.
+
+    With p the softmax of a sample and y the one-hot label of a rater, ``I = sum p y`` and ``U = sum p + sum y - I``
+    over the voxels that are not void to the rater. A class that both lack costs nothing.
+
+    Args:
+        logits: N samples, ``[B, N, C, *S]``.
+        labels: classes of M raters, ``[B, M, *S]``; void voxels hold any class.
+        valid: the voxels that are not void, ``[B, M, *S]``.
+
+    Returns:
+        ``[B, N, M]`` in [0, 1), in float32 or better; 0 for a rater without a valid voxel.
+    """
+    valid, raters = valid.flatten(2), labels.shape[1]
+    marked = _marked(labels.flatten(2), valid)
+    masks = valid[:, :1] if valid.all() else valid  # one mask serves all raters that have no void
+    sums = class_sums(logits.flatten(3), marked, masks, first_class=1)
+    intersection, size = sums[..., :raters], sums[..., raters:]
+    label_size = torch.stack([(marked == c).sum(2) for c in range(1, logits.shape[2])])[:, :, None]
+    return 1 - ((intersection + 1) / (size + label_size - intersection + 1)).mean(0)
+
+
+def cross_entropy_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """
+    Cross entropy of every sample against every rater: the mean over the voxels that are not void to the rater.
+
+    Args:
+        logits: N samples, ``[B, N, C, *S]``.
+        labels: classes of M raters, ``[B, M, *S]``; void voxels hold any class.
+        valid: the voxels that are not void, ``[B, M, *S]``.
+
+    Returns:
+        nats per voxel, ``[B, N, M]``, in float32 or better; 0 for a rater without a valid voxel.
+    """
+    valid = valid.flatten(2)
+    log_likelihood = class_sums(logits.flatten(3), _marked(labels.flatten(2), valid), valid[:, :0], log=True).sum(0)
+    return -log_likelihood / valid.sum(2).clamp(min=1)[:, None]
+
+
+def _marked(labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The labels with void voxels as -1, in a type that takes little memory."""
+    return labels.short().masked_fill_(~valid, -1)
