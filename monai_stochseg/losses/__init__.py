@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses of stochastic segmentation."""
 
-from .adversarial import DiscriminatorLoss, DiscriminatorTerms, LogitAdversarialLoss, r1_penalty
+from .adversarial_loss import DiscriminatorLoss, DiscriminatorTerms, LogitAdversarialLoss, r1_penalty
 from .calibration import CalibrationLoss
 from .coupling import solve_coupling
 from .elbo import ELBOLoss, gaussian_kl

@@ -76,7 +76,7 @@ class CalibrationLoss(_Loss):
         with torch.autocast(input.device.type, enabled=False):
             mean = full_precision(input.mean(1, dtype=torch.promote_types(input.dtype, torch.float32)))
             target = full_precision(target.detach())
-            voxels = self._divergence(mean, target).flatten(1)
+            voxels = self._divergence(mean, target).reshape(len(target), -1)
             if mask is None:
                 items = voxels.mean(1)
             else:
@@ -99,17 +99,16 @@ class CalibrationLoss(_Loss):
         return (_kl(p, midpoint) + _kl(q, midpoint)) / 2
 
     def _smooth(self, name: str, p: torch.Tensor) -> torch.Tensor:
-        total = p.detach().sum(1)
-        if not ((p >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
+        values = p.detach()
+        total = values.sum(1)
+        if not ((values >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
             raise ValueError(
-                f"{name} must hold probabilities that sum to 1 over C, got values from {float(p.min()):g} with sums "
-                f"from {float(total.min()):g} to {float(total.max()):g}: give the softmax of logits."
+                f"{name} must hold probabilities that sum to 1 over C, got values from {float(values.min()):g}, with "
+                f"sums from {float(total.min()):g} to {float(total.max()):g}: give the softmax of logits."
             )
         num_classes = p.shape[1]
         if num_classes * self.eps >= 1:
-            raise ValueError(
-                f"eps must be below 1 / C = {1 / num_classes:g} for {num_classes} classes, got {self.eps}."
-            )
+            raise ValueError(f"eps must be below 1 / C, {1 / num_classes:g} for {num_classes} classes, got {self.eps}.")
         return (1 - num_classes * self.eps) * p + self.eps
 
     @staticmethod
@@ -118,7 +117,7 @@ class CalibrationLoss(_Loss):
         expected = (len(target), 1, *target.shape[2:])
         if mask.shape != expected:
             raise ValueError(f"mask must be [B, 1, *S] = {expected}, got {tuple(mask.shape)}.")
-        return mask.as_subclass(torch.Tensor).flatten(1) != 0
+        return mask.as_subclass(torch.Tensor).reshape(len(mask), -1) != 0
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

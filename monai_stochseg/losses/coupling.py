@@ -84,7 +84,7 @@ def _greedy(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
 
 def _exact(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
     num_samples = cost.shape[1]
-    capacity = np.full(num_samples, gamma)
+    capacity = np.full(num_samples, gamma, dtype=float)  # of integers POT would round the plan
     spare = max(num_samples * gamma - 1, 0.0)
     plans = []
     for item, (costs, masses) in enumerate(zip(cost.cpu().numpy(), v.cpu().numpy(), strict=True)):

@@ -41,10 +41,11 @@ def total(plan: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
     return (plan * cost).sum((1, 2))
 
 
+@pytest.mark.parametrize("gamma", [1.0, 1])
 @pytest.mark.parametrize("solver", ["greedy", "exact"])
-def test_at_gamma_1_all_mass_goes_to_the_nearest_sample(solver):
+def test_at_gamma_1_all_mass_goes_to_the_nearest_sample(solver, gamma):
     cost, v = costs(4, 5, 3), masses(4, 3)
-    plan = solve_coupling(cost, v, 1.0, solver)
+    plan = solve_coupling(cost, v, gamma, solver)
     nearest = torch.nn.functional.one_hot(cost.argmin(1), 5).transpose(1, 2)
     torch.testing.assert_close(plan, nearest * v[:, None])
 
@@ -65,6 +66,27 @@ def test_greedy_splits_a_rater_and_serves_the_closest_first():
     cost = torch.tensor([[[0.2, 0.1], [0.9, 0.8], [0.3, 0.2]]])
     plan = solve_coupling(cost, torch.tensor([[0.4, 0.6]]), 0.4)
     torch.testing.assert_close(plan, torch.tensor([[[0.0, 0.4], [0.2, 0.0], [0.2, 0.2]]]))
+
+
+def greedy_by_hand(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
+    """The rule for one item in words: each rater in turn fills its samples in turn."""
+    plan, free = torch.zeros_like(cost), [gamma] * len(cost)
+    for rater in sorted(range(len(v)), key=lambda j: float(cost[:, j].min())):
+        left = float(v[rater])
+        for sample in sorted(range(len(cost)), key=lambda i: float(cost[i, rater])):
+            plan[sample, rater] = taken = min(left, free[sample])
+            left, free[sample] = left - taken, free[sample] - taken
+    return plan
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 3, 7), (3, 1, 2), (3, 4, 1)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_greedy_equals_the_rule_in_loops(shape, ties):
+    cost, v = costs(*shape), masses(shape[0], shape[2]) if shape[2] > 1 else torch.ones(shape[0], 1)
+    cost = (3 * cost).round() if ties else cost
+    for gamma in (1 / shape[1], min(1, 1.3 / shape[1]), 1.0):
+        expected = torch.stack([greedy_by_hand(c, w, gamma) for c, w in zip(cost, v, strict=True)])
+        torch.testing.assert_close(solve_coupling(cost, v, gamma), expected)
 
 
 def test_exact_equals_brute_force_and_greedy_is_not_better():

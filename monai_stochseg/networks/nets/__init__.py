@@ -2,6 +2,8 @@
 """Networks, one a file."""
 
 from .bilinear_unet import BilinearUNet
+from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement, RefinedDistribution
+from .calibration_network import BlackBoxCalibrationNetwork, CalibrationNetwork
 from .deepmedic import DeepMedic
 from .dropout_unet import DropoutDistribution, DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
@@ -14,10 +16,15 @@ from .mixture_of_stochastic_experts import (
 )
 from .null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
 from .probabilistic_unet import LatentDistribution, ProbabilisticUNet, ProbabilisticUNetOutput
+from .refinement_discriminator import RefinementDiscriminator
+from .refinement_network import RefinementNetwork, RefinementOutput
 from .stochastic_segmentation_network import StochasticSegmentationNetwork
 
 __all__ = [
     "BilinearUNet",
+    "BlackBoxCalibrationNetwork",
+    "CalibratedAdversarialRefinement",
+    "CalibrationNetwork",
     "DeepMedic",
     "DeterministicSampler",
     "DropoutDistribution",
@@ -34,6 +41,10 @@ __all__ = [
     "MonteCarloDropout",
     "ProbabilisticUNet",
     "ProbabilisticUNetOutput",
+    "RefinedDistribution",
+    "RefinementDiscriminator",
+    "RefinementNetwork",
+    "RefinementOutput",
     "StochasticSegmentationNetwork",
     "ThresholdSampler",
     "UNetEnsemble",

@@ -80,7 +80,8 @@ class DiscriminatorLoss(_Loss):
             discriminator: maps images and label maps to logits ``[B, 1]``.
             x: images ``[B, C_in, *S]``.
             real: one-hot labels ``[B, C, *S]``.
-            fake: samples' probabilities ``[B, C, *S]``, of which the gradient is cut.
+            fake: samples' probabilities ``[B, C, *S]``, of which the gradient is cut; of more than one sample of each
+                image where the discriminator takes them.
         """
         fake_logits = discriminator(x, fake.detach())
         if self.r1_weight > 0:

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import nn
+
+from monai_stochseg.distributions import full_precision
+from monai_stochseg.networks.blocks.checks import check_min_size, check_options
+
+_NEGATIVE_SLOPE = 0.2
+
+
+class RefinementDiscriminator(nn.Module):
+    """
+    The discriminator of Calibrated Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144): is
+    a label map of an image a rater's, or a sample?
+
+    Strided 4x4 convolutions with leaky ReLU and no batch norm, as in DCGAN (Radford et al. 2016,
+    https://arxiv.org/abs/1511.06434), on the image and the label map together. Their features are averaged over space,
+    so that any size is taken, and read by two linear layers: what each place shows is judged together.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: number of channels of the image.
+        num_classes: number of classes C, the background included.
+        channels: number of channels of each level, from the first halving on.
+
+    Raises:
+        ValueError: for fewer than 2 classes, other spatial_dims, or numbers of channels that are not positive.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        num_classes: int,
+        channels: Sequence[int] = (64, 128, 256, 512),
+    ) -> None:
+        super().__init__()
+        check_options(spatial_dims, in_channels, num_classes, channels, dropout=0.0)
+        self.num_classes = num_classes
+        self.encoder = nn.Sequential(
+            *(
+                Convolution(
+                    spatial_dims,
+                    before,
+                    after,
+                    strides=2,
+                    kernel_size=4,
+                    padding=1,
+                    adn_ordering="A",
+                    act=("LEAKYRELU", {"negative_slope": _NEGATIVE_SLOPE}),
+                )
+                for before, after in zip([in_channels + num_classes, *channels], channels, strict=False)
+            )
+        )
+        self.head = nn.Sequential(
+            nn.Linear(channels[-1], channels[-1]), nn.LeakyReLU(_NEGATIVE_SLOPE), nn.Linear(channels[-1], 1)
+        )
+
+    def forward(self, x: torch.Tensor, segmentation: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: images ``[B, in_channels, *S]``.
+            segmentation: one-hot labels, or a sample's probabilities, ``[B, C, *S]``.
+
+        Returns:
+            one logit of each item, ``[B, 1]``; positive where the label map is taken for a rater's.
+
+        Raises:
+            ValueError: when the label maps do not fit the images, or images are smaller than the levels allow.
+        """
+        expected = (len(x), self.num_classes, *x.shape[2:])
+        if segmentation.shape != expected:
+            raise ValueError(
+                f"segmentation must be [B, C, *S] = {expected}, got {tuple(segmentation.shape)}: make a label one-hot, "
+                "and join the sample axis with the batch axis, each image repeated."
+            )
+        check_min_size(x, len(self.encoder))
+        features = self.encoder(torch.cat([full_precision(x), full_precision(segmentation)], dim=1))
+        logits: torch.Tensor = self.head(features.flatten(2).mean(2))
+        return full_precision(logits)
