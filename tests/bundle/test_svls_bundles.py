@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import TORCHRUN, command, first_cause, make_workflow, run_command, run_workflow
+from monai.bundle import verify_net_in_out
 
 from monai_stochseg.data import simulated_brain_folder, simulated_kidney_folder, simulated_prostate_folder
 
@@ -143,14 +144,49 @@ def test_the_published_recipe_is_the_papers(repository, folders, tmp_path, name,
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (1e-4, 1e-4)
 
 
-def test_the_published_recipe_runs_small(repository, folders, make_output) -> None:
+@pytest.mark.parametrize(
+    ("name", "voxels", "spacing"),
+    [
+        ("svls_kits", [16, 32, 32], [11.0, 7.0, 7.0]),
+        ("svls_prostatex", [24, 32, 32], [6.0, 5.0, 5.0]),
+        ("svls_brats", [32, 32, 32], None),
+    ],
+)
+def test_the_published_recipe_runs_small(repository, folders, make_output, name, voxels, spacing) -> None:
     output = Path(make_output())
-    small = {"roi_size": [24, 32, 32], "spacing": [6.0, 5.0, 5.0], "channels": [2, 2, 4, 4, 4], "num_workers": 0}
-    options = {"dataset_dir": folders["svls_prostatex"], "output_dir": str(output), "max_epochs": 1, **small}
-    bundle = repository / "bundles" / "svls_prostatex"
-    run_workflow(bundle, "paper.json", **options)
+    small = {"roi_size": voxels, "spacing": spacing, "channels": [2, 2, 4, 4, 4], "num_workers": 0}
+    options = {"dataset_dir": folders[name], "output_dir": str(output), "max_epochs": 1, **small}
+    bundle = repository / "bundles" / name
+    workflow = run_workflow(bundle, "paper.json", **options)
+    assert workflow.parser.get_parsed_content("train#dataset")[0]["image"].shape[1:] == tuple(voxels)
     run_workflow(bundle, "paper.json", "evaluate.json", **options)
-    assert len(rows(output / "evaluation_test.csv")) == 1 + 2
+    split = json.loads((output / "split.json").read_text())
+    assert [len(split[part]) for part in ("train", "validation", "test")] == [3, 0, 1]
+    assert list(rows(output / "evaluation_test.csv")) == [*split["test"], "mean", "std"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_takes_and_gives_what_the_metadata_say(repository, name) -> None:
+    meta, config = (repository / "bundles" / name / file for file in ("metadata.json", "train.json"))
+    verify_net_in_out("network_def", meta_file=str(meta), config_file=str(config), n=2, device="cpu")
+    formats = json.loads(meta.read_text())["network_data_format"]
+    assert list(formats["inputs"]["image"]["channel_def"]) == [str(i) for i in range(len(IMAGES[name]))]
+    channels = list(formats["outputs"]["pred"]["channel_def"].values())
+    assert [channel.split(" (")[0] for channel in channels] == ["background", *CLASSES[name]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_data_fill_the_field_of_view(repository, tmp_path, name) -> None:
+    """Every class lies in the centre that the network sees, and its size suits the strides."""
+    root = {"bundle_root": str(tmp_path), "simulated_patients": 6, "output_dir": str(tmp_path / "output")}
+    parser = make_workflow(repository / "bundles" / name, target="onehot", **root).parser
+    dataset, roi_size = (parser.get_parsed_content(key) for key in ("train#dataset", "roi_size"))
+    assert len(dataset) == 6 - 2
+    found = [case["label"].flatten(1).any(1) for case in dataset]
+    assert torch.stack(found).any(0).all()
+    network = parser.get_parsed_content("network_def")
+    with torch.no_grad():
+        assert network(dataset[0]["image"].as_tensor()[None]).shape == (1, len(CLASSES[name]) + 1, *roi_size)
 
 
 def test_real_brains(repository, real_data, make_output) -> None:
