@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,10 +38,12 @@ def training_handlers(
     companions: Sequence[str | os.PathLike] = (),
     extra: Sequence[Any] = (),
     figure: str | None = "samples.png",
+    state: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """
     The handlers of every bundle's trainer, in the order that they need: checkpoints by the key metric, seeds by
-    epoch, an MLflow run, the bundle's own, the loss guard, the schedule, validation, progress and statistics.
+    epoch, the bundle's own, whose metrics the MLflow run logs, the loss guard, the schedule, validation, progress and
+    statistics.
 
     Args:
         network: the trained network.
@@ -60,6 +62,7 @@ def training_handlers(
         companions: other files that belong to the run, kept with its checkpoints and logged to MLflow.
         extra: the bundle's own handlers.
         figure: file in ``output_dir`` that the evaluator draws, logged to MLflow; None where it draws none.
+        state: further objects of the training's state by name, with ``state_dict`` and ``load_state_dict``.
     """
     return [
         TrainingCheckpoint(
@@ -70,10 +73,11 @@ def training_handlers(
             evaluator,
             mode=mode,
             resume=resume,
-            extra={} if loss is None else {"loss": loss},
+            extra={**({} if loss is None else {"loss": loss}), **(state or {})},
             companions=companions,
         ),
         EpochSeed(seed),
+        *extra,
         MLFlowTracker(
             output_dir,
             tracking_uri=tracking_uri,
@@ -82,7 +86,6 @@ def training_handlers(
             experiment_param=parameters,
             artifacts=[*([] if figure is None else [os.path.join(output_dir, figure)]), *companions],
         ),
-        *extra,
         LossGuard(network),
         LrScheduleHandler(lr_scheduler, print_lr=False),
         ValidationHandler(interval=val_interval, validator=evaluator, exec_at_start=True),
@@ -116,6 +119,8 @@ def make_trainer(
     companions: Sequence[str | os.PathLike] = (),
     handlers: Sequence[Any] = (),
     figure: str | None = "samples.png",
+    state: Mapping[str, Any] | None = None,
+    trainer_class: Callable[..., SupervisedTrainer] = SupervisedTrainer,
 ) -> SupervisedTrainer:
     """
     MONAI's trainer with the handlers of every bundle.
@@ -144,9 +149,10 @@ def make_trainer(
         mode: see :py:func:`training_handlers`, as ``companions``.
         companions: other files of the run.
         handlers: further handlers.
-        figure: see :py:func:`training_handlers`.
+        figure: see :py:func:`training_handlers`, as ``state``.
+        trainer_class: what is made of all this: MONAI's SupervisedTrainer, or one that takes its arguments.
     """
-    return SupervisedTrainer(
+    return trainer_class(
         device=device,
         max_epochs=max_epochs,
         train_data_loader=training_loader(dataset, batch_size, images_per_epoch, num_workers, seed),
@@ -171,6 +177,7 @@ def make_trainer(
             companions=companions,
             extra=handlers,
             figure=figure,
+            state=state,
         ),
         decollate=False,
         amp=has_bfloat16(device) if amp is None else amp,

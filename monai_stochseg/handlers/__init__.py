@@ -11,8 +11,11 @@ from monai_stochseg.handlers.load_weights import WeightsLoader, load_weights
 from monai_stochseg.handlers.loss_guard import LossGuard
 from monai_stochseg.handlers.loss_schedule import LossSchedule
 from monai_stochseg.handlers.mean_pretraining import MeanPretraining
+from monai_stochseg.handlers.metric_figure import MetricFigure
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
+from monai_stochseg.handlers.optimizer_state import OptimizerState
 from monai_stochseg.handlers.progress import TrainingProgress
+from monai_stochseg.handlers.refinement_monitor import RefinementMonitor
 from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
 from monai_stochseg.handlers.split_record import SplitRecord
@@ -26,7 +29,10 @@ __all__ = [
     "LossSchedule",
     "MLFlowTracker",
     "MeanPretraining",
+    "MetricFigure",
     "NonFiniteError",
+    "OptimizerState",
+    "RefinementMonitor",
     "ReliabilityFigure",
     "SampleFigure",
     "SplitRecord",

@@ -23,19 +23,19 @@ def parts(make_output):
 def test_the_handlers_stand_in_their_order(parts, tmp_path):
     loss, extra, companion = ELBOLoss(target_reconstruction=1.0), object(), tmp_path / "split.json"
     handlers = training_handlers(*parts, loss=loss, companions=[companion], extra=[extra])
-    checkpoint, tracker = handlers[0], handlers[2]
+    checkpoint, tracker = handlers[0], handlers[3]
     assert [type(handler).__name__ for handler in handlers] == [
         "TrainingCheckpoint",
         "EpochSeed",
-        "MLFlowTracker",
         "object",
+        "MLFlowTracker",
         "LossGuard",
         "LrScheduleHandler",
         "ValidationHandler",
         "TrainingProgress",
         "StatsHandler",
     ]
-    assert handlers[3] is extra
+    assert handlers[2] is extra
     assert checkpoint.extra == {"loss": loss}
     assert checkpoint.companions == [companion]
     assert companion in tracker.artifacts

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys
+
+from monai_stochseg.metrics import compute_sample_diversity
+
+__all__ = ["RefinementMonitor"]
+
+_METRICS = ("sample_diversity", "calibration_gap", "discriminator_accuracy")
+
+
+class RefinementMonitor:
+    """
+    Handler of an :py:class:`monai_stochseg.engines.AdversarialRefinementTrainer` that shows whether samples collapse.
+
+    At the end of each epoch ``engine.state.metrics`` holds these means over the epoch's iterations, of all processes:
+
+    * ``sample_diversity``: mean distance, 1 - IoU, of two label maps drawn for the first image of the batch, see
+      :py:func:`monai_stochseg.metrics.compute_sample_diversity`: 0 where all are alike;
+    * ``calibration_gap``: mean absolute difference between the mean of the samples' probabilities and the calibration
+      output, over images, classes and voxels; that of N samples, whose noise is in it;
+    * ``discriminator_accuracy``: share of the label maps that the discriminator tells right, 0.5 for a guess.
+
+    Put this handler before those that log the metrics. When ``sample_diversity`` stays at or below ``threshold`` for
+    ``patience`` epochs a warning says so, once as long as this lasts.
+
+    Args:
+        threshold: diversity that counts as none.
+        patience: number of epochs in a row after which to warn.
+
+    Raises:
+        ValueError: When ``threshold`` is outside [0, 1) or ``patience`` is below 1.
+    """
+
+    def __init__(self, threshold: float = 1e-3, patience: int = 5) -> None:
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must be in [0, 1) but is {threshold}.")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1 epoch but is {patience}.")
+        self.threshold = threshold
+        self.patience = patience
+        self._values: list[torch.Tensor] = []
+        self._collapsed_epochs = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._complete_epoch)
+
+    def _start(self) -> None:
+        self._collapsed_epochs = 0
+
+    def _start_epoch(self) -> None:
+        self._values = []
+
+    def _update(self, engine: Engine) -> None:
+        output = engine.state.output
+        logits, calibration, *_ = output[CommonKeys.PRED]
+        gap = (logits.detach().softmax(2).mean(1) - calibration).abs().mean()
+        diversity = compute_sample_diversity(logits[:1].argmax(2), num_classes=logits.shape[2], self_pairs=True)
+        values = torch.stack([diversity[0].to(gap), gap, output["discriminator_accuracy"].to(gap)])
+        self._values.append(values.double())
+
+    def _complete_epoch(self, engine: Engine) -> None:
+        if not self._values:  # an epoch without an iteration
+            return
+        mean = torch.stack(self._values).mean(0)
+        if idist.get_world_size() > 1:
+            mean = idist.all_reduce(mean) / idist.get_world_size()
+        engine.state.metrics |= dict(zip(_METRICS, mean.tolist(), strict=True))
+        collapsed = engine.state.metrics["sample_diversity"] <= self.threshold
+        self._collapsed_epochs = self._collapsed_epochs + 1 if collapsed else 0
+        if self._collapsed_epochs == self.patience and idist.get_rank() == 0:
+            engine.logger.warning(
+                f"collapse: for {self.patience} epochs the samples of an image differ by no more than {self.threshold} "
+                "(1 - IoU). Draw more samples of each image, raise the weight of the calibration loss, or see whether "
+                "the calibration output is sure of everything."
+            )
