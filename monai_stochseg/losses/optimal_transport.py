@@ -90,6 +90,7 @@ class OptimalTransportLoss(_Loss):
                 number of experts K; N / K samples of each, those of the first expert first.
             target: integer labels of the raters, ``[B, raters, *S]``.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
+                One without a valid voxel is missing too; an item that has no other costs nothing.
 
         Raises:
             TypeError: when ``input`` is not these three.
@@ -100,8 +101,12 @@ class OptimalTransportLoss(_Loss):
         self._check_options()
         logits, u = _check_samples(input)
         target = check_target(target, logits[:, 0], "a sample")
-        v = self._masses(check_rater_weights(rater_weights, target))
+        weights = full_precision(check_rater_weights(rater_weights, target)).double()
         labels, valid = known_labels(target, logits.shape[2], self.ignore_index)
+        # all samples are equally near to void: it would give the first of them its mass
+        seen = weights * valid.flatten(2).any(2)
+        some = seen.sum(1) > 0
+        v = self._masses(seen.where(some[:, None], weights))
 
         cost = self.cost(logits, labels, valid)
         expected = (*logits.shape[:2], target.shape[1])
@@ -111,16 +116,16 @@ class OptimalTransportLoss(_Loss):
         _check_finite(cost, "cost of sample and rater")
         coupling = solve_coupling(cost.detach(), v, self.gamma, self.solver)
         divergence = self._divergence(coupling.sum(2), u.to(cost), logits, input.num_experts)
-        item = (coupling * cost).sum((1, 2)) + self.beta * divergence
+        item = ((coupling * cost).sum((1, 2)) + self.beta * divergence) * some
         if self.reduction == LossReduction.NONE.value:
             return item
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
     def _masses(self, weights: torch.Tensor) -> torch.Tensor:
         """v, between uniform weights of the raters that are there and their own."""
-        weights = full_precision(weights).double()
-        present = weights > 0
-        return torch.lerp(present / present.sum(1, keepdim=True).double(), weights, self.rater_weighting)
+        present = (weights > 0).double()
+        uniform, own = (x / x.sum(1, keepdim=True) for x in (present, weights))
+        return torch.lerp(uniform, own, self.rater_weighting)
 
     def _divergence(self, q: torch.Tensor, u: torch.Tensor, logits: torch.Tensor, num_experts: int) -> torch.Tensor:
         """KL(q || u) of every item, over samples or groups of experts."""

@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from numbers import Integral
 
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor, get_track_meta
-from monai.data.utils import affine_to_spacing
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 
@@ -226,7 +226,8 @@ class SVLS(Transform):
                     f"spacing='meta' needs a label with an affine, a MetaTensor, got {type(label).__name__}; "
                     "give the spacing in mm."
                 )
-            spacing = affine_to_spacing(label.affine, r=label.ndim - 1).tolist()
+            # A column is the step, in mm, along an axis of the array, which for a slice has three components too.
+            spacing = label.affine[:-1, : label.ndim - 1].norm(dim=0).tolist()
         soft = spatially_varying_label_smoothing(
             img, self.num_classes, self.sigma, self.kernel_size, spacing, rater_weights
         )
@@ -270,7 +271,7 @@ class SVLSd(RaterTransformd):
 def _check_kernel(sigma: float, kernel_size: Sequence[int] | int, spacing: Sequence[float] | None) -> None:
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma must be positive, got {sigma}.")
-    if any(not isinstance(k, int) or k < 1 or k % 2 == 0 for k in ensure_tuple(kernel_size)):
+    if any(not isinstance(k, Integral) or k < 1 or k % 2 == 0 for k in ensure_tuple(kernel_size)):
         raise ValueError(f"kernel_size must be odd, so that a kernel has a centre, got {kernel_size}.")
     if spacing is not None and not all(0 < step < math.inf for step in ensure_tuple(spacing)):
         raise ValueError(f"spacing must be positive, in mm, got {spacing}.")

@@ -121,6 +121,23 @@ def test_a_missing_rater_is_as_one_that_is_not_there(cost):
     torch.testing.assert_close(loss(samples, target, weights), loss(samples, three, weights[:, :3]))
 
 
+@pytest.mark.parametrize("cost", ["iou", "ce"])
+@pytest.mark.parametrize("share_threshold", [None, 0.01])
+def test_a_rater_of_void_alone_is_missing_and_an_item_of_void_teaches_nothing(cost, share_threshold):
+    samples, target, _ = inputs()
+    loss = OptimalTransportLoss(cost, gamma=0.4, ignore_index=IGNORE, share_threshold=share_threshold, reduction="none")
+    target[1, 2] = IGNORE
+    own, absent = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * BATCH), torch.tensor([[1.0, 2.0, 0.0, 4.0]] * BATCH)
+    for t in (0.5, 1.0):
+        loss.rater_weighting = t
+        torch.testing.assert_close(loss(samples, target, own)[1], loss(samples, target, absent)[1])
+    target[1] = IGNORE
+    value = loss(samples, target, own)
+    assert (value == 0).tolist() == [False, True, False]
+    for gradient in torch.autograd.grad(value.sum(), samples[:2]):
+        assert (gradient.flatten(1) != 0).any(1).tolist() == [True, False, True]
+
+
 def test_rater_weighting_goes_from_uniform_to_the_raters_own():
     samples, target, weights = inputs()
     target, weights = target[1:], weights[1:]
