@@ -39,7 +39,7 @@ def prostatex_datalist(
 
     or one mask a zone, as the masks of PZ and TZ by Cuocolo et al. are, which go with `zones=("PZ", "TZ")`:
 
-    * `<patient>/pz.nii.gz` or `<patient>_pz.nii.gz`, and so on.
+    * `<patient>/pz.nii.gz` or `<patient>_pz.nii.gz`, and so on, or with the zone in capitals.
 
     Of each kind, the first name that is found holds for the whole folder, and a map goes before masks.
 
@@ -65,7 +65,10 @@ def prostatex_datalist(
     root = Path(dataset_dir).expanduser().absolute()
     files = find_files(root)
     images, maps = _first(T2, files), _first(ZONE_MAPS, files)
-    masks = {zone: _first([name.replace("{zone}", zone.lower()) for name in ZONE_MASKS], files) for zone in zones}
+    masks = {
+        zone: _first([name.replace("{zone}", spelt) for spelt in (zone.lower(), zone) for name in ZONE_MASKS], files)
+        for zone in zones
+    }
     if not images:
         raise CaseError(f"dataset_dir: no T2 image found under {root}, which should hold one of {', '.join(T2)}.")
 

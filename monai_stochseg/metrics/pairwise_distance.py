@@ -32,7 +32,7 @@ class LabelMapDistance:
         empty: what a class that is empty in both maps is worth. ``"agree"``: distance 0 (LIDC and BraTS in Kohl et al.
             2018, Monteiro et al. 2020, Kassapis et al. 2021, Gao et al. 2023); ``"ignore"``: the class is left out of
             the mean of this pair (Cityscapes in Kohl et al. 2018, Kassapis et al. 2021, Gao et al. 2023), and a pair
-            with no class left has distance NaN.
+            with no class left has distance NaN. ``"ignore_or_agree"``: the same, but such a pair has distance 0.
         ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set;
             where the label is one of the C classes, this class takes no part in the mean.
         classes: the classes that take part in the mean, such as those that are ambiguous; None: all, of which
@@ -54,7 +54,7 @@ class LabelMapDistance:
         if self.num_classes < 2:
             raise ValueError(f"num_classes counts the background and must be at least 2, got {self.num_classes}.")
         look_up_option(self.distance, ("iou", "dice"))
-        look_up_option(self.empty, ("agree", "ignore"))
+        look_up_option(self.empty, ("agree", "ignore", "ignore_or_agree"))
         if self.classes is not None:
             if self.include_background:
                 raise ValueError("classes names all classes that take part: add 0 to it and drop include_background.")
@@ -95,7 +95,8 @@ class LabelMapDistance:
         distance = (total - 2 * intersection) / denominator.clamp(min=1)
         if self.empty == "agree":
             return distance.mean(dim=0)
-        return distance.sum(dim=0) / (denominator > 0).sum(dim=0)
+        left = (denominator > 0).sum(dim=0)
+        return distance.sum(dim=0) / (left if self.empty == "ignore" else left.clamp(min=1))
 
     def intersections(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
         """
@@ -209,7 +210,7 @@ def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
         maps: one or more ``[B, K, *S]`` by argument name; K may differ between them.
 
     Returns:
-        the sets as plain tensors, without the metadata that slows every operation down.
+        the sets as plain tensors, without the metadata that slows every operation down; boolean ones as uint8.
 
     Raises:
         TypeError: when a set is no tensor of real numbers.
@@ -229,7 +230,8 @@ def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
                 f"{first_name} and {name} must agree in all axes but the second, got {tuple(first.shape)} and "
                 f"{tuple(value.shape)}."
             )
-    return [value.as_tensor() if isinstance(value, MetaTensor) else value for value in maps.values()]
+    plain = [value.as_tensor() if isinstance(value, MetaTensor) else value for value in maps.values()]
+    return [value.byte() if value.dtype == torch.bool else value for value in plain]  # isin takes no bool
 
 
 def check_integers(name: str, labels: torch.Tensor) -> None:

@@ -83,7 +83,8 @@ def class_labels(label: torch.Tensor, num_classes: int) -> torch.Tensor:
             value = float(label[classes != label][0])
             raise ValueError(
                 f"label holds {value:g}, which is not an integer: it has been made soft already, or was interpolated; "
-                "make it soft once, as the last transform, and resample labels with mode='nearest'."
+                "make it soft once, as the last transform, and resample labels with mode='nearest', under "
+                "Compose(lazy=True) by its overrides."
             )
         if len(label) == num_classes and _is_one_hot(classes):
             raise ValueError(

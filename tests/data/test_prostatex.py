@@ -48,11 +48,11 @@ def test_one_map_a_patient(tmp_path, image, label) -> None:
 
 
 @pytest.mark.parametrize("folder", ["ProstateX-0004/", "ProstateX-0004_", "Files/mask_{}/ProstateX-0004_"])
-@pytest.mark.parametrize("white", [1, 255])
-def test_one_mask_a_zone(tmp_path, folder, white) -> None:
+@pytest.mark.parametrize(("white", "spell"), [(1, str.lower), (255, str.lower), (1, str.upper)])
+def test_one_mask_a_zone(tmp_path, folder, white, spell) -> None:
     write(tmp_path / "test" / "ProstateX-0004_t2.nii.gz")
     for value, zone in enumerate(MASKS, 1):
-        write(tmp_path / f"{folder.format(zone)}{zone}.nii.gz", white * (value == VALUES))
+        write(tmp_path / f"{folder.format(zone)}{spell(zone)}.nii.gz", white * (value == VALUES))
     (case,) = prostatex_datalist(tmp_path)
     assert (case["split"], len(case["label"])) == ("test", 4)
     loaded = LOAD(case)

@@ -150,6 +150,7 @@ def test_calibrated_probabilities_have_no_error() -> None:
         ({"y": maps([0, 0, 1, 0]) * 0.5}, "y has label 0.5, none of the 2 classes"),
         ({"y": maps([0, 0, 1, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
         ({"y": maps([0, 1])}, "probabilities and y must agree"),
+        ({"y": maps([1, 0, 0, 1], [0, 1, 1, 0])}, "y is one-hot: its 2 channels .* pass class labels"),
         ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
         ({"mask": torch.ones(1, 4)}, "mask must have shape"),
         ({"soft_target": True, "y": foreground(0.5, 0.5)}, "must have the shape of probabilities"),
@@ -160,6 +161,11 @@ def test_calibrated_probabilities_have_no_error() -> None:
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute_calibration_bins(**{"probabilities": P, "y": maps([0, 1, 1, 0]), **options})
+
+
+def test_raters_who_disagree_everywhere_are_not_one_hot() -> None:
+    bins = compute_calibration_bins(P, maps([0] * 4, [1] * 4), num_bins=1)
+    assert bins.tolist() == [[4, pytest.approx(3.4), 2]]
 
 
 def test_rejects_what_are_no_bins() -> None:

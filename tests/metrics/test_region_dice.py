@@ -23,6 +23,12 @@ def test_hand_computed_with_merged_classes_and_empties():
     torch.testing.assert_close(compute_region_dice(y_pred, y, REGIONS), expected, equal_nan=True)
 
 
+def test_boolean_maps():
+    y_pred, y = maps([1, 1, 0, 0]), maps([1, 0, 0, 0])
+    dice = compute_region_dice(y_pred.bool(), y.bool(), {"tumour": (1,)})
+    assert dice.item() == pytest.approx(2 / 3)
+
+
 def test_mean_over_raters():
     y_pred = maps([3, 3, 0, 0])
     y = maps([3, 0, 0, 0], [3, 3, 0, 0])

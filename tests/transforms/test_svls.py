@@ -166,6 +166,21 @@ def test_spacing_of_the_affine(shape):
     assert not torch.equal(SVLS(2, 2.0, spacing="meta")(meta), SVLS(2, 2.0)(label))
 
 
+def test_spacing_of_a_slice():
+    """The affine of a slice of a volume, across whose first axis the slices lie: its steps have three components."""
+    label = blobs((8, 9), 2)
+    affine = torch.tensor([[0.0, 0, 1, 0], [0, 1.5, 0, 0], [-4, 0, 0, 0], [0, 0, 0, 1]])
+    meta = SVLS(2, 2.0, spacing="meta")(MetaTensor(label, affine=affine))
+    assert torch.equal(meta, SVLS(2, 2.0, spacing=(4, 1.5))(label))
+    with pytest.raises(ValueError, match=r"spacing must be positive, in mm, got \[0.0, 1.5\]"):
+        SVLS(2, spacing="meta")(MetaTensor(label, affine=affine * torch.tensor([[1.0], [1], [0], [1]])))
+
+
+def test_a_kernel_size_of_numpy():
+    label = blobs((8, 9), 2)
+    assert torch.equal(SVLS(2, kernel_size=np.int64(5))(label), SVLS(2, kernel_size=5)(label))
+
+
 def test_dictionary():
     data = {"label": blobs((8, 8), 3), "image": 1}
     result = SVLSd(("label", "absent"), 3, 0.5, 5, allow_missing_keys=True)(data)
@@ -196,6 +211,17 @@ def test_augmentation_moves_every_rater_alike(augmentation):
     soft = SVLSd("label", 3)({"label": together})["label"]
     alone = torch.stack([spatially_varying_label_smoothing(y, 3) for y in moved])
     torch.testing.assert_close(soft.as_tensor(), alone.mean(0), rtol=0, atol=1e-6)
+
+
+def test_a_lazy_pipeline():
+    """MONAI interpolates a label there, whatever the transform's mode, unless the pipeline is told not to."""
+    data = {"label": MetaTensor(blobs((12, 12, 12), 3).float())}
+    transforms = [RandAffined("label", prob=1.0, rotate_range=0.5, mode="nearest"), SVLSd("label", 3)]
+    soft = Compose(transforms, lazy=True, overrides={"label": {"mode": "nearest"}})(data)["label"]
+    torch.testing.assert_close(soft.sum(0).as_tensor(), torch.ones(12, 12, 12))
+    interpolated = Compose(transforms[:1], lazy=True)(data)["label"]
+    with pytest.raises(ValueError, match=r"not an integer: .* under Compose\(lazy=True\) by its overrides"):
+        SVLS(3)(interpolated)
 
 
 @pytest.mark.parametrize(
