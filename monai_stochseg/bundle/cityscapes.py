@@ -251,7 +251,7 @@ def cityscapes_evaluator(
         "indexing": "ij",
         "title": "simulated streets" if _is_simulated(dataset_dir) else None,
         "max_raters": 6,
-        "max_samples": 16,
+        "max_samples": 18,
         "colours": _COLOURS,
     }
     if checkpoint is None:
@@ -317,8 +317,9 @@ def cityscapes_predictor(
         chunk_size: samples held as logits at a time.
     """
     datalist = cityscapes_datalist(dataset_dir, predictions_dir, require_label=False)
-    transform = Compose([LoadCityscapesd(spatial_size, with_label=False)])
-    dataset = CaseDataset(datalist[:max_scenes], transform, cache_rate=0.0, progress=False)
+    dataset = CaseDataset(
+        datalist[:max_scenes], LoadCityscapesd(spatial_size, with_label=False), cache_rate=0.0, progress=False
+    )
     return StochasticEvaluator(
         device=device,
         val_data_loader=evaluation_loader(dataset),
@@ -326,7 +327,7 @@ def cityscapes_predictor(
         num_samples=num_samples,
         inferer=inferer,
         chunk_size=chunk_size,
-        postprocessing=save_predictions(output_dir, transform, spatial_dims=2),
+        postprocessing=save_predictions(output_dir, None, spatial_dims=2),
         val_handlers=[WeightsLoader(network, checkpoint)],
         amp=has_bfloat16(device) if amp is None else amp,
         amp_kwargs={"dtype": torch.bfloat16},
@@ -342,7 +343,7 @@ def _metrics() -> dict[str, CumulativeIterationMetric]:
     options: dict[str, Any] = {
         "num_classes": _NUM_CLASSES,
         "classes": [*CITYSCAPES_SWITCHES, *targets],
-        "empty": "ignore",
+        "empty": "ignore_or_agree",  # an expert may never show any of them
         "ignore_index": CITYSCAPES_VOID,
     }
     return {

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 from monai.handlers import IgniteMetricHandler
-from monai.metrics import CumulativeIterationMetric
+from monai.metrics import CumulativeIterationMetric, MAEMetric
 from torch import nn
 
 from monai_stochseg.bundle.training import statistics
 from monai_stochseg.handlers import CaseTable, SampleFigure, WeightsLoader
 from monai_stochseg.metrics import (
     AmbiguityAccuracyMetric,
+    BrierScoreMetric,
     DiversityCorrelationMetric,
     EmptyFractionCorrelationMetric,
     EnergyDistanceCurveMetric,
@@ -44,6 +45,8 @@ _METRICS: Mapping[str, tuple[Callable[[int], CumulativeIterationMetric], tuple[s
     "diversity_correlation": (DiversityCorrelationMetric, _SAMPLES),
     "empty_correlation": (lambda num_classes: EmptyFractionCorrelationMetric(), _SAMPLES),
     "ece": (lambda num_classes: ExpectedCalibrationErrorMetric(), ("probabilities", "label")),
+    "brier": (lambda num_classes: BrierScoreMetric(), ("pred", "label")),
+    "calibration_gap": (lambda num_classes: MAEMetric(), ("probabilities", "pred")),
 }
 
 
@@ -58,7 +61,8 @@ def sample_metrics(
         num_classes: number of classes, the background included.
         names: any of ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
             ``rater_diversity``, ``dice``, ``dice_nonempty`` (on readers who drew), ``ambiguity``,
-            ``diversity_correlation``, ``empty_correlation`` and ``ece``.
+            ``diversity_correlation``, ``empty_correlation``, ``ece``, ``brier`` (of the single answer) and
+            ``calibration_gap``, the mean absolute difference between the samples' mean and the single answer.
         first: metrics that judge only so many of the samples, by name; they must weigh the same, as for ``ged_curve``.
 
     Raises:
@@ -84,20 +88,17 @@ def _columns(output: list[dict], keys: tuple[str, ...], first: int | None) -> tu
     return [samples[:first] for samples in y_pred], y
 
 
-def validation_handlers(
-    output_dir: str, class_names: Sequence[str], indexing: str = "xy", title: str | None = None
-) -> list[Any]:
+def validation_handlers(output_dir: str, class_names: Sequence[str], **figure: Any) -> list[Any]:
     """
     The handlers of every bundle's evaluator in training: the figure of the best epoch, and statistics.
 
     Args:
         output_dir: folder of the figure.
         class_names: names of the classes, the background first.
-        indexing: of the figure's images, see :py:func:`monai_stochseg.visualize.plot_samples`.
-        title: of the figure.
+        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
     """
-    figure = SampleFigure(os.path.join(output_dir, "samples.png"), class_names, indexing=indexing, title=title)
-    return [figure, *statistics("validation")]
+    samples = SampleFigure(os.path.join(output_dir, "samples.png"), class_names, **figure)
+    return [samples, *statistics("validation")]
 
 
 def evaluation_handlers(
@@ -107,8 +108,7 @@ def evaluation_handlers(
     part: str,
     class_names: Sequence[str],
     metrics: Mapping[str, CumulativeIterationMetric],
-    indexing: str = "xy",
-    title: str | None = None,
+    **figure: Any,
 ) -> list[Any]:
     """
     The handlers of an evaluation: weights, a table with a row a case, a figure.
@@ -120,12 +120,11 @@ def evaluation_handlers(
         part: of the split, in their names.
         class_names: names of the classes, the background first.
         metrics: columns of the table; those whose value is no mean over cases are left out.
-        indexing: of the figure's images, see :py:func:`monai_stochseg.visualize.plot_samples`.
-        title: of the figure.
+        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
     """
     of_cases = {name: metric for name, metric in metrics.items() if not isinstance(metric, PooledMetric)}
     return [
         WeightsLoader(network, checkpoint),
         CaseTable(os.path.join(output_dir, f"evaluation_{part}.csv"), of_cases),
-        SampleFigure(os.path.join(output_dir, f"samples_{part}.png"), class_names, indexing=indexing, title=title),
+        SampleFigure(os.path.join(output_dir, f"samples_{part}.png"), class_names, **figure),
     ]

@@ -21,7 +21,8 @@ class StochasticEvaluator(SupervisedEvaluator):
     * ``pred``: probabilities of the single answer, the softmax of the distribution's mode, ``[C, *S]``;
     * ``probabilities``: marginal class probabilities over the samples, ``[C, *S]``;
     * ``samples``: label maps, ``[N, *S]``, uint8;
-    * ``sample_weights``: ``[N]``, only where samples do not weigh the same.
+    * ``sample_weights``: ``[N]``, only where samples do not weigh the same;
+    * ``label_weights``: ``[M]``, with ``label_weights_key`` only.
 
     Every run of the evaluator draws the same noise, whatever was drawn before it.
 
@@ -29,6 +30,8 @@ class StochasticEvaluator(SupervisedEvaluator):
         num_samples: number of samples N.
         inferer: maps ``(image, network, mask=)`` to a predictive distribution.
         mask_key: key of a region mask ``[B, 1, *S]`` in the batch, outside which samples are background.
+        label_weights_key: key in the batch of the weights ``[B, M]`` of the label's M raters or modes, such as
+            :py:class:`monai_stochseg.transforms.ClassSwitchModesd` writes. Default: they weigh the same.
         seed: seed of the samples' noise.
         chunk_size: samples held as logits at a time.
         kwargs: further arguments of MONAI's SupervisedEvaluator.
@@ -43,6 +46,7 @@ class StochasticEvaluator(SupervisedEvaluator):
         num_samples: int = 16,
         inferer: Callable | None = None,
         mask_key: str | None = None,
+        label_weights_key: str | None = None,
         seed: int = 0,
         chunk_size: int = 1,
         **kwargs: Any,
@@ -52,6 +56,7 @@ class StochasticEvaluator(SupervisedEvaluator):
         super().__init__(*args, inferer=PredictiveInferer() if inferer is None else inferer, **kwargs)
         self.num_samples = num_samples
         self.mask_key = mask_key
+        self.label_weights_key = label_weights_key
         self.seed = seed
         self.chunk_size = chunk_size
 
@@ -61,6 +66,8 @@ class StochasticEvaluator(SupervisedEvaluator):
         if engine.mask_key is not None:
             kwargs = {**kwargs, "mask": batchdata[engine.mask_key].to(engine.state.device)}
         output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
+        if engine.label_weights_key is not None:
+            output["label_weights"] = batchdata[engine.label_weights_key].to(engine.state.device)
         engine.state.output = output
         with engine.mode(engine.network):
             with torch.autocast(engine.state.device.type, enabled=engine.amp, **engine.amp_kwargs):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from monai_stochseg.handlers.calibration_loader import CalibrationLoader
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
 from monai_stochseg.handlers.exceptions import NonFiniteError, on_exception
@@ -22,6 +23,7 @@ from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
 
 __all__ = [
+    "CalibrationLoader",
     "CaseTable",
     "EpochSeed",
     "LatentDivergence",

@@ -21,6 +21,9 @@ class SampleFigure:
         max_samples: number of samples that are shown; default: one row of them.
         indexing: ``"xy"`` or ``"ij"``, see :py:func:`monai_stochseg.visualize.plot_samples`.
         title: stands above the figure.
+        max_raters: number of raters that are shown; default: all.
+        colours: of the classes, see :py:func:`monai_stochseg.visualize.plot_samples`.
+        calibration_key: entry of the output that is a calibration output, which is shown in the place of the entropy.
     """
 
     def __init__(
@@ -31,6 +34,9 @@ class SampleFigure:
         max_samples: int | None = None,
         indexing: str = "xy",
         title: str | None = None,
+        max_raters: int | None = None,
+        colours: Sequence[str] | None = None,
+        calibration_key: str | None = None,
     ) -> None:
         self.filename = Path(filename)
         self.class_names = class_names
@@ -38,6 +44,9 @@ class SampleFigure:
         self.max_samples = max_samples
         self.indexing = indexing
         self.title = title
+        self.max_raters = max_raters
+        self.colours = colours
+        self.calibration_key = calibration_key
         self._first: dict = {}
         self._best: float | None = None
 
@@ -77,6 +86,11 @@ class SampleFigure:
             self.max_samples,
             indexing=self.indexing,
             title=self.title,
+            max_raters=self.max_raters,
+            colours=self.colours,
+            sample_weights=first.get("sample_weights"),
+            rater_weights=first.get("label_weights"),
+            calibration=None if self.calibration_key is None else first[self.calibration_key],
         )
         self.filename.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.filename, dpi=130)

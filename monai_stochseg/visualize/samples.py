@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
 from monai.utils import look_up_option
 
@@ -27,12 +27,20 @@ def plot_samples(
     max_samples: int | None = None,
     indexing: str = "xy",
     title: str | None = None,
+    max_raters: int | None = None,
+    colours: Sequence[str] | None = None,
+    sample_weights: torch.Tensor | None = None,
+    rater_weights: torch.Tensor | None = None,
+    calibration: torch.Tensor | None = None,
 ) -> Figure:
     """
-    One case at a glance: image, raters, mean prediction, entropy, samples.
+    One case at a glance: image, raters, mean prediction, entropy, samples. With a calibration output, as Kassapis et
+    al. 2021 (https://arxiv.org/abs/2006.13144) show it: image, raters, their mean, calibration output, mean of the
+    samples, samples; the three means as mixtures of the classes' colours, on black.
 
     A volume is shown in the slice along its last axis in which raters and samples show most foreground. A map with no
-    foreground there says so.
+    foreground there says so. Of samples or raters with weights the most probable ones are shown, the first of them
+    first, with their weights.
 
     Args:
         image: ``[C_in, *S]``.
@@ -45,39 +53,61 @@ def plot_samples(
         indexing: how the first two spatial axes are shown. ``"xy"``: rightwards and upwards, as a NIfTI image's;
             ``"ij"``: rows downwards and columns rightwards, as a DICOM image's or a photograph's.
         title: stands above the figure.
+        max_raters: number of raters that are shown; default: all.
+        colours: of the C classes, in matplotlib's notation. Default: of up to 9, the background see-through.
+        sample_weights: ``[N]``; default: they weigh the same.
+        rater_weights: ``[R]``; default: they weigh the same.
+        calibration: class probabilities ``[C, *S]`` that the samples' mean is to equal.
 
     Raises:
-        ValueError: when the spatial shapes differ or are not 2D or 3D, there are too many classes to colour, or
+        ValueError: when the spatial shapes differ or are not 2D or 3D, there are fewer colours than classes, or
             ``indexing`` is unknown.
     """
+    samples, sample_names = _most_probable("sample", samples, sample_weights)
+    rater_names: list[str] = []
+    num_classes = probabilities.shape[0]
+    means = {} if calibration is None else {"calibration output": calibration, "mean of samples": probabilities}
+    if means and raters is not None:
+        means = {"mean of raters": _frequency(raters, rater_weights, num_classes), **means}
+    if raters is not None:
+        raters, rater_names = _most_probable("rater", raters, rater_weights)
+        raters = raters[:max_raters]
     maps = samples if raters is None else torch.cat([raters.to(samples), samples])
     shape = samples.shape[1:]
-    if len(shape) not in (2, 3) or image.shape[1:] != shape or probabilities.shape[1:] != shape:
+    given = [probabilities, *means.values()]
+    if len(shape) not in (2, 3) or image.shape[1:] != shape or any(x.shape[1:] != shape for x in given):
         raise ValueError(
             f"image {tuple(image.shape)}, samples {tuple(samples.shape)} and probabilities "
-            f"{tuple(probabilities.shape)} must share 2 or 3 spatial axes."
+            f"{[tuple(x.shape) for x in given]} must share 2 or 3 spatial axes."
         )
-    num_classes = probabilities.shape[0]
-    if num_classes > len(_COLOURS):
-        raise ValueError(f"plot_samples has colours for {len(_COLOURS)} classes, got {num_classes}.")
+    palette = list(_COLOURS if colours is None else colours)
+    if num_classes > len(palette):
+        raise ValueError(f"plot_samples has colours for {len(palette)} classes, got {num_classes}: give colours.")
+    palette = palette[:num_classes]
     entropy = PredictiveEntropy()(probabilities)
-    tensors = [image[channel : channel + 1], maps, probabilities, entropy]
+    tensors = [image[channel : channel + 1], maps, probabilities, entropy, *means.values()]
     if len(shape) == 3:
         best = int((maps > 0).sum((0, 1, 2)).argmax())
         tensors = [x[..., best] for x in tensors]
-    picture, maps_, marginal, uncertainty = (orient(x, indexing) for x in tensors)
+    picture, maps_, marginal, uncertainty, *mixtures = (orient(x, indexing) for x in tensors)
     num_raters = 0 if raters is None else len(raters)
 
-    panels = [("image", None), *[(f"rater {i + 1}", maps_[i]) for i in range(num_raters)]]
-    panels += [("mean prediction", marginal), ("entropy", uncertainty[0])]
+    panels = [("image", None), *zip(rater_names, maps_[:num_raters], strict=False)]
+    panels += (
+        zip(means, mixtures, strict=True) if means else [("mean prediction", marginal), ("entropy", uncertainty[0])]
+    )
     columns = max(len(panels), 5)
     shown = maps_[num_raters:][: columns if max_samples is None else max_samples]
     rows = max(1, math.ceil(len(shown) / (1.25 * columns)))  # a few columns more spare a last row of a few samples
     columns = max(columns, math.ceil(len(shown) / rows))
     panels += [("", None)] * (columns - len(panels))
-    panels += [(f"sample {i + 1}", m) for i, m in enumerate(shown)]
+    panels += zip(sample_names, shown, strict=False)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.7 * columns, 1.9 * rows + 0.35), layout="constrained")
+    names = dict(zip(class_names or [f"class {c}" for c in range(num_classes)], palette, strict=False))
+    names = {name: colour for name, colour in names.items() if to_rgba(colour)[3] > 0}
+    legend_rows = math.ceil(len(names) / columns)
+    height = 1.7 * picture.shape[1] / picture.shape[2] + 0.2
+    figure = Figure(figsize=(1.7 * columns, height * rows + 0.15 + 0.2 * legend_rows), layout="constrained")
     if title is not None:
         figure.suptitle(title, fontsize=10)
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
@@ -94,16 +124,39 @@ def plot_samples(
             bar.ax.tick_params(labelsize=6, colors="white", length=2)
             bar.ax.set_title("nats", fontsize=6, color="white", pad=2)
             bar.ax.yaxis.set_ticks_position("left")
+        elif name in means:
+            _mix(ax, panel, palette)
         elif panel is not None and panel.ndim == 3:
-            overlay(ax, panel.argmax(0), num_classes, alpha=panel.max(0))
+            overlay(ax, panel.argmax(0), num_classes, alpha=panel.max(0), colours=palette)
         elif panel is not None:
-            overlay(ax, panel, num_classes)
-    names = class_names or [f"class {c}" for c in range(num_classes)]
-    handles = [axes[0].plot([], [], "s", color=_COLOURS[c])[0] for c in range(1, num_classes)]
-    figure.legend(
-        handles, names[1:num_classes], loc="outside lower center", ncols=num_classes - 1, fontsize=9, frameon=False
-    )
+            overlay(ax, panel, num_classes, colours=palette)
+    handles = [axes[0].plot([], [], "s", color=colour)[0] for colour in names.values()]
+    ncols = math.ceil(len(names) / legend_rows)
+    figure.legend(handles, list(names), loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     return figure
+
+
+def _most_probable(name: str, maps: torch.Tensor, weights: torch.Tensor | None) -> tuple[torch.Tensor, list[str]]:
+    """The maps ``[K, *S]`` in the order in which they are shown, and what stands above each."""
+    if weights is None:
+        return maps, [f"{name} {i + 1}" for i in range(len(maps))]
+    order = weights.argsort(descending=True, stable=True)
+    return maps[order], [
+        f"{name} {i + 1}: {weight:.0%}" for i, weight in zip(order.tolist(), weights[order].tolist(), strict=True)
+    ]
+
+
+def _frequency(raters: torch.Tensor, weights: torch.Tensor | None, num_classes: int) -> torch.Tensor:
+    """How often raters ``[R, *S]`` give each class, ``[C, *S]``."""
+    raters = raters.as_subclass(torch.Tensor)
+    shares = torch.full((len(raters),), 1 / len(raters)) if weights is None else weights.float().cpu()
+    return torch.stack([torch.tensordot(shares, (raters == c).float().cpu(), 1) for c in range(num_classes)])
+
+
+def _mix(ax: Axes, probabilities: np.ndarray, colours: Sequence[str]) -> None:
+    """Draw class probabilities ``[C, rows, columns]`` as mixtures of the colours, a see-through one being black."""
+    rgba = to_rgba_array(colours)
+    ax.imshow(np.einsum("cij,ck->ijk", probabilities, rgba[:, :3] * rgba[:, 3:]).clip(0, 1))
 
 
 def orient(x: torch.Tensor, indexing: str) -> np.ndarray:
@@ -118,12 +171,15 @@ def overlay(
     num_classes: int,
     alpha: np.ndarray | float = 1.0,
     extent: tuple[float, float, float, float] | None = None,
+    colours: Sequence[str] = _COLOURS,
 ) -> None:
-    """Draw a label map ``[rows, columns]`` on axes, the background see-through; one of background alone says so."""
-    colours = ListedColormap(_COLOURS[:num_classes])
-    rgba = colours(labels.astype(int))
+    """
+    Draw a label map ``[rows, columns]`` on axes; a class whose colour is see-through, such as the background, and void
+    labels show nothing, and a map without anything else says so.
+    """
+    rgba = ListedColormap(colours[:num_classes]).with_extremes(over="#00000000")(labels.astype(int))
     rgba[..., 3] *= 0.75 * alpha
     ax.imshow(rgba, extent=extent)
-    if not labels.any():
+    if not rgba[..., 3].any():
         box = {"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 2}
         ax.text(0.5, 0.06, "empty", transform=ax.transAxes, fontsize=8, color="white", ha="center", bbox=box)

@@ -9,7 +9,7 @@ from monai.transforms import AsDiscreted
 from torch import nn
 
 from monai_stochseg.engines import StochasticEvaluator
-from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric
+from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, from_evaluator
 from monai_stochseg.networks.nets import StochasticSegmentationNetwork
 
 
@@ -100,6 +100,28 @@ def test_metrics_and_postprocessing():
     assert items[0]["pred"].shape == (1, 6, 5)
     expected = GeneralizedEnergyDistanceMetric(num_classes=3)
     expected([i["samples"] for i in items], [i["label"] for i in items])
+    assert metrics["ged"] == pytest.approx(expected.aggregate().item())
+
+
+def test_weights_of_the_label_reach_the_metrics():
+    items = [
+        {"image": torch.zeros(1, 6, 5), "label": torch.stack([torch.zeros(6, 5), torch.ones(6, 5)]), "probabilities": p}
+        for p in (torch.tensor([0.25, 0.75]), torch.tensor([1.0, 0.0]))
+    ]
+    *outputs, metrics = run(
+        loader=DataLoader(Dataset(items), batch_size=2),
+        label_weights_key="probabilities",
+        key_val_metric={
+            "ged": IgniteMetricHandler(
+                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3),
+                output_transform=from_evaluator(["samples", "label"]),
+            )
+        },
+    )
+    assert [item["label_weights"].tolist() for item in outputs] == [[0.25, 0.75], [1, 0]]
+    expected = GeneralizedEnergyDistanceMetric(num_classes=3)
+    for output, item in zip(outputs, items, strict=True):
+        expected(output["samples"][None], item["label"][None], y_weights=item["probabilities"][None])
     assert metrics["ged"] == pytest.approx(expected.aggregate().item())
 
 

@@ -83,6 +83,8 @@ def slow(
         # class 2 in neither: it halves the mean, or is left out
         ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3}, (2 / 3) / 2),
         ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "empty": "ignore"}, 2 / 3),
+        ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "empty": "ignore_or_agree"}, 2 / 3),
+        ([0, 0, 0, 0], [0, 0, 0, 0], {"empty": "ignore_or_agree"}, 0),
         # the background {0, 3} and {0, 1}
         ([0, 1, 1, 0], [0, 0, 1, 1], {"include_background": True}, 1 - 1 / 3),
         ([0, 0, 0, 0], [0, 0, 0, 0], {"include_background": True, "empty": "ignore"}, 0),

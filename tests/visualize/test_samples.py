@@ -50,6 +50,28 @@ def test_rejects(image, probabilities, message):
         plot_samples(torch.zeros(image), torch.zeros(2, 4, 4), torch.zeros(probabilities))
 
 
+def test_a_calibration_output_between_the_means():
+    samples, raters = torch.randint(0, 3, (8, 6, 5)), torch.zeros(4, 6, 5)
+    raters[0, 0, 0], raters[1, 0, 0], raters[:, 1, 1] = 1, 255, 2
+    p = torch.rand(3, 6, 5).softmax(0)
+    colours = ["#00000000", "#ff0000", "#00ff00"]
+    case = torch.zeros(1, 6, 5), samples, p, raters
+    figure = plot_samples(*case, indexing="ij", max_samples=6, colours=colours, calibration=p.flip(0))
+    panels = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
+    means = ["mean of raters", "calibration output", "mean of samples"]
+    readers, drawn = ([f"{name} {i + 1}" for i in range(n)] for name, n in (("rater", 4), ("sample", 6)))
+    assert list(panels) == ["image", *readers, *means, *drawn]
+    shown = {name: panels[name].images[-1].get_array() for name in means}
+    assert shown["mean of raters"][0, 0].tolist() == [0.25, 0, 0]  # a void label is of no class
+    assert shown["mean of raters"][1, 1].tolist() == [0, 1, 0]
+    assert shown["calibration output"][..., 1].tolist() == pytest.approx(p[0].double().numpy())
+    assert shown["mean of samples"][..., 0].tolist() == pytest.approx(p[1].double().numpy())
+    titles = [ax.get_title() for ax in plot_samples(*case[:3], calibration=p).axes]
+    assert titles[:3] == ["image", *means[1:]]
+    with pytest.raises(ValueError, match="must share 2 or 3 spatial axes"):
+        plot_samples(*case, calibration=p[..., 1:])
+
+
 def test_rows_downwards_or_as_a_nifti():
     image = torch.arange(12.0).reshape(1, 3, 4)
     samples, probabilities = torch.zeros(1, 3, 4), torch.full((2, 3, 4), 0.5)
@@ -69,3 +91,26 @@ def test_four_readers_of_a_nodule_and_sixteen_samples():
     empty = [ax.get_title() for ax in figure.axes if any(text.get_text() == "empty" for text in ax.texts)]
     assert empty == ["rater 3", "rater 4", "sample 14", "sample 15", "sample 16"]
     assert len([ax for ax in figure.axes if ax.get_subplotspec()]) == 3 * 8
+
+
+def test_the_most_probable_samples_and_raters_come_first():
+    image, probabilities = torch.zeros(1, 4, 4), torch.full((3, 4, 4), 1 / 3)
+    samples, raters = torch.stack([torch.full((4, 4), float(c)) for c in range(3)]), torch.ones(5, 4, 4)
+    raters[:, 0, 0] = 255
+    figure = plot_samples(
+        image,
+        samples,
+        probabilities,
+        raters,
+        max_samples=2,
+        max_raters=1,
+        colours=["red", "lime", "blue"],
+        sample_weights=torch.tensor([0.3, 0.1, 0.6]),
+        rater_weights=torch.tensor([0.2, 0.1, 0.4, 0.2, 0.1]),
+    )
+    panels = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
+    assert list(panels) == ["image", "rater 3: 40%", "mean prediction", "entropy", "sample 3: 60%", "sample 1: 30%"]
+    assert panels["sample 3: 60%"].images[1].get_array()[0, 0].tolist() == [0, 0, 1, 0.75]  # blue
+    assert panels["rater 3: 40%"].images[1].get_array()[..., 3].min() == 0  # void shows nothing
+    assert not any(ax.texts for ax in figure.axes)  # no map is empty where class 0 has a colour
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["class 0", "class 1", "class 2"]
