@@ -19,9 +19,9 @@ from monai.bundle import ckpt_export, verify_net_in_out
 
 from monai_stochseg.bundle import check_overrides
 from monai_stochseg.data import CaseError, crops_datalist, load_manifest, prepare_lidc
-from monai_stochseg.data.lidc import cache, read_lidc_database, write_crops
+from monai_stochseg.data.lidc import write_crops
 
-BUNDLES = ("ssn_lidc", "probunet_lidc", "baselines_lidc")
+BUNDLES = ("ssn_lidc", "probunet_lidc", "mose_lidc", "baselines_lidc")
 TINY = {
     "channels": [2, 4],
     "max_epochs": 2,
@@ -32,10 +32,13 @@ TINY = {
 }
 SSN = {"rank": 2, "num_samples": 3, "pretrain_epochs": 1}
 PROBUNET = {"latent_dim": 2}
+MOSE = {"num_experts": 3, "num_samples": 1}
 METHODS = [
     ("ssn_lidc", SSN),
     ("ssn_lidc", {**SSN, "diagonal": True}),
     ("probunet_lidc", PROBUNET),
+    ("mose_lidc", {**MOSE, "one_rater": True}),
+    ("mose_lidc", {**MOSE, "representation": "compact", "share_threshold": [[1, 0.9]]}),
     *(
         ("baselines_lidc", {"method": method, "num_hypotheses": 2})
         for method in ("deterministic", "threshold", "independent", "dropout", "ensemble", "mheads", "image2image_vae")
@@ -44,10 +47,11 @@ METHODS = [
 # Ids that are components or commands, and no settings.
 INTERNAL = {
     *("imports", "bundle_root", "distributed", "network_def", "network", "loss", "baseline", "handlers"),
+    *("class_names", "padding", "label_target"),
+    *("calibration", "discriminator_def", "discriminator", "calibrate", "refine"),
     *("train", "validate", "predictor", "initialize", "run", "finalize"),
 }
 SCAN = "LIDC-IDRI-0003"
-SCANS = (14, 252, 792)  # of the database; the first is SCAN
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,9 @@ def test_train_evaluate_and_infer(bundles, lidc_crops, make_output, name, ids):
     assert len(list((Path(output) / "predictions").iterdir())) == 3
 
 
-@pytest.mark.parametrize(("name", "ids"), [METHODS[0], METHODS[2], ("baselines_lidc", {"method": "dropout"})])
+@pytest.mark.parametrize(
+    ("name", "ids"), [METHODS[0], METHODS[2], METHODS[4], ("baselines_lidc", {"method": "dropout"})]
+)
 def test_volumes_by_one_id(bundles, lidc_crops, make_output, name, ids):
     output = make_output()
     options = {**TINY, **ids, "dataset_dir": lidc_crops[3], "output_dir": output, "spatial_dims": 3}
@@ -146,7 +152,9 @@ def test_two_processes(bundles, lidc_crops, make_output, tmp_path):
     assert len(runs(output, "probunet_lidc")) == 1  # one logs
 
 
-@pytest.mark.parametrize(("name", "ids"), [METHODS[0], METHODS[2], ("baselines_lidc", {"num_hypotheses": 2})])
+@pytest.mark.parametrize(
+    ("name", "ids"), [METHODS[0], METHODS[2], METHODS[3], ("baselines_lidc", {"num_hypotheses": 2})]
+)
 def test_the_published_recipe_runs_small(bundles, lidc_crops, make_output, name, ids):
     """paper.json with a thin network and crops of 12 out of 16."""
     output = make_output()
@@ -189,7 +197,7 @@ def test_the_recipes_augmentation_moves_image_and_masks_together(bundles, make_o
 def test_the_published_recipe_is_the_papers(bundles, name):
     config = load(bundles / name / "train.json") | load(bundles / name / "paper.json")
     assert config["crop_size"] == [128, 128]
-    iterations = config["max_epochs"] * config["images_per_epoch"] / config["batch_size"]
+    length = tuple(config[name] for name in ("max_epochs", "images_per_epoch", "batch_size"))
     thin = {"channels": [2], "num_hypotheses": 2} if "num_hypotheses" in config else {"channels": [2]}
     parser = make_workflow(bundles / name, "paper.json", **thin).parser
     optimizer, schedule = (parser.get_parsed_content(part) for part in ("optimizer", "lr_scheduler"))
@@ -200,13 +208,19 @@ def test_the_published_recipe_is_the_papers(bundles, name):
         schedule.step()
         rates.append(schedule.get_last_lr()[0])
     if name == "ssn_lidc":
-        assert (iterations, config["batch_size"], config["manifest"]) == (500_000, 12, "phiseg")
+        assert (length, config["manifest"]) == ((500, 12_000, 12), "phiseg")
         assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
         assert (config["rank"], config["num_samples"]) == (10, 20)
         assert (config["covariance_init"], config["pretrain_epochs"]) == (None, 0)
         assert set(rates) == {1e-3}
+    elif name == "mose_lidc":
+        assert (length, config["manifest"]) == ((200, None, 16), "phiseg")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
+        assert (config["num_experts"], config["num_samples"], config["latent_dim"]) == (4, 4, 1)
+        assert optimizer.param_groups[0]["weight_decay"] == 1e-5
+        np.testing.assert_allclose(rates, 1e-3 * np.linspace(1, 1 / 200, 200))
     else:
-        assert (iterations, config["batch_size"], config["manifest"]) == (240_000, 32, "kohl")
+        assert (length, config["manifest"]) == ((240, 32_000, 32), "kohl")
         assert (config["channels"], config["norm"]) == ([32, 64, 128, 192], None)
         assert optimizer.param_groups[0]["weight_decay"] == 1e-5
         np.testing.assert_allclose([rates[0], rates[-1]], [1e-4, 1e-6])
@@ -222,7 +236,20 @@ def test_the_published_rate_wins_over_that_of_the_method(bundles, method, rate):
         assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == expected
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("overlays", [(), ("paper.json",)])
+@pytest.mark.parametrize(("one_rater", "raters", "beta"), [(False, 4, 1.0), (True, 1, 10.0)])
+def test_one_annotation_by_one_id(bundles, lidc_crops, make_output, overlays, one_rater, raters, beta):
+    """Training sees one reader or all of them, validation all."""
+    small = {"channels": [2, 4], "crop_size": [12, 12], "train#trainer#num_workers": 0}
+    options = {**small, "dataset_dir": lidc_crops[2], "output_dir": make_output(), "one_rater": one_rater}
+    parser = make_workflow(bundles / "mose_lidc", *overlays, **options).parser
+    trainer, evaluator = (parser.get_parsed_content(name) for name in ("train#trainer", "validate#evaluator"))
+    assert trainer.data_loader.dataset[0]["label"].shape[0] == raters
+    assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
+    assert trainer.loss_function.beta == beta
+
+
+@pytest.mark.parametrize("name", [*BUNDLES, "car_lidc"])
 def test_the_default_data_are_simulated(bundles, tmp_path, monkeypatch, name):
     asked = []
     monkeypatch.setattr("monai_stochseg.data.simulated_lidc_folder", lambda *args: asked.append(args) or "folder")
@@ -236,17 +263,6 @@ def test_the_default_data_are_simulated(bundles, tmp_path, monkeypatch, name):
         ("simulated_180", 2, None, 180, 0.5, None),
     ]
     assert {Path(folder).parent.resolve() for folder, *_ in asked} == {tmp_path / "bundles" / "lidc_data"}
-
-
-@pytest.fixture
-def few_scans(monkeypatch) -> None:
-    """The scan of the real data, and two more, in the place of the whole database."""
-    try:
-        scans = read_lidc_database(SCANS, progress=False)
-    except ImportError as error:
-        pytest.skip(str(error))
-    monkeypatch.setattr(cache, "read_lidc_database", lambda progress: scans)
-    monkeypatch.setattr("monai_stochseg.data.lidc.prepare.read_lidc_database", lambda progress: scans)
 
 
 def test_simulated_patients(few_scans, bundles, make_output, manifest):
@@ -302,6 +318,8 @@ def test_a_split_that_came_with_the_data(bundles, make_output, tmp_path):
         ("baselines_lidc", {"validate#evaluator#metrics": ["geed"]}, ValueError, r"names must be of .* got \['geed'\]"),
         ("baselines_lidc", {"method": "mheads", "num_hypotheses": 1}, ValueError, "at least 2 heads, got 1"),
         ("ssn_lidc", {"rank": 0}, ValueError, "rank must be at least 1, got 0"),
+        ("mose_lidc", {"num_experts": 0}, ValueError, "num_experts must be at least 1, got 0"),
+        ("mose_lidc", {"representation": "compact"}, ValueError, "16 in all: n=3 must be that"),
         ("probunet_lidc", {"beta": []}, ValueError, "points must be pairs"),
         ("probunet_lidc", {"target_reconstruction": -1}, ValueError, "target_reconstruction must be positive"),
     ],
@@ -327,7 +345,7 @@ def test_evaluation_before_training_is_one_line(bundles, lidc_crops, tmp_path):
             run_workflow(bundles / "ssn_lidc", overlay, **options)
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", [*BUNDLES, "car_lidc", "msvls_lidc"])
 def test_every_id_of_the_readme_is_one(bundles, name):
     """Ids of the tables and options of the commands, under their configuration files."""
     readme = (bundles / name / "README.md").read_text()
@@ -368,7 +386,7 @@ def test_monai_commands(bundles, tmp_path, name, ids):
     torch.testing.assert_close(torch.jit.load(str(tmp_path / "model.ts"))(image), network(image))
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("name", [*BUNDLES, "car_lidc", "msvls_lidc"])
 def test_metadata_are_complete(bundles, name):
     meta, template = (load(bundles / each / "metadata.json") for each in (name, "ssn_brats"))
     assert meta.keys() == template.keys()

@@ -17,6 +17,7 @@ from monai_stochseg.networks.nets.probabilistic_unet import draw_latent
 
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
 _REPRESENTATIONS = ("compact", "standard")
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class ExpertMixtureDistribution(PredictiveDistribution):
@@ -261,6 +262,8 @@ class MixtureOfStochasticExperts(nn.Module):
         """Latents ``[B, N, L]`` to logits ``[B, N, C, *S]``."""
         features, *rest = dense
         batch, n = latents.shape[:2]
+        # convolutions of one voxel run several times faster on it
+        features = features.contiguous(memory_format=_CHANNELS_LAST[features.dim()])
         logits = self.head(self.injection(features, latents), *(x.repeat_interleave(n, dim=0) for x in rest))
         return full_precision(logits).unflatten(0, (batch, n))
 
