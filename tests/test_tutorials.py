@@ -56,10 +56,30 @@ def check_svls_in_your_pipeline(found: tuple[dict[str, dict[str, float]], dict[s
     assert sum_error < 1e-6
 
 
+def check_car_regression(measured: dict[float, dict[str, float]]) -> None:
+    calibrated, gan = measured[1.0], measured[0.0]
+    assert calibrated["upper"] == pytest.approx(0.9, abs=0.05)
+    assert calibrated["gap"] < 0.04
+    assert calibrated["target error"] < 0.03
+    assert min(gan["upper"], 1 - gan["upper"]) < 0.01  # one mode alone
+    assert gan["gap"] > 1.5 * calibrated["gap"]
+
+
+def check_black_box(found: tuple[dict[str, dict[str, float]], float, bool]) -> None:
+    (black_box, calibration, samples), gap, unchanged = found[0].values(), *found[1:]
+    assert black_box["diversity"] == calibration["diversity"] == 0
+    assert 0.05 < samples["diversity"] < 0.6
+    assert samples["GED"] < black_box["GED"] - 0.05
+    assert 0 < gap < 0.1
+    assert unchanged
+
+
 # Which variable of a notebook is checked, and how.
 CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "car_regression.ipynb": ("measured", check_car_regression),
     "compare_methods.ipynb": ("(rows, measured)", check_compare_methods),
     "lidc_readers.ipynb": ("measured", check_lidc_readers),
+    "make_a_black_box_stochastic.ipynb": ("(measured, gap, unchanged)", check_black_box),
     "ssn_toy.ipynb": ("measured", check_ssn_toy),
     "svls_in_your_pipeline.ipynb": ("(measured, softened, sum_error)", check_svls_in_your_pipeline),
 }
@@ -85,7 +105,15 @@ def parameters(request: pytest.FixtureRequest) -> Mapping[str, Any]:
         return {}
     if name == "svls_in_your_pipeline.ipynb":
         return {"PATIENTS": 8, "SIZE": 32, "EPOCHS": 8}
+    if name == "car_regression.ipynb":
+        return {"BENCHMARKS": str(TUTORIALS.parent / "benchmarks")}
     benchmark = request.getfixturevalue("benchmark")
+    if name == "make_a_black_box_stochastic.ipynb":
+        dataset_dir = benchmark["OPTIONS"]["dataset_dir"]
+        return {
+            "DATASET_DIR": dataset_dir,
+            "EPOCHS": {"bundle": 10, "calibration": 10, "refinement": 16},
+        }
     return benchmark | {"METHODS": METHODS, "PROTOCOLS": ["four_raters_a_nodule"], "SHOWN": 4}
 
 

@@ -2,6 +2,7 @@
 """Networks, one a file."""
 
 from .bilinear_unet import BilinearUNet
+from .black_box import BlackBox
 from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement, RefinedDistribution
 from .calibration_network import BlackBoxCalibrationNetwork, CalibrationNetwork
 from .deepmedic import DeepMedic
@@ -22,6 +23,7 @@ from .stochastic_segmentation_network import StochasticSegmentationNetwork
 
 __all__ = [
     "BilinearUNet",
+    "BlackBox",
     "BlackBoxCalibrationNetwork",
     "CalibratedAdversarialRefinement",
     "CalibrationNetwork",

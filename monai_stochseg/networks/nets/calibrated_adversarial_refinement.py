@@ -80,7 +80,9 @@ class CalibratedAdversarialRefinement(nn.Module):
                 f"calibration and refinement must have the same classes, got out_channels={classes} and "
                 f"{refinement.out_channels}."
             )
-        self.calibration = calibration.requires_grad_(False)
+        for parameter in calibration.parameters():  # a TorchScript module has no requires_grad_ of its own
+            parameter.requires_grad_(False)
+        self.calibration = calibration
         self.refinement = refinement
         self.train()
 
