@@ -138,6 +138,7 @@ def lidc_trainer(
     cache_rate: float = 1.0,
     spatial_dims: int | None = None,
     window: tuple[float, float] = LUNG_WINDOW,
+    make: Callable[..., SupervisedTrainer] = make_trainer,
     **kwargs: Any,
 ) -> SupervisedTrainer:
     """
@@ -157,11 +158,12 @@ def lidc_trainer(
         cache_rate: share of the crops kept in memory.
         spatial_dims: refuse crops of another dimension.
         window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
-        kwargs: further arguments of :py:func:`monai_stochseg.bundle.make_trainer`.
+        make: what makes the trainer: :py:func:`monai_stochseg.bundle.make_trainer`, or one that takes its arguments.
+        kwargs: further arguments of ``make``.
     """
     transforms = flip_and_rotate() if augmentation is None else augmentation
     split = manifest and load_manifest(manifest).id
-    return make_trainer(
+    return make(
         network,
         loss,
         optimizer,
@@ -198,6 +200,7 @@ def lidc_evaluator(
     spatial_dims: int | None = None,
     window: tuple[float, float] = LUNG_WINDOW,
     chunk_size: int = 1,
+    figure: Mapping[str, Any] | None = None,
 ) -> StochasticEvaluator:
     """
     The evaluator of a part of LIDC's crops: energy distance (the key metric) and others against the four readers.
@@ -223,17 +226,19 @@ def lidc_evaluator(
         spatial_dims: refuse crops of another dimension.
         window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
         chunk_size: samples held as logits at a time.
+        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
     """
     dataset = lidc_dataset(
         dataset_dir, manifest, part, transforms, num_workers, spatial_dims=spatial_dims, window=window
     )
     chosen = sample_metrics(len(CLASS_NAMES), metrics, first)
-    figure: dict[str, Any] = {"indexing": "ij", "title": "simulated CT" if _is_simulated(dataset_dir) else None}
+    title = "simulated CT" if _is_simulated(dataset_dir) else None
+    options: dict[str, Any] = {"indexing": "ij", "title": title, **(figure or {})}
     if checkpoint is None:
-        handlers = validation_handlers(output_dir, CLASS_NAMES, **figure)
+        handlers = validation_handlers(output_dir, CLASS_NAMES, **options)
     else:
         table = {name: handler.metric_fn for name, handler in chosen.items()}
-        handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, **figure)
+        handlers = evaluation_handlers(network, checkpoint, output_dir, part, CLASS_NAMES, table, **options)
     return StochasticEvaluator(
         device=device,
         val_data_loader=evaluation_loader(dataset, batch_size, num_workers),
@@ -262,6 +267,7 @@ def lidc_predictor(
     spatial_dims: int | None = None,
     window: tuple[float, float] = LUNG_WINDOW,
     chunk_size: int = 1,
+    answer_entropy: bool = False,
 ) -> StochasticEvaluator:
     """
     Inference on a folder of crops, whose readings are not looked at: NIfTI of the single answer, the samples (4th axis)
@@ -280,6 +286,7 @@ def lidc_predictor(
         spatial_dims: refuse crops of another dimension.
         window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
         chunk_size: samples held as logits at a time.
+        answer_entropy: whether to save the entropy of the single answer too.
     """
     datalist = lidc_cases(dataset_dir, spatial_dims)
     transform = Compose([LoadCropd(window, with_label=False)])
@@ -291,7 +298,9 @@ def lidc_predictor(
         num_samples=num_samples,
         inferer=inferer,
         chunk_size=chunk_size,
-        postprocessing=save_predictions(output_dir, transform, spatial_dims=len(datalist[0]["spacing"])),
+        postprocessing=save_predictions(
+            output_dir, transform, spatial_dims=len(datalist[0]["spacing"]), answer_entropy=answer_entropy
+        ),
         val_handlers=[WeightsLoader(network, checkpoint)],
         amp=has_bfloat16(device) if amp is None else amp,
         amp_kwargs={"dtype": torch.bfloat16},

@@ -36,7 +36,7 @@ def plot_samples(
     """
     One case at a glance: image, raters, mean prediction, entropy, samples. With a calibration output, as Kassapis et
     al. 2021 (https://arxiv.org/abs/2006.13144) show it: image, raters, their mean, calibration output, mean of the
-    samples, samples; the three means as mixtures of the classes' colours, on black.
+    samples, samples; the three means as mixtures of the classes' colours, on white.
 
     A volume is shown in the slice along its last axis in which raters and samples show most foreground. A map with no
     foreground there says so. Of samples or raters with weights the most probable ones are shown, the first of them
@@ -154,9 +154,9 @@ def _frequency(raters: torch.Tensor, weights: torch.Tensor | None, num_classes: 
 
 
 def _mix(ax: Axes, probabilities: np.ndarray, colours: Sequence[str]) -> None:
-    """Draw class probabilities ``[C, rows, columns]`` as mixtures of the colours, a see-through one being black."""
+    """Draw class probabilities ``[C, rows, columns]`` as mixtures of the colours, a see-through one being white."""
     rgba = to_rgba_array(colours)
-    ax.imshow(np.einsum("cij,ck->ijk", probabilities, rgba[:, :3] * rgba[:, 3:]).clip(0, 1))
+    ax.imshow((1 - np.einsum("cij,ck->ijk", probabilities, (1 - rgba[:, :3]) * rgba[:, 3:])).clip(0, 1))
 
 
 def orient(x: torch.Tensor, indexing: str) -> np.ndarray:
