@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import numpy as np
-import ot
 import torch
 from monai.utils import look_up_option
 
@@ -83,6 +82,8 @@ def _greedy(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
 
 
 def _exact(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
+    import ot  # takes most of a second, for this solver alone
+
     num_samples = cost.shape[1]
     capacity = np.full(num_samples, gamma, dtype=float)  # of integers POT would round the plan
     spare = max(num_samples * gamma - 1, 0.0)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import ot
 import torch
 from monai.utils import MetricReduction
 from scipy.optimize import linear_sum_assignment
@@ -136,6 +135,8 @@ def _least_cost(cost: torch.Tensor, p: torch.Tensor, q: torch.Tensor) -> float:
     if size % min(n, r) == 0 and _equal(p) and _equal(q):
         square = cost.repeat_interleave(size // n, 0).repeat_interleave(size // r, 1).cpu().numpy()
         return square[linear_sum_assignment(square)].mean()
+    import ot  # takes most of a second, for such weights alone
+
     p_, q_, cost_ = (x.double().cpu().numpy() for x in (p, q, cost))
     _, log = ot.emd(p_ / p_.sum(), q_ / q_.sum(), cost_, numItermax=_MAX_ITERATIONS, log=True)
     if log["warning"] is not None:

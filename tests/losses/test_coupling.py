@@ -4,11 +4,11 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import ot
 import pytest
 import torch
 from scipy.optimize import linprog
 
-from monai_stochseg.losses import coupling as coupling_module
 from monai_stochseg.losses.optimal_transport import solve_coupling
 
 
@@ -165,6 +165,6 @@ def test_rejects(arguments, message):
 
 
 def test_a_failure_of_pot_is_an_error(monkeypatch):
-    monkeypatch.setattr(coupling_module.ot, "emd", lambda *args, **kwargs: (np.zeros((3, 3)), {"warning": "no luck"}))
+    monkeypatch.setattr(ot, "emd", lambda *args, **kwargs: (np.zeros((3, 3)), {"warning": "no luck"}))
     with pytest.raises(RuntimeError, match="no coupling of batch item 0: no luck"):
         solve_coupling(costs(1, 3, 2), torch.full((1, 2), 0.5), 0.5, "exact")
