@@ -199,8 +199,6 @@ def test_the_default_data_are_simulated(bundle, tmp_path, monkeypatch) -> None:
 def test_a_real_scan(few_scans, real_data, bundle, make_output, manifest, tmp_path) -> None:
     """One patient, in train of a manifest of one's own, with validation and evaluation on train."""
     dicom_dir = real_data / "lidc" / "dicom"
-    if not (dicom_dir / SCAN).is_dir():
-        pytest.skip(f"no scan {SCAN} in {real_data}")
     crops = prepare_lidc(dicom_dir, tmp_path / "crops", 3, spatial_size=30, spacing=1.5, missing="skip", progress=False)
     output = Path(make_output())
     options = {**TINY, "dataset_dir": crops, "output_dir": str(output), "manifest": manifest([SCAN])}
