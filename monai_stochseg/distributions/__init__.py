@@ -3,11 +3,13 @@
 
 from .base import PredictiveDistribution, autocast_mode, full_precision
 from .hypotheses import HypothesesDistribution
+from .labels import check_labels
 from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
 from .masked import MaskedDistribution
 from .noise import draw_noise, draw_seeds
 from .weighted_samples import ExpertSamples
+from .weights import check_weights, draw_map, weights_of, with_weights
 
 __all__ = [
     "DeterministicDistribution",
@@ -19,8 +21,13 @@ __all__ = [
     "PredictiveDistribution",
     "ThresholdDistribution",
     "autocast_mode",
+    "check_labels",
+    "check_weights",
+    "draw_map",
     "draw_noise",
     "draw_seeds",
     "full_precision",
     "split_parameters",
+    "weights_of",
+    "with_weights",
 ]

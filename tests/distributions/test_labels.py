@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from monai_stochseg.distributions import check_labels
+
+LABEL = torch.tensor([[[[0, 1, 2], [2, 1, 0]]]])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.float16, torch.float32])
+def test_any_type_of_whole_numbers_is_taken(dtype):
+    labels, valid = check_labels(LABEL.to(dtype), 3)
+    torch.testing.assert_close(labels, LABEL)
+    assert valid.all()
+
+
+def test_void_voxels_are_marked():
+    labels, valid = check_labels(LABEL, 2, ignore_index=2)
+    torch.testing.assert_close(labels, torch.tensor([[[[0, 1, 0], [0, 1, 0]]]]))
+    torch.testing.assert_close(valid, LABEL != 2)
+
+
+@pytest.mark.parametrize("value", [0.9999, float("nan"), float("inf")])
+def test_what_is_no_integer_is_refused(value):
+    maps = LABEL.float()
+    maps[0, 0, 1, 1] = value
+    with pytest.raises(ValueError, match="y must hold integer class labels, got"):
+        check_labels(maps, 3, name="y")
+
+
+@pytest.mark.parametrize(("value", "classes"), [(-1, 3), (2, 2)])
+def test_labels_outside_the_classes_are_refused(value, classes):
+    maps = LABEL.clone()
+    maps[0, 0, 0, 2] = value
+    with pytest.raises(ValueError, match=f"target has label {value}, outside the {classes} classes"):
+        check_labels(maps.clamp(max=value) if value > 0 else maps, classes)
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_one_hot_channels_are_no_raters(as_float):
+    one_hot = F.one_hot(LABEL[:, 0], 3).movedim(-1, 1)
+    with pytest.raises(ValueError, match="target is one-hot"):
+        check_labels(one_hot.float() if as_float else one_hot, 3)
+
+
+def test_raters_who_disagree_everywhere_are_raters():
+    check_labels(torch.tensor([[[[0, 0]], [[1, 1]]]]), 2)
+    check_labels(torch.tensor([[[[0, 1]], [[0, 1]]]]), 2)
+
+
+@pytest.mark.parametrize("maps", [torch.zeros(2, 2), torch.zeros(1, 0, 2, 2), torch.zeros(0, 1, 2, 2)])
+def test_empty_sets_are_refused(maps):
+    with pytest.raises(ValueError, match=r"target must be label maps of shape \[B, K, \*S\]"):
+        check_labels(maps, 2)
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match="target must be a tensor of integer class labels, got list"):
+        check_labels([[0]], 2)
