@@ -11,8 +11,8 @@ from typing import Any
 import fire
 
 from .benchmark import BenchmarkError, benchmark
-from .data import CaseError, prepare_lidc
-from .data.lidc import import_lidc
+from .data import CaseError
+from .data.lidc import import_lidc, prepare_lidc
 
 
 def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = None, **options: Any) -> str:
@@ -21,7 +21,7 @@ def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = N
 
     Give one of the two sources, and its options. --dicom_dir takes --spatial_dims (2 or 3), --spatial_size, --spacing
     (mm), --min_raters, --crowded, --max_slice_thickness (mm), --missing (error or skip), --readings and --progress of
-    monai_stochseg.data.prepare_lidc; --prepared_set takes --spacing (mm) and --progress.
+    monai_stochseg.data.lidc.prepare_lidc; --prepared_set takes --spacing (mm) and --progress.
 
     Args:
         out: the folder to write; an earlier one is replaced.

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from monai_stochseg.data import LIDCCrop, load_manifest
-from monai_stochseg.data.lidc import write_crops
+from monai_stochseg.data.lidc import load_manifest
+from monai_stochseg.data.lidc.crops import LIDCCrop
+from monai_stochseg.data.lidc.crops_folder import write_crops
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

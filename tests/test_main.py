@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from monai_stochseg.__main__ import COMMANDS, main
-from monai_stochseg.data import CaseError, crops_datalist
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import crops_datalist
 
 
 def test_prepares_a_shared_set(tmp_path, capsys) -> None:

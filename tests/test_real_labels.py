@@ -13,7 +13,9 @@ from monai.transforms import LoadImage
 from torch.nn import functional as F
 
 from monai_stochseg.data import brats_datalist, kits_datalist
-from monai_stochseg.data.lidc import crop_grids, crop_label, lidc_nodules, read_lidc_database
+from monai_stochseg.data.lidc import lidc_nodules
+from monai_stochseg.data.lidc.crops import crop_grids, crop_label
+from monai_stochseg.data.lidc.database import read_lidc_database
 from monai_stochseg.metrics import (
     AdaptiveCalibrationErrorMetric,
     ExpectedCalibrationErrorMetric,

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from monai_stochseg.data import simulated_lidc_folder
+from monai_stochseg.data.lidc import simulated_lidc_folder
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 METHODS = ["threshold", "probunet"]

@@ -12,15 +12,9 @@ from monai_stochseg.benchmark.methods import NULLS, READERS, BenchmarkError, che
 from monai_stochseg.benchmark.report import write_report
 from monai_stochseg.benchmark.run import EVALUATION, evaluate, evaluate_readers, read, result, train
 from monai_stochseg.bundle import finish, process_rank, select_device, start
-from monai_stochseg.data import (
-    CaseError,
-    crops_datalist,
-    load_manifest,
-    simulated_lidc_folder,
-    split_by_manifest,
-    split_cases,
-)
-from monai_stochseg.data.lidc import read_parameters
+from monai_stochseg.data import CaseError, split_cases
+from monai_stochseg.data.lidc import crops_datalist, load_manifest, simulated_lidc_folder, split_by_manifest
+from monai_stochseg.data.lidc.crops_folder import read_parameters
 
 # Minutes on two CPU cores: small crops, thin networks, the same number of steps for each method.
 SMALL = {

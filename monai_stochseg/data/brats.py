@@ -12,18 +12,18 @@ from typing import Any
 
 from .case import CaseError
 from .files import check_headers, find_files, match_files, only_file
-from .layouts import LAYOUTS, MODALITIES, Layout
+from .layouts import BRATS_LAYOUTS, BRATS_MODALITIES, Layout
 from .splits import SPLITS
 
 
 def brats_datalist(
     dataset_dir: str | os.PathLike,
-    modalities: Sequence[str] = MODALITIES,
+    modalities: Sequence[str] = BRATS_MODALITIES,
     layout: str | Layout | None = None,
     require_label: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    List the patients under a folder, of any of the layouts in :py:data:`monai_stochseg.data.LAYOUTS`.
+    List the patients under a folder, of any of the layouts in :py:data:`monai_stochseg.data.BRATS_LAYOUTS`.
 
     Nested folders (`HGG`, `LGG`, `train`, `validation`) are searched; hidden files and folders are not. The headers of
     NIfTI files are compared; voxels are read later, by :py:class:`monai_stochseg.transforms.LoadCased`.
@@ -76,12 +76,12 @@ def brats_datalist(
 
 def _look_up(layout: str | Layout | None) -> tuple[Layout, ...]:
     if layout is None:
-        return LAYOUTS
+        return BRATS_LAYOUTS
     if isinstance(layout, Layout):
         return (layout,)
-    found = tuple(one for one in LAYOUTS if one.name == layout)
+    found = tuple(one for one in BRATS_LAYOUTS if one.name == layout)
     if not found:
-        raise CaseError(f"layout: {layout!r} is unknown; choose among {[one.name for one in LAYOUTS]}.")
+        raise CaseError(f"layout: {layout!r} is unknown; choose among {[one.name for one in BRATS_LAYOUTS]}.")
     return found
 
 

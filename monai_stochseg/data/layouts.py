@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-MODALITIES = ("flair", "t1", "t1c", "t2")
-CLASSES = MappingProxyType({"background": 0, "NET": 1, "OD": 2, "ET": 3})
+BRATS_MODALITIES = ("flair", "t1", "t1c", "t2")
+BRATS_CLASSES = MappingProxyType({"background": 0, "NET": 1, "OD": 2, "ET": 3})
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Layout:
     timepoint: str | None = None
 
 
-LAYOUTS = (
+BRATS_LAYOUTS = (
     # As preprocessed for DeepMedic and for the SSN paper: zero mean and unit variance within the brain.
     Layout(
         name="brats2015_normalised",
@@ -94,7 +94,7 @@ LAYOUTS = (
     # Medical Segmentation Decathlon, Task01_BrainTumour: four channels in one file, and the classes in another order.
     Layout(
         name="decathlon",
-        modalities=dict.fromkeys(MODALITIES, "images??/{patient}.nii*"),
+        modalities=dict.fromkeys(BRATS_MODALITIES, "images??/{patient}.nii*"),
         label="labels??/{patient}.nii*",
         label_map={0: 0, 1: 2, 2: 1, 3: 3},
         channel_order=("flair", "t1", "t1c", "t2"),
@@ -102,7 +102,7 @@ LAYOUTS = (
     ),
     Layout(
         name="simulated_brain",
-        modalities={modality: f"{{patient}}/{modality}.nii*" for modality in MODALITIES},
+        modalities={modality: f"{{patient}}/{modality}.nii*" for modality in BRATS_MODALITIES},
         label="{patient}/rater{rater}.nii*",
         label_map={0: 0, 1: 1, 2: 2, 3: 3},
     ),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from monai_stochseg.handlers.calibration_loader import CalibrationLoader
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
-from monai_stochseg.handlers.exceptions import NonFiniteError, on_exception
+from monai_stochseg.handlers.exceptions import NonFiniteError
 from monai_stochseg.handlers.latent_divergence import LatentDivergence
 from monai_stochseg.handlers.load_weights import WeightsLoader, load_weights
 from monai_stochseg.handlers.loss_guard import LossGuard
@@ -42,5 +42,4 @@ __all__ = [
     "TrainingProgress",
     "WeightsLoader",
     "load_weights",
-    "on_exception",
 ]

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
-from monai_stochseg.data.lidc import read_crop
+from monai_stochseg.data.lidc.crops_folder import read_crop
 
 # The usual lung window of LIDC's 2D sets.
 LUNG_WINDOW = (-1000.0, 400.0)

@@ -7,10 +7,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_stochseg.data import LAYOUTS, CaseError
+from monai_stochseg.data import BRATS_LAYOUTS, CaseError
 from monai_stochseg.data.files import check_headers, find_files, match_files, only_file
 
-LAYOUT = LAYOUTS[0]
+LAYOUT = BRATS_LAYOUTS[0]
 
 
 def test_finds_files_that_are_not_hidden(tmp_path) -> None:

@@ -9,8 +9,9 @@ from ignite.engine import Engine, Events
 from monai.handlers import StatsHandler
 from tiny_training import make_trainer
 
-from monai_stochseg.handlers import NonFiniteError, on_exception
+from monai_stochseg.handlers import NonFiniteError
 from monai_stochseg.handlers.add_last import add_last
+from monai_stochseg.handlers.exceptions import on_exception
 
 
 def _failing_engine(error: BaseException, where: Events = Events.ITERATION_STARTED) -> Engine:

@@ -10,7 +10,9 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, RandRotated, RandSpatialCropd
 
-from monai_stochseg.data.lidc import LIDCCrop, crops_datalist, write_crops
+from monai_stochseg.data.lidc import crops_datalist
+from monai_stochseg.data.lidc.crops import LIDCCrop
+from monai_stochseg.data.lidc.crops_folder import write_crops
 from monai_stochseg.transforms import LoadCropd
 
 

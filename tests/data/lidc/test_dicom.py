@@ -8,7 +8,7 @@ import pytest
 from dicom_series import SIZE, stored_values, tiny_reading, tiny_scan, write_series, write_slice
 
 from monai_stochseg.data import CaseError
-from monai_stochseg.data.lidc import find_lidc_series, read_lidc_volume
+from monai_stochseg.data.lidc.dicom import find_lidc_series, read_lidc_volume
 
 pytest.importorskip("pydicom", reason="reading DICOM needs pydicom")
 

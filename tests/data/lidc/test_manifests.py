@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from monai_stochseg.data import (
-    LIDC_MANIFESTS,
-    CaseError,
-    LIDCManifest,
-    lidc_patients,
-    load_manifest,
-    split_by_manifest,
-)
-from monai_stochseg.data.lidc import manifests
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import LIDC_MANIFESTS, LIDCManifest, load_manifest, manifests, split_by_manifest
+from monai_stochseg.data.lidc.manifests import lidc_patients
 
 PARTS = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
 

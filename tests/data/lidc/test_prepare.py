@@ -8,8 +8,10 @@ import pytest
 from dicom_series import stored_values, tiny_reading, tiny_scan, write_series
 from PIL import Image
 
-from monai_stochseg.data import CaseError, crops_datalist, lidc_nodules, prepare_lidc
-from monai_stochseg.data.lidc import import_lidc, read_crop, read_parameters, scan_crops
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import crops_datalist, import_lidc, lidc_nodules, prepare_lidc
+from monai_stochseg.data.lidc.crops_folder import read_crop, read_parameters
+from monai_stochseg.data.lidc.prepare import scan_crops
 
 pytest.importorskip("pydicom", reason="reading DICOM needs pydicom")
 

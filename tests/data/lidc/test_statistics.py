@@ -7,14 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from monai_stochseg.data.lidc import (
-    LIDC_PROTOCOLS,
-    LIDCProtocol,
-    LIDCReading,
-    LIDCScan,
-    lidc_scans,
-    lidc_statistics,
-)
+from monai_stochseg.data.lidc import LIDC_PROTOCOLS, LIDCProtocol, LIDCReading, LIDCScan, lidc_scans, lidc_statistics
 
 # The first reading fills two of its three slices, the second one of them with half of the area.
 MASKS = np.zeros((2, 4, 4, 3), dtype=bool)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from monai.transforms import Compose, Orientationd
 
+from monai_stochseg.data import simulated_prostate_folder
 from monai_stochseg.data.prostatex import prostatex_datalist
-from monai_stochseg.data.simulated_prostate import simulate_prostate, simulated_prostate_folder
+from monai_stochseg.data.simulated import simulate_prostate
 from monai_stochseg.transforms import LoadCased
 
 SIZE, SPACING = (20, 52, 54), (3.6, 1.6, 1.6)

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_stochseg.data import CITYSCAPES_CLASSES, CITYSCAPES_SWITCHES, cityscapes_datalist
-from monai_stochseg.data.simulated_streets import simulate_street, simulated_cityscapes_folder
+from monai_stochseg.data import (
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_SWITCHES,
+    cityscapes_datalist,
+    simulated_cityscapes_folder,
+)
+from monai_stochseg.data.simulated import simulate_street
 from monai_stochseg.transforms import LoadCityscapesd
 
 SIZE = (64, 128)

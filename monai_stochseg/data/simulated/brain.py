@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from .layouts import CLASSES
+from ..layouts import BRATS_CLASSES
 
 SIMULATION = 1  # to be raised when the same seed gives another patient
 
@@ -79,10 +79,10 @@ class SimulatedBrain:
         for reading, offset, core, rim in zip(readings, offsets, core_seen, rim_seen, strict=True):
             passed = (self.levels < offset).sum(0)  # 0 background, 1 oedema, 2 rim of the core, 3 within the rim
             classes = [
-                CLASSES["background"],
-                CLASSES["OD"],
-                (CLASSES["ET"] if rim else CLASSES["NET"]) if core else CLASSES["OD"],
-                CLASSES["NET"] if core else CLASSES["OD"],
+                BRATS_CLASSES["background"],
+                BRATS_CLASSES["OD"],
+                (BRATS_CLASSES["ET"] if rim else BRATS_CLASSES["NET"]) if core else BRATS_CLASSES["OD"],
+                BRATS_CLASSES["NET"] if core else BRATS_CLASSES["OD"],
             ]
             reading.copy_(torch.tensor(classes, dtype=torch.uint8)[passed])
         return readings

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
-from .cityscapes import CITYSCAPES_CLASSES as ID
-from .cityscapes import CITYSCAPES_VOID
+from ..cityscapes import CITYSCAPES_CLASSES as ID
+from ..cityscapes import CITYSCAPES_VOID
 from .street_canvas import NEAR, OVERSAMPLING, Colour, Point, StreetCanvas
 from .street_objects import (
     PAINTS,

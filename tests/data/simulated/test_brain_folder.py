@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from monai_stochseg.data import brats_datalist, simulate_brain, simulated_brain_folder, simulated_cases
-from monai_stochseg.data import simulated_folder as module
+from monai_stochseg.data import brats_datalist, simulated_brain_folder
+from monai_stochseg.data.simulated import brain_folder as module
+from monai_stochseg.data.simulated import cases as simulated_cases
+from monai_stochseg.data.simulated import simulate_brain
 from monai_stochseg.transforms import LoadCased
 
 
@@ -69,9 +71,9 @@ def test_interruption_leaves_nothing(tmp_path, monkeypatch) -> None:
 def test_processes_at_once_make_it_once(tmp_path, monkeypatch) -> None:
     code = (
         "import sys\n"
-        "from monai_stochseg.data import simulated_cases, simulated_folder as module\n"
-        "make = simulated_cases._make\n"
-        "simulated_cases._make = lambda *args: (print('made'), make(*args))\n"
+        "from monai_stochseg.data.simulated import brain_folder as module, cases\n"
+        "make = cases._make\n"
+        "cases._make = lambda *args: (print('made'), make(*args))\n"
         "print('ready', flush=True)\n"
         "module.simulated_brain_folder(sys.argv[1], 8, (24, 24, 24))\n"
     )

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_stochseg.data.simulated_cases import make_cases, save_voxels
+from monai_stochseg.data.simulated.cases import make_cases, save_voxels
 
 
 def make_case(path: Path, seed: int) -> dict[str, int]:

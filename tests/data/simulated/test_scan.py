@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_stochseg.data.simulated_scan import ellipsoid, paint, read_scan, scan_axes
+from monai_stochseg.data.simulated.scan import ellipsoid, paint, read_scan, scan_axes
 
 AXES = scan_axes((21, 31, 41), (2.0, 1.0, 0.5), (1, 1, 1))
 FINE = scan_axes((40, 40, 40), (0.5, 0.5, 0.5), (1, 1, 1))

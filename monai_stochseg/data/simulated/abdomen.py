@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .lidc.simulated_fields import Axes, RandomField, coverage, directions, distance_from, random_generator
-from .simulated_cases import make_cases, save_voxels
-from .simulated_scan import SimulatedScan, ellipsoid, paint, read_scan, scan_axes
+from .cases import make_cases, save_voxels
+from .fields import Axes, RandomField, coverage, directions, distance_from, random_generator
+from .scan import SimulatedScan, ellipsoid, paint, read_scan, scan_axes
 
 SIMULATION = 1  # to be raised when the same seed gives another patient
 LEAST_EXTENT = (120, 180, 190)  # mm towards feet, back and left: both kidneys with their tumour

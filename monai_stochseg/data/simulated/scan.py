@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .lidc.simulated_fields import Axes, coverage
+from .fields import Axes, coverage
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .layouts import MODALITIES
-from .simulated_brain import SIMULATION, simulate_brain
-from .simulated_cases import make_cases, save_voxels
+from ..layouts import BRATS_MODALITIES
+from .brain import SIMULATION, simulate_brain
+from .cases import make_cases, save_voxels
 
 
 def simulated_brain_folder(
@@ -53,7 +53,7 @@ def simulated_brain_folder(
 
     def make_case(case: Path, case_seed: int) -> dict[str, Any]:
         brain = simulate_brain(spatial_size, case_seed, num_raters)
-        files = dict(zip(MODALITIES, brain.image.numpy(), strict=True))
+        files = dict(zip(BRATS_MODALITIES, brain.image.numpy(), strict=True))
         files |= {f"rater{rater:02d}": label for rater, label in enumerate(brain.label.numpy())}
         for file, voxels in files.items():
             save_voxels(case / f"{file}.nii.gz", voxels, np.eye(4))

@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy.ndimage import label as components
 
+from monai_stochseg.data import simulated_kidney_folder
 from monai_stochseg.data.kits import kits_datalist
-from monai_stochseg.data.simulated_abdomen import simulate_kidneys, simulated_kidney_folder
+from monai_stochseg.data.simulated import simulate_kidneys
 from monai_stochseg.transforms import LoadCased
 
 SIZE, SPACING = (24, 48, 48), (6.0, 4.5, 4.5)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from monai_stochseg.data import simulate_brain
+from monai_stochseg.data.simulated import simulate_brain
 
 READERS = 2000
 BOTH = pytest.mark.parametrize("size", [(32, 32), (24, 32, 20)])

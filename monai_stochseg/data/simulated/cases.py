@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from .folders import make_once, new_folder
+from ..folders import make_once, new_folder
 
 TRUTH = "truth.json"
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .cityscapes import CITYSCAPES_CLASSES as ID
-from .cityscapes import CITYSCAPES_VOID
+from ..cityscapes import CITYSCAPES_CLASSES as ID
+from ..cityscapes import CITYSCAPES_VOID
 from .street_canvas import Colour, Point, StreetCanvas
 
 PAINTS = ((25, 25, 30), (60, 62, 68), (130, 133, 138), (205, 207, 210), (140, 25, 25), (30, 50, 100), (40, 70, 55))
