@@ -25,24 +25,24 @@ def brats_datalist(
     """
     List the patients under a folder, of any of the layouts in :py:data:`monai_stochseg.data.BRATS_LAYOUTS`.
 
-    Nested folders (`HGG`, `LGG`, `train`, `validation`) are searched; hidden files and folders are not. The headers of
-    NIfTI files are compared; voxels are read later, by :py:class:`monai_stochseg.transforms.LoadCased`.
+    Nested folders (``HGG``, ``LGG``, ``train``, ``validation``) are searched; hidden files and folders are not. The
+    headers of NIfTI files are compared; voxels are read later, by :py:class:`monai_stochseg.transforms.LoadCased`.
 
     Args:
         dataset_dir: the folder, as it was delivered.
-        modalities: any of `"flair"`, `"t1"`, `"t1c"`, `"t2"`, in the order of the image's channels.
+        modalities: any of ``"flair"``, ``"t1"``, ``"t1c"``, ``"t2"``, in the order of the image's channels.
         layout: name of a layout, or one of your own; by default all known ones are looked for.
         require_label: whether a patient without label is an error; for inference it need not have one.
 
     Returns:
-        One dictionary a patient, in the order of their names: `patient` (unique name of the scan), `subject` (the
-        person, shared by the time points), `layout`, `image` (paths), `channels` (which channels of those files, put
-        one after the other, are the modalities), and where they exist `label` (paths, one a rater) with `label_map`
-        (class in the file to canonical class), `mask` (path of the brain mask) and `split` (`"train"`, `"validation"`
-        or `"test"`, if the patient lies in a folder of that name).
+        One dictionary a patient, in the order of their names: ``patient`` (unique name of the scan), ``subject`` (the
+        person, shared by the time points), ``layout``, ``image`` (paths), ``channels`` (which channels of those files,
+        put one after the other, are the modalities), and where they exist ``label`` (paths, one a rater) with
+        ``label_map`` (class in the file to canonical class), ``mask`` (path of the brain mask) and ``split``
+        (``"train"``, ``"validation"`` or ``"test"``, if the patient lies in a folder of that name).
 
     Raises:
-        CaseError: When a modality is unknown or asked for twice, no patient is found, a file is missing, found twice
+        CaseError: when a modality is unknown or asked for twice, no patient is found, a file is missing, found twice
             or cannot be read, or the files of one patient differ in shape or affine.
 
     Example::
@@ -51,7 +51,6 @@ def brats_datalist(
         {'patient': 'BRATS_001', 'subject': 'BRATS_001', 'layout': 'decathlon',
          'image': ['Task01_BrainTumour/imagesTr/BRATS_001.nii.gz'], 'channels': [2, 0],
          'label': ['Task01_BrainTumour/labelsTr/BRATS_001.nii.gz'], 'label_map': {0: 0, 1: 2, 2: 1, 3: 3}}
-
     """
     root = Path(dataset_dir).expanduser().absolute()
     layouts = _look_up(layout)

@@ -22,8 +22,7 @@ def check_geometry(patient: str, geometries: Mapping[str, tuple[Sequence[int], A
         geometries: per file its spatial shape and its affine (4x4, voxels to millimetres).
 
     Raises:
-        CaseError: When a file differs from the first one in shape, or in affine by more than 1e-3 mm.
-
+        CaseError: when a file differs from the first one in shape, or in affine by more than 1e-3 mm.
     """
     (reference, (shape, affine)), *others = geometries.items()
     for name, (other_shape, other_affine) in others:

@@ -79,26 +79,26 @@ def cityscapes_datalist(
     """
     List the scenes of a Cityscapes folder (Cordts et al. 2016, https://arxiv.org/abs/1604.01685) as it is delivered.
 
-    A scene is `leftImg8bit/{train,val}/CITY/CITY_000000_000019_leftImg8bit.png` with its label
-    `gtFine/{train,val}/CITY/CITY_000000_000019_gtFine_labelTrainIds.png`, or `..._labelIds.png` where that is absent.
-    The organisers' test scenes have no label and are not listed; their validation scenes are the test here, and some
-    of the training cities are the validation, as in Kohl et al. 2018.
+    A scene is ``leftImg8bit/{train,val}/CITY/CITY_000000_000019_leftImg8bit.png`` with its label
+    ``gtFine/{train,val}/CITY/CITY_000000_000019_gtFine_labelTrainIds.png``, or ``..._labelIds.png`` where that is
+    absent. The organisers' test scenes have no label and are not listed; their validation scenes are the test here,
+    and some of the training cities are the validation, as in Kohl et al. 2018.
 
     Args:
-        dataset_dir: the folder that holds `leftImg8bit` and `gtFine`.
-        predictions_dir: folder of another model's predictions, `CITY_000000_000019.npy` each, see
+        dataset_dir: the folder that holds ``leftImg8bit`` and ``gtFine``.
+        predictions_dir: folder of another model's predictions, ``CITY_000000_000019.npy`` each, see
             :py:class:`monai_stochseg.transforms.LoadCityscapesd`.
         require_label: whether a scene without label is an error; for inference it need not have one.
         validation_cities: training cities of the part validation, in lower case.
 
     Returns:
-        One dictionary a scene, in the order of their names: `patient` (`CITY_000000_000019`; what other data sets call
-        so is here the scene), `city`, `split` (`"train"`, `"validation"` or `"test"`), `image` (path), and where they
-        exist `label` (path) with `label_map` (value in the file to train id, 255 for void) and `prediction` (path).
+        One dictionary a scene, in the order of their names: ``patient`` (``CITY_000000_000019``; what other data sets
+        call so is here the scene), ``city``, ``split`` (``"train"``, ``"validation"`` or ``"test"``), ``image``
+        (path), and where they exist ``label`` (path) with ``label_map`` (value in the file to train id, 255 for void)
+        and ``prediction`` (path).
 
     Raises:
-        CaseError: When no scene is found, or an image, a label or a prediction is missing.
-
+        CaseError: when no scene is found, or an image, a label or a prediction is missing.
     """
     root = Path(dataset_dir).expanduser().absolute()
     predictions = None if predictions_dir is None else Path(predictions_dir).expanduser().absolute()
@@ -143,6 +143,6 @@ def _cases(root: Path, part: str, require_label: bool, validation_cities: Sequen
 
 
 def _scenes(folder: Path, ending: str) -> dict[str, Path]:
-    """The files of each scene `CITY/CITY_000000_000019`."""
+    """The files of each scene ``CITY/CITY_000000_000019``."""
     files = sorted(file for file in folder.glob(f"*/*{ending}") if not file.name.startswith("."))
     return {f"{file.parent.name}/{file.name.removesuffix(ending)}": file for file in files}

@@ -16,13 +16,12 @@ class CaseDataset(CacheDataset):
     """
     MONAI's CacheDataset, which passes on what is wrong with a case as the one line that says it.
 
-    A transform's exception reaches the user as `RuntimeError: applying transform ...`; a :py:class:`CaseError` leaves
+    A transform's exception reaches the user as ``RuntimeError: applying transform ...``; a :py:class:`CaseError` leaves
     this data set as itself, so that the last line names the patient, the file and what was found. The arguments are
     those of :py:class:`monai.data.CacheDataset`.
 
     Raises:
-        CaseError: When `data` is empty, or a transform raises one.
-
+        CaseError: when ``data`` is empty, or a transform raises one.
     """
 
     def set_data(self, data: Any) -> None:

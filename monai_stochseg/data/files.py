@@ -17,7 +17,7 @@ from .layouts import Layout
 
 
 def find_files(root: Path) -> list[str]:
-    """Paths of all files below a folder that are not hidden (the Decathlon's archives carry macOS's `._` files)."""
+    """Paths of all files below a folder that are not hidden (the Decathlon's archives carry macOS's ``._`` files)."""
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -32,7 +32,6 @@ def match_files(template: str | None, files: Sequence[str]) -> dict[str, list[st
     Args:
         template: of the end of a path, see :py:class:`monai_stochseg.data.Layout`. None fits no file.
         files: paths, as :py:func:`find_files` returns them.
-
     """
     if template is None:
         return {}
@@ -51,8 +50,7 @@ def only_file(patient: str, files: Sequence[str]) -> str:
     The file of a patient, of those that fit a template.
 
     Raises:
-        CaseError: When there are several.
-
+        CaseError: when there are several.
     """
     if len(files) > 1:
         raise CaseError(f"patient {patient}: found twice, {files[0]} and {files[1]}.")
@@ -68,8 +66,7 @@ def check_headers(case: Mapping[str, Any], layout: Layout) -> None:
         layout: says whether one file of the image has all the channels.
 
     Raises:
-        CaseError: When a file cannot be read, has not the channels of the layout, or is not on the grid of the others.
-
+        CaseError: when a file cannot be read, has not the channels of the layout, or is not on the grid of the others.
     """
     mask = [case["mask"]] if "mask" in case else []
     files = [file for file in case["image"] + case.get("label", []) + mask if file.endswith((".nii", ".nii.gz"))]

@@ -25,7 +25,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: the folder to make or to replace; the one above it must exist.
-
     """
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         made, old = Path(temporary, "made"), Path(temporary, "old")
@@ -56,7 +55,6 @@ def make_once(
 
     Returns:
         The path of the folder.
-
     """
     folder = Path(folder).expanduser().absolute()
     if reason_to_make(folder) is None:

@@ -38,9 +38,9 @@ def kits_datalist(
     """
     List the patients of a KiTS folder, as :py:func:`monai_stochseg.data.brats_datalist` lists those of BraTS.
 
-    A patient's folder (`case_00000`, of any name and however deep) holds `imaging.nii.gz` and its label:
-    `segmentation.nii.gz` (2019 and 2023), `aggregated_MAJ_seg.nii.gz` and its like (2021), or, for a CT that others
-    have, `segmentation_totalsegmentator.nii.gz`. The whole folder has one kind of label, the first of these that is
+    A patient's folder (``case_00000``, of any name and however deep) holds ``imaging.nii.gz`` and its label:
+    ``segmentation.nii.gz`` (2019 and 2023), ``aggregated_MAJ_seg.nii.gz`` and its like (2021), or, for a CT that others
+    have, ``segmentation_totalsegmentator.nii.gz``. The whole folder has one kind of label, the first of these that is
     found. The files of single instances and annotators of 2021 and 2023 are not read: an annotator's number is another
     person from one instance to the next, so there is no reading of a whole patient.
 
@@ -48,21 +48,20 @@ def kits_datalist(
     come from there.
 
     Args:
-        dataset_dir: the folder, as it was delivered; patients below a folder `train`, `validation` or `test` are of
-            that part.
+        dataset_dir: the folder, as it was delivered; patients below a folder ``train``, ``validation`` or ``test`` are
+            of that part.
         require_label: whether a patient without label is an error; for inference it need not have one.
         keep_cyst: whether cysts are class 3, or kidney as the two classes of 2019 have it.
-        aggregation: of the three annotators of 2021: `"MAJ"`, `"AND"` or `"OR"`.
+        aggregation: of the three annotators of 2021: ``"MAJ"``, ``"AND"`` or ``"OR"``.
 
     Returns:
         One dictionary a patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it; the label has the
-        classes 0 background, 1 kidney, 2 tumour and, with `keep_cyst`, 3 cyst.
+        classes 0 background, 1 kidney, 2 tumour and, with ``keep_cyst``, 3 cyst.
 
     Raises:
-        ValueError: When `aggregation` is unknown.
-        CaseError: When no patient is found, a label is missing, a file is found twice or cannot be read, or image and
+        ValueError: when ``aggregation`` is unknown.
+        CaseError: when no patient is found, a label is missing, a file is found twice or cannot be read, or image and
             label of one patient differ in shape or affine.
-
     """
     if aggregation not in KITS_AGGREGATIONS:
         raise ValueError(f"aggregation must be one of {KITS_AGGREGATIONS}, got {aggregation!r}.")

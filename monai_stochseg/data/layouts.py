@@ -15,20 +15,19 @@ class Layout:
     """
     The files of one patient, as templates of the end of a path.
 
-    In a template `{patient}` is the name of the patient, `{rater}` the name of a rater, `*` any characters and `?` one
-    character of one path component.
+    In a template ``{patient}`` is the name of the patient, ``{rater}`` the name of a rater, ``*`` any characters and
+    ``?`` one character of one path component.
 
     Args:
         name: name of the layout.
         modalities: per modality its template.
-        label: template of the label map; where it contains `{rater}`, there may be several.
+        label: template of the label map; where it contains ``{rater}``, there may be several.
         label_map: class in the file to canonical class: 0 background, 1 necrosis and non-enhancing core (NET),
             2 oedema (OD), 3 enhancing tumour (ET).
         mask: template of the brain mask; without one, the brain is where any modality differs from zero.
         channel_order: where one 4D file holds all the modalities, their order in it.
         unlabelled: template of images that are delivered without label; they are passed over when labels are needed.
-        timepoint: regular expression of the end of `{patient}` that tells apart the scans of one person.
-
+        timepoint: regular expression of the end of ``{patient}`` that tells apart the scans of one person.
     """
 
     name: str

@@ -31,34 +31,33 @@ def prostatex_datalist(
     (TZ), distal prostatic urethra (DPU) and anterior fibromuscular stroma (AFS). TCIA delivers DICOM; as NIfTI the
     axial T2 image may be named
 
-    * `<patient>/t2.nii.gz`, `<patient>_t2<anything>.nii.gz` or `images<anything>/<patient>.nii.gz`,
+    * ``<patient>/t2.nii.gz``, ``<patient>_t2<anything>.nii.gz`` or ``images<anything>/<patient>.nii.gz``,
 
     and its label, on the image's voxel grid, be one map with the classes 1 PZ, 2 TZ, 3 DPU, 4 AFS,
 
-    * `<patient>/zones.nii.gz`, `<patient>_zones.nii.gz` or `labels<anything>/<patient>.nii.gz`,
+    * ``<patient>/zones.nii.gz``, ``<patient>_zones.nii.gz`` or ``labels<anything>/<patient>.nii.gz``,
 
-    or one mask a zone, as the masks of PZ and TZ by Cuocolo et al. are, which go with `zones=("PZ", "TZ")`:
+    or one mask a zone, as the masks of PZ and TZ by Cuocolo et al. are, which go with ``zones=("PZ", "TZ")``:
 
-    * `<patient>/pz.nii.gz` or `<patient>_pz.nii.gz`, and so on, or with the zone in capitals.
+    * ``<patient>/pz.nii.gz`` or ``<patient>_pz.nii.gz``, and so on, or with the zone in capitals.
 
     Of each kind, the first name that is found holds for the whole folder, and a map goes before masks.
 
     Args:
-        dataset_dir: the folder; it is searched as deep as it goes, and patients below a folder `train`, `validation`
-            or `test` are of that part.
+        dataset_dir: the folder; it is searched as deep as it goes, and patients below a folder ``train``,
+            ``validation`` or ``test`` are of that part.
         require_label: whether a patient without label is an error; for inference it need not have one.
         zones: the zones to keep; they get the classes 1, 2, ... in this order, the others become background.
 
     Returns:
         One dictionary a patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it. Where there is a mask a
-        zone, `label` has these and `label_classes` their classes, for
+        zone, ``label`` has these and ``label_classes`` their classes, for
         :py:class:`monai_stochseg.transforms.MergeLabelPartsd` to make them one map.
 
     Raises:
-        ValueError: When `zones` are unknown or named twice.
-        CaseError: When no patient is found, a label or a zone's mask is missing, a file is found twice or cannot be
+        ValueError: when ``zones`` are unknown or named twice.
+        CaseError: when no patient is found, a label or a zone's mask is missing, a file is found twice or cannot be
             read, or the files of one patient differ in shape or affine.
-
     """
     if not zones or len(set(zones)) != len(zones) or not set(zones) <= set(PROSTATE_ZONES):
         raise ValueError(f"zones must be some of {list(PROSTATE_ZONES)}, each once, got {list(zones)}.")

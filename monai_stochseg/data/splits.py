@@ -22,23 +22,22 @@ def split_cases(
     """
     Split cases into train, validation and test, so that no person lies in two of them.
 
-    If the data set comes split, that is, every case has a `split`, then its own split is kept, and `fractions` and
-    `seed` do not matter. Otherwise persons are drawn (`subject`, or `patient` where there is none): each part gets its
-    fraction, rounded down, and train the rest; a part that would stay empty though its fraction is not zero gets one
-    person from the largest part that can spare one.
+    If the data set comes split, that is, every case has a ``split``, then its own split is kept, and ``fractions`` and
+    ``seed`` do not matter. Otherwise persons are drawn (``subject``, or ``patient`` where there is none): each part
+    gets its fraction, rounded down, and train the rest; a part that would stay empty though its fraction is not zero
+    gets one person from the largest part that can spare one.
 
     Args:
-        datalist: the cases, with `patient`, and perhaps `subject` and `split`.
+        datalist: the cases, with ``patient``, and perhaps ``subject`` and ``split``.
         fractions: fractions of train, validation and test, which sum to 1.
-        seed: seed of the draw; the order of `datalist` does not matter.
+        seed: seed of the draw; the order of ``datalist`` does not matter.
 
     Returns:
-        The cases of `"train"`, `"validation"` and `"test"`, in the order of `datalist`.
+        The cases of ``"train"``, ``"validation"`` and ``"test"``, in the order of ``datalist``.
 
     Raises:
-        ValueError: When `fractions` are not three non-negative numbers that sum to 1.
-        CaseError: When `datalist` is empty, or only some of the cases have a `split`.
-
+        ValueError: when ``fractions`` are not three non-negative numbers that sum to 1.
+        CaseError: when ``datalist`` is empty, or only some of the cases have a ``split``.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions must be three non-negative numbers that sum to 1, got {fractions}.")
@@ -67,7 +66,6 @@ def write_split(split: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os
     Args:
         split: the cases of each part, as :py:func:`split_cases` returns them.
         path: the file; its folder is made where it is absent. It appears whole or not at all.
-
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +87,7 @@ def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -
         The cases of each part, in the order of the file.
 
     Raises:
-        CaseError: When the file is not there, or a patient of the file is not in `datalist`.
-
+        CaseError: when the file is not there, or a patient of the file is not in ``datalist``.
     """
     if not Path(path).is_file():
         raise CaseError(f"split: {path} is not there; it is written when a training starts.")

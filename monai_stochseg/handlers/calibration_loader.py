@@ -28,8 +28,8 @@ class CalibrationLoader(WeightsLoader):
     def __call__(self, engine: Engine) -> None:
         """
         Raises:
-            FileNotFoundError: When there is no such file.
-            ValueError: When it is no checkpoint of this network, or not that of the training that is resumed.
+            FileNotFoundError: when there is no such file.
+            ValueError: when it is no checkpoint of this network, or not that of the training that is resumed.
         """
         idist.barrier()  # the first process may still be writing the first stage's best
         if engine.state.iteration == 0:

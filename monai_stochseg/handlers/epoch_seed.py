@@ -24,7 +24,7 @@ class EpochSeed:
         seed: any non-negative integer.
 
     Raises:
-        ValueError: When ``seed`` is negative; at the start of training, when the data loader keeps its workers from
+        ValueError: when ``seed`` is negative; at the start of training, when the data loader keeps its workers from
             epoch to epoch, and with them their random state.
     """
 

@@ -26,8 +26,8 @@ class LossSchedule:
         interpolation: ``"linear"`` between two points, or ``"step"``: the value of the last point reached.
 
     Raises:
-        TypeError: When ``loss`` has no number of that name.
-        ValueError: When ``points`` are not finite pairs with ascending epochs, or for another ``interpolation``.
+        TypeError: when ``loss`` has no number of that name.
+        ValueError: when ``points`` are not finite pairs with ascending epochs, or for another ``interpolation``.
 
     Example::
 

@@ -22,8 +22,8 @@ class MeanPretraining:
         epochs: number of first epochs in which ``mean_only`` is true; 0 trains all from the start.
 
     Raises:
-        TypeError: When ``loss`` has no attribute ``mean_only``.
-        ValueError: When ``epochs`` is negative.
+        TypeError: when ``loss`` has no attribute ``mean_only``.
+        ValueError: when ``epochs`` is negative.
     """
 
     def __init__(self, loss: nn.Module, epochs: int) -> None:

@@ -56,8 +56,8 @@ class MLFlowTracker(MLFlowHandler):
         kwargs: other arguments of MONAI's ``MLFlowHandler``.
 
     Raises:
-        ValueError: When there is neither ``output_dir`` nor ``tracking_uri``.
-        TypeError: When a value of ``experiment_param`` is a dictionary.
+        ValueError: when there is neither ``output_dir`` nor ``tracking_uri``.
+        TypeError: when a value of ``experiment_param`` is a dictionary.
     """
 
     def __init__(

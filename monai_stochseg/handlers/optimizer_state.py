@@ -35,7 +35,7 @@ class OptimizerState:
         Restore both.
 
         Raises:
-            ValueError: When the schedule has taken steps already, or is of another kind.
+            ValueError: when the schedule has taken steps already, or is of another kind.
         """
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})

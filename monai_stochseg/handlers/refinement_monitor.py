@@ -34,7 +34,7 @@ class RefinementMonitor:
         patience: number of epochs in a row after which to warn.
 
     Raises:
-        ValueError: When ``threshold`` is outside [0, 1) or ``patience`` is below 1.
+        ValueError: when ``threshold`` is outside [0, 1) or ``patience`` is below 1.
     """
 
     def __init__(self, threshold: float = 1e-3, patience: int = 5) -> None:

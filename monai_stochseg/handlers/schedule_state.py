@@ -37,7 +37,7 @@ def resume_schedule(scheduler: LRScheduler, state: dict[str, Any]) -> None:
         state: from :func:`schedule_state`, possibly of a schedule with other hyperparameters.
 
     Raises:
-        ValueError: When the scheduler has taken steps already, or ``state`` is that of another kind of schedule.
+        ValueError: when the scheduler has taken steps already, or ``state`` is that of another kind of schedule.
     """
     if _steps(scheduler) != 0:
         raise ValueError(f"a schedule resumes from its start, but this {type(scheduler).__name__} has taken steps.")

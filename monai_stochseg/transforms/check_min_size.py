@@ -17,11 +17,10 @@ class CheckMinSize(Transform):
     """
     Pass an image on if it is at least as large as the patches that will be cropped from it.
 
-    It stands right before the cropping, behind what changes the size, such as `Spacing` or `CropForeground`.
+    It stands right before the cropping, behind what changes the size, such as ``Spacing`` or ``CropForeground``.
 
     Args:
         min_size: size of a patch, one number for all axes or one an axis.
-
     """
 
     backend = (TransformBackends.TORCH, TransformBackends.NUMPY)
@@ -34,12 +33,11 @@ class CheckMinSize(Transform):
         Check one image.
 
         Args:
-            img: `[C, *S]`.
+            img: ``[C, *S]``.
             name: what the message calls it.
 
         Raises:
-            CaseError: When the image is smaller than the patch along any axis.
-
+            CaseError: when the image is smaller than the patch along any axis.
         """
         size = tuple(img.shape[1:])
         min_size = ensure_tuple_rep(self.min_size, len(size))
@@ -50,13 +48,12 @@ class CheckMinSize(Transform):
 
 class CheckMinSized(MapTransform):
     """
-    Dictionary-based version of :py:class:`CheckMinSize`; its message names the `patient`, where the data have one.
+    Dictionary-based version of :py:class:`CheckMinSize`; its message names the ``patient``, where the data have one.
 
     Args:
-        keys: keys of the images, `[C, *S]`.
+        keys: keys of the images, ``[C, *S]``.
         min_size: size of a patch, one number for all axes or one an axis.
         allow_missing_keys: whether an image may be absent.
-
     """
 
     backend = CheckMinSize.backend
@@ -66,7 +63,7 @@ class CheckMinSized(MapTransform):
         self.check = CheckMinSize(min_size)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Check the images of `keys`; raises as :py:class:`CheckMinSize`, and changes nothing."""
+        """Check the images of ``keys``; raises as :py:class:`CheckMinSize`, and changes nothing."""
         d = dict(data)
         for key in self.key_iterator(d):
             self.check(d[key], name=f"patient {d['patient']}: {key}" if "patient" in d else f"{key}")

@@ -23,8 +23,7 @@ class LabelSmoothing(Transform):
         alpha: share of the uniform distribution; 0 leaves p.
 
     Raises:
-        ValueError: When there are fewer than 2 classes or alpha is outside [0, 1).
-
+        ValueError: when there are fewer than 2 classes or alpha is outside [0, 1).
     """
 
     backend = (TransformBackends.TORCH,)
@@ -43,12 +42,11 @@ class LabelSmoothing(Transform):
         Make one label soft; arguments, result and errors are those of :py:class:`monai_stochseg.transforms.SVLS`.
 
         Args:
-            label: integer classes of R raters, `[R, *S]`, S of 2 or 3 axes.
-            rater_weights: `[R]`, or a mask, 0 where a rater is missing. None: the raters weigh the same.
+            label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
+            rater_weights: ``[R]``, or a mask, 0 where a rater is missing. None: the raters weigh the same.
 
         Returns:
-            `[C, *S]`, float32, summing to 1 over C.
-
+            ``[C, *S]``, float32, summing to 1 over C.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         soft = spatially_varying_label_smoothing(img, self.num_classes, kernel_size=1, rater_weights=rater_weights)
@@ -61,13 +59,12 @@ class LabelSmoothingd(RaterTransformd):
     Dictionary-based version of :py:class:`LabelSmoothing`.
 
     Args:
-        keys: keys of the labels, `[R, *S]`; each is replaced by its soft target `[C, *S]`.
+        keys: keys of the labels, ``[R, *S]``; each is replaced by its soft target ``[C, *S]``.
         num_classes: number of classes C, the background included.
         alpha: share of the uniform distribution.
-        rater_weights_key: key of the weights of the raters, `[R]`, or of a mask that is 0 where a rater is missing.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
             None: the raters weigh the same.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = LabelSmoothing.backend

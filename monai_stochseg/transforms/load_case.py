@@ -18,14 +18,14 @@ class LoadCased(Transform):
     """
     Load one case of a data list, such as :py:func:`monai_stochseg.data.brats_datalist` makes, and check its voxels.
 
-    The input has `patient` and `image` (paths), and may have `channels` (which channels of those files, put one after
-    the other, to take), `label` (paths, one a rater) with `label_map` (class in the file to class in the result) and
-    `mask` (path of a brain mask). The result has these in their place, all with the image's affine:
+    The input has ``patient`` and ``image`` (paths), and may have ``channels`` (which channels of those files, put one
+    after the other, to take), ``label`` (paths, one a rater) with ``label_map`` (class in the file to class in the
+    result) and ``mask`` (path of a brain mask). The result has these in their place, all with the image's affine:
 
-    * `image`: `[C_in, *S]`, float32. Its file name in the metadata is the patient's, so that savers name their
+    * ``image``: ``[C_in, *S]``, float32. Its file name in the metadata is the patient's, so that savers name their
       files by it;
-    * `label`: `[R, *S]`, uint8, one channel a rater;
-    * `mask`: `[1, *S]`, uint8; the mask's file above 0.5, or without one the voxels where any channel is not zero.
+    * ``label``: ``[R, *S]``, uint8, one channel a rater;
+    * ``mask``: ``[1, *S]``, uint8; the mask's file above 0.5, or without one the voxels where any channel is not zero.
 
     There is no array version: what is checked is that the parts of a case fit each other.
 
@@ -33,9 +33,9 @@ class LoadCased(Transform):
         with_label: whether to load the label, which must then be there. Without it, a label's path is dropped.
 
     Raises:
-        CaseError: When itk is needed and not installed, the files differ in shape or affine, a voxel of the image is
-            not finite, the brain mask is empty, or a label is missing or holds a value that `label_map` does not know.
-
+        CaseError: when itk is needed and not installed, the files differ in shape or affine, a voxel of the image is
+            not finite, the brain mask is empty, or a label is missing or holds a value that ``label_map`` does not
+            know.
     """
 
     def __init__(self, with_label: bool = True) -> None:
@@ -43,7 +43,7 @@ class LoadCased(Transform):
         self.load = LoadImage(ensure_channel_first=True, simple_keys=True)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Load one case; other entries of `data` are kept."""
+        """Load one case; other entries of ``data`` are kept."""
         d = dict(data)
         patient = d["patient"]
         channels, label_map, label_files = d.pop("channels", None), d.pop("label_map", {}), d.pop("label", [])
@@ -77,7 +77,7 @@ class LoadCased(Transform):
 
 
 def _canonical(patient: str, labels: Sequence[tuple[str, MetaTensor]], label_map: Mapping[int, int]) -> torch.Tensor:
-    """Map each rater's classes and stack the raters, `[R, *S]` uint8."""
+    """Map each rater's classes and stack the raters, ``[R, *S]`` uint8."""
     classes = {int(value): int(to) for value, to in label_map.items()}  # the keys of a JSON object are strings
     known = torch.tensor(sorted(classes), dtype=torch.float32)
     for file, label in labels:

@@ -21,10 +21,10 @@ class LoadCityscapesd(Transform):
     """
     Load one scene that :py:func:`monai_stochseg.data.cityscapes_datalist` lists, at a smaller size.
 
-    * `image`: `[3, H, W]`, float32, RGB from 0 to 1. MONAI's reader of PNG files would give `[3, W, H]`. A
-      `prediction` follows as further channels, `[3 + K, H, W]`: a `.npy` file of `[K, h, w]`, float16, float32 or
-      float64 as it is, or uint8 probabilities of 0 to 255, which become 0 to 1.
-    * `label`: `[1, H, W]`, uint8, train ids by the scene's `label_map`, 255 for void.
+    * ``image``: ``[3, H, W]``, float32, RGB from 0 to 1. MONAI's reader of PNG files would give ``[3, W, H]``. A
+      ``prediction`` follows as further channels, ``[3 + K, H, W]``: a ``.npy`` file of ``[K, h, w]``, float16, float32
+      or float64 as it is, or uint8 probabilities of 0 to 255, which become 0 to 1.
+    * ``label``: ``[1, H, W]``, uint8, train ids by the scene's ``label_map``, 255 for void.
 
     Image and prediction are interpolated linearly, the image with the mean over what a pixel covers; of the label the
     nearest pixel is taken. There is no array version: what is checked is that the parts of a scene fit each other.
@@ -34,10 +34,9 @@ class LoadCityscapesd(Transform):
         with_label: whether to load the label, which must then be there. Without it, a label's path is dropped.
 
     Raises:
-        ValueError: When `spatial_size` is not two positive numbers.
-        CaseError: When a file cannot be read, image and label differ in shape, the label is missing or holds a value
-            that `label_map` does not know, or a prediction is of another shape or type, or not finite.
-
+        ValueError: when ``spatial_size`` is not two positive numbers.
+        CaseError: when a file cannot be read, image and label differ in shape, the label is missing or holds a value
+            that ``label_map`` does not know, or a prediction is of another shape or type, or not finite.
     """
 
     def __init__(self, spatial_size: Sequence[int] = (256, 512), with_label: bool = True) -> None:
@@ -49,7 +48,7 @@ class LoadCityscapesd(Transform):
         self.resize = Resize(spatial_size, mode="bilinear")
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Load one scene; other entries of `data` are kept."""
+        """Load one scene; other entries of ``data`` are kept."""
         d = dict(data)
         scene = d["patient"]
         label_file, label_map, prediction = d.pop("label", None), d.pop("label_map", {}), d.pop("prediction", None)
@@ -84,7 +83,7 @@ def _read(scene: str, file: str) -> Image.Image:
 
 
 def _train_ids(scene: str, file: str, values: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
-    """`[h, w]` uint8."""
+    """``[h, w]`` uint8."""
     if values.ndim != 2 or values.dtype != np.uint8:
         raise CaseError(f"scene {scene}: {file} has the shape {values.shape} and type {values.dtype}, not 8 bit grey.")
     classes = {int(value): int(to) for value, to in label_map.items()}  # the keys of a JSON object are strings
@@ -97,7 +96,7 @@ def _train_ids(scene: str, file: str, values: np.ndarray, label_map: Mapping[int
 
 
 def _prediction(scene: str, file: str) -> torch.Tensor:
-    """`[K, h, w]` float32."""
+    """``[K, h, w]`` float32."""
     try:
         values = np.load(Path(file))
     except (OSError, EOFError, ValueError) as error:

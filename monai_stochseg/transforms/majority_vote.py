@@ -17,14 +17,13 @@ class MajorityVote(Transform):
     """
     The class that most raters gave a voxel; the lowest one of a tie.
 
-    MONAI's `VoteEnsemble` does the same for predictions, without weights: there a missing rater votes.
+    MONAI's ``VoteEnsemble`` does the same for predictions, without weights: there a missing rater votes.
 
     Args:
         num_classes: number of classes C, the background included.
 
     Raises:
-        ValueError: When there are fewer than 2 classes.
-
+        ValueError: when there are fewer than 2 classes.
     """
 
     backend = (TransformBackends.TORCH,)
@@ -40,12 +39,11 @@ class MajorityVote(Transform):
         Vote on one label; errors are those of :py:class:`monai_stochseg.transforms.SVLS`.
 
         Args:
-            label: integer classes of R raters, `[R, *S]`, S of 2 or 3 axes.
-            rater_weights: votes of each rater, `[R]`; or a mask, 0 where a rater is missing. None: one vote each.
+            label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
+            rater_weights: votes of each rater, ``[R]``; or a mask, 0 where a rater is missing. None: one vote each.
 
         Returns:
-            `[1, *S]`, of the label's type, with its metadata and applied operations.
-
+            ``[1, *S]``, of the label's type, with its metadata and applied operations.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         votes = spatially_varying_label_smoothing(img, self.num_classes, kernel_size=1, rater_weights=rater_weights)
@@ -57,12 +55,11 @@ class MajorityVoted(RaterTransformd):
     Dictionary-based version of :py:class:`MajorityVote`.
 
     Args:
-        keys: keys of the labels, `[R, *S]`; each is replaced by its vote, `[1, *S]`.
+        keys: keys of the labels, ``[R, *S]``; each is replaced by its vote, ``[1, *S]``.
         num_classes: number of classes C, the background included.
-        rater_weights_key: key of the votes of each rater, `[R]`, or of a mask that is 0 where a rater is missing.
+        rater_weights_key: key of the votes of each rater, ``[R]``, or of a mask that is 0 where a rater is missing.
             None: one vote each.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = MajorityVote.backend

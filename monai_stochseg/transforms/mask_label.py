@@ -13,11 +13,10 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 
 class MaskLabel(Transform):
     """
-    Set the voxels of a label outside a region to `ignore_index`, so that losses and metrics leave them out.
+    Set the voxels of a label outside a region to ``ignore_index``, so that losses and metrics leave them out.
 
     Args:
         ignore_index: the class of a void voxel.
-
     """
 
     backend = (TransformBackends.TORCH,)
@@ -30,15 +29,15 @@ class MaskLabel(Transform):
         Mask every rater.
 
         Args:
-            label: `[R, *S]`, integer classes.
-            mask: `[1, *S]`, positive within the region.
+            label: ``[R, *S]``, integer classes.
+            mask: ``[1, *S]``, positive within the region.
 
         Returns:
-            `[R, *S]`, of the type of `label`.
+            ``[R, *S]``, of the type of ``label``.
 
         Raises:
-            ValueError: When the shape of `mask` is not `[1, *S]`, or the type of `label` cannot hold `ignore_index`.
-
+            ValueError: when the shape of ``mask`` is not ``[1, *S]``, or the type of ``label`` cannot hold
+                ``ignore_index``.
         """
         label_t = convert_to_tensor(label, track_meta=True)
         mask_t = convert_to_tensor(mask, track_meta=False)
@@ -59,11 +58,10 @@ class MaskLabeld(MapTransform):
     Dictionary-based version of :py:class:`MaskLabel`.
 
     Args:
-        keys: keys of the labels, `[R, *S]`.
-        mask_key: key of the region, `[1, *S]`.
+        keys: keys of the labels, ``[R, *S]``.
+        mask_key: key of the region, ``[1, *S]``.
         ignore_index: the class of a void voxel.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = MaskLabel.backend
@@ -80,7 +78,7 @@ class MaskLabeld(MapTransform):
         self.mask_label = MaskLabel(ignore_index)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        """Mask the labels of `keys`; raises as :py:class:`MaskLabel`."""
+        """Mask the labels of ``keys``; raises as :py:class:`MaskLabel`."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.mask_label(d[key], d[self.mask_key])

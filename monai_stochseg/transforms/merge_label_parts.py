@@ -16,17 +16,16 @@ class MergeLabelPartsd(Transform):
     """
     Make one label map of the masks that :py:class:`LoadCased` loaded, one a class; run it right after that.
 
-    A case with `label_classes`, the class of each channel of `label`, gets `label` as `[1, *S]` uint8 in place of
-    `[len(label_classes), *S]`. Other cases, and those loaded without label, stay as they are, so that one pipeline
+    A case with ``label_classes``, the class of each channel of ``label``, gets ``label`` as ``[1, *S]`` uint8 in place
+    of ``[len(label_classes), *S]``. Other cases, and those loaded without label, stay as they are, so that one pipeline
     serves data sets of both kinds. There is no array version: the classes come with the case.
 
     Raises:
-        CaseError: When two masks share a voxel.
-
+        CaseError: when two masks share a voxel.
     """
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Merge the label of one case; other entries of `data` are kept."""
+        """Merge the label of one case; other entries of ``data`` are kept."""
         d = dict(data)
         classes = d.pop("label_classes", None)
         if classes is None or "label" not in d:

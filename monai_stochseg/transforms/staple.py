@@ -21,8 +21,8 @@ _UNDECIDED = 2**16 - 1
 class STAPLE(Transform):
     """
     The truth that simultaneous truth and performance level estimation infers from several raters, by SimpleITK: for
-    2 classes `STAPLE` (Warfield et al. 2004, https://doi.org/10.1109/TMI.2004.828354), its probability cut at 0.5; for
-    more `MultiLabelSTAPLE` (Rohlfing et al. 2004, https://doi.org/10.1109/TMI.2004.830803).
+    2 classes ``STAPLE`` (Warfield et al. 2004, https://doi.org/10.1109/TMI.2004.828354), its probability cut at 0.5;
+    for more ``MultiLabelSTAPLE`` (Rohlfing et al. 2004, https://doi.org/10.1109/TMI.2004.830803).
 
     A voxel left undecided gets the majority vote, as do all where raters agree on one class for the whole image, from
     which no performance can be estimated.
@@ -32,9 +32,8 @@ class STAPLE(Transform):
         max_iterations: most steps of expectation and maximization.
 
     Raises:
-        ImportError: When SimpleITK is not installed.
-        ValueError: When there are fewer than 2 classes or `max_iterations` is below 1.
-
+        ImportError: when SimpleITK is not installed.
+        ValueError: when there are fewer than 2 classes or ``max_iterations`` is below 1.
     """
 
     backend = (TransformBackends.NUMPY,)
@@ -55,12 +54,11 @@ class STAPLE(Transform):
         Infer the truth of one label; errors are those of :py:class:`monai_stochseg.transforms.SVLS`.
 
         Args:
-            label: integer classes of R raters, `[R, *S]`, S of 2 or 3 axes.
-            rater_mask: `[R]`, positive where a rater is there: what a rater weighs is estimated. None: all are there.
+            label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
+            rater_mask: ``[R]``, positive where a rater is there: what a rater weighs is estimated. None: all are there.
 
         Returns:
-            `[1, *S]`, of the label's type, with its metadata and applied operations.
-
+            ``[1, *S]``, of the label's type, with its metadata and applied operations.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         labels = class_labels(present_raters(img, rater_mask)[0], self.num_classes)
@@ -80,12 +78,11 @@ class STAPLEd(RaterTransformd):
     Dictionary-based version of :py:class:`STAPLE`.
 
     Args:
-        keys: keys of the labels, `[R, *S]`; each is replaced by its truth, `[1, *S]`.
+        keys: keys of the labels, ``[R, *S]``; each is replaced by its truth, ``[1, *S]``.
         num_classes: number of classes C, the background included.
         max_iterations: most steps of expectation and maximization.
-        rater_mask_key: key of the raters that are there, `[R]`, 0 where one is missing. None: all are.
+        rater_mask_key: key of the raters that are there, ``[R]``, 0 where one is missing. None: all are.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = STAPLE.backend

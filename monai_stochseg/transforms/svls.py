@@ -33,16 +33,15 @@ def svls_kernel(
 
     Args:
         spatial_dims: number of axes, 2 or 3.
-        sigma: standard deviation, in voxels, or in mm if `spacing` is given.
+        sigma: standard deviation, in voxels, or in mm if ``spacing`` is given.
         kernel_size: odd number of voxels, one for all axes or one an axis. A kernel of a single voxel is 1.
         spacing: size of a voxel in mm, one number an axis. None: 1 along all axes.
 
     Returns:
-        a float32 tensor of `kernel_size`: its centre is 1, and so is the sum of all its neighbours.
+        a float32 tensor of ``kernel_size``: its centre is 1, and so is the sum of all its neighbours.
 
     Raises:
-        ValueError: When sigma, a kernel size or a spacing is out of range, or their number is not `spatial_dims`.
-
+        ValueError: when sigma, a kernel size or a spacing is out of range, or their number is not ``spatial_dims``.
     """
     _check_kernel(sigma, kernel_size, spacing)
     sizes = ensure_tuple_rep(kernel_size, spatial_dims)
@@ -76,21 +75,20 @@ def spatially_varying_label_smoothing(
     exactly one-hot.
 
     Args:
-        label: `[R, *S]`, integer classes, S of 2 or 3 axes.
+        label: ``[R, *S]``, integer classes, S of 2 or 3 axes.
         num_classes: number of classes C, the background included.
-        sigma: standard deviation of the Gaussian, in voxels, or in mm if `spacing` is given.
+        sigma: standard deviation of the Gaussian, in voxels, or in mm if ``spacing`` is given.
         kernel_size: odd number of voxels, one for all axes or one an axis; 1 gives the mean of the one-hots.
         spacing: size of a voxel in mm, one number an axis. None: 1 along all axes.
-        rater_weights: `[R]`, at least 0, one of them positive; a rater of weight 0 is missing, and its label is not
+        rater_weights: ``[R]``, at least 0, one of them positive; a rater of weight 0 is missing, and its label is not
             looked at. None: the raters weigh the same.
 
     Returns:
-        `[C, *S]`, float32, summing to 1 over C, on the device of the label.
+        ``[C, *S]``, float32, summing to 1 over C, on the device of the label.
 
     Raises:
-        ValueError: When a label is not an integer, lies outside the classes or is one-hot already, there is no rater,
+        ValueError: when a label is not an integer, lies outside the classes or is one-hot already, there is no rater,
             weights or spacing do not fit, the kernel size is even, or sigma not positive.
-
     """
     label, weights = present_raters(label, rater_weights)
     kernel = svls_kernel(label.ndim - 1, sigma, kernel_size, spacing).to(label.device)
@@ -103,7 +101,7 @@ def spatially_varying_label_smoothing(
 
 
 def _add_smoothed(soft: torch.Tensor, label: torch.Tensor, kernel: torch.Tensor, weight: float) -> None:
-    """Add one rater's label `[*S]`, smoothed, to `soft` `[C, *S]`: its one-hot, and what the kernel changes of it."""
+    """Add one rater's label ``[*S]``, smoothed, to ``soft`` ``[C, *S]``: its one-hot and what the kernel changes of it."""
     change = kernel.flatten() / kernel.sum()
     change[len(change) // 2] -= 1
     rows = max(1, _SLAB_VOXELS // label[0].numel())
@@ -128,7 +126,7 @@ def _add_smoothed(soft: torch.Tensor, label: torch.Tensor, kernel: torch.Tensor,
 
 
 def _pad(label: torch.Tensor, start: int, rows: int, sizes: Sequence[int]) -> torch.Tensor:
-    """Rows of a label from `start` on, with the margin that a kernel needs, replicated beyond the label's border."""
+    """Rows of a label from ``start`` on, with the margin that a kernel needs, replicated beyond the label's border."""
     padded = label
     for axis, k in enumerate(sizes):
         first, count = (start, rows) if axis == 0 else (0, label.shape[axis])
@@ -148,7 +146,7 @@ def _window(
 
 
 def _ravel(index: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Positions `[n, axes]` as positions in a flattened tensor of `shape`, `[n]`."""
+    """Positions ``[n, axes]`` as positions in a flattened tensor of ``shape``, ``[n]``."""
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     return (index * torch.tensor(strides, device=index.device)).sum(1)
 
@@ -159,7 +157,7 @@ class SVLS(Transform):
     for a loss that takes probabilities, such as :py:class:`monai_stochseg.losses.SoftDiceCELoss` or PyTorch's cross
     entropy. It stands behind all spatial transforms, so that these move every rater alike.
 
-    | raters | `smooth` | the paper's name |
+    | raters | ``smooth`` | the paper's name |
     | --- | --- | --- |
     | 1 | True | SVLS |
     | 1 | False | one-hot |
@@ -168,16 +166,15 @@ class SVLS(Transform):
 
     Args:
         num_classes: number of classes C, the background included.
-        sigma: standard deviation of the Gaussian, in voxels, or in mm if `spacing` is given.
+        sigma: standard deviation of the Gaussian, in voxels, or in mm if ``spacing`` is given.
         kernel_size: odd number of voxels, one for all axes or one an axis.
-        spacing: size of a voxel in mm, one number an axis; `"meta"`: that of the label's affine. None: 1 along all
+        spacing: size of a voxel in mm, one number an axis; ``"meta"``: that of the label's affine. None: 1 along all
             axes.
         smooth: False leaves the one-hot of each rater as it is, as a kernel of a single voxel does.
 
     Raises:
-        ValueError: When there are fewer than 2 classes, sigma is not positive, a kernel size is not odd, or a spacing
+        ValueError: when there are fewer than 2 classes, sigma is not positive, a kernel size is not odd, or a spacing
             not positive.
-
     """
 
     backend = (TransformBackends.TORCH,)
@@ -206,17 +203,16 @@ class SVLS(Transform):
         Make one label soft.
 
         Args:
-            label: integer classes of R raters, `[R, *S]`, S of 2 or 3 axes.
-            rater_weights: `[R]`, at least 0, one of them positive; or a mask, 0 where a rater is missing: that label
+            label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
+            rater_weights: ``[R]``, at least 0, one of them positive; or a mask, 0 where a rater is missing: that label
                 is not looked at. None: the raters weigh the same.
 
         Returns:
-            `[C, *S]`, float32, summing to 1 over C; on the label's device, with its metadata and applied operations.
+            ``[C, *S]``, float32, summing to 1 over C; on the label's device, with its metadata and applied operations.
 
         Raises:
-            ValueError: When a label is not an integer, lies outside the classes or is one-hot already, there is no
-                rater, the weights or the spacing do not fit, or `spacing="meta"` and the label has no affine.
-
+            ValueError: when a label is not an integer, lies outside the classes or is one-hot already, there is no
+                rater, the weights or the spacing do not fit, or ``spacing="meta"`` and the label has no affine.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         spacing = self.spacing
@@ -239,16 +235,15 @@ class SVLSd(RaterTransformd):
     Dictionary-based version of :py:class:`SVLS`.
 
     Args:
-        keys: keys of the labels, `[R, *S]`; each is replaced by its soft target `[C, *S]`.
+        keys: keys of the labels, ``[R, *S]``; each is replaced by its soft target ``[C, *S]``.
         num_classes: number of classes C, the background included.
         sigma: as in :py:class:`SVLS`.
         kernel_size: as in :py:class:`SVLS`.
         spacing: as in :py:class:`SVLS`.
         smooth: as in :py:class:`SVLS`.
-        rater_weights_key: key of the weights of the raters, `[R]`, or of a mask that is 0 where a rater is missing.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
             None: the raters weigh the same.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = SVLS.backend

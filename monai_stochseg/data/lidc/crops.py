@@ -70,7 +70,6 @@ class CropGrid:
 
         Returns:
             float32, ``[*spatial_size]``.
-
         """
         # only the part that the grid reaches: a scan is thousands of times larger than a slice of it
         first = self.origin - np.asarray(first_voxel)
@@ -104,8 +103,7 @@ def crop_grids(
         slices_per_nodule: the most slices in 2D, spread evenly from the lowest to the highest; None for all.
 
     Raises:
-        ValueError: When an argument is none of those above.
-
+        ValueError: when an argument is none of those above.
     """
     check_grid(spatial_dims, spatial_size, spacing)
     if slices_per_nodule is not None and slices_per_nodule < 1:
@@ -157,7 +155,6 @@ def nodule_crops(
         spatial_size: points along each axis.
         spacing: distance of the points in mm.
         slices_per_nodule: see :py:func:`crop_grids`.
-
     """
     for name, grid in crop_grids(nodule, spatial_dims, spatial_size, spacing, slices_per_nodule):
         values, label = image(grid), crop_label(nodule, grid)

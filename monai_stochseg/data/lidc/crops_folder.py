@@ -36,9 +36,8 @@ def write_crops(crops: Iterable[LIDCCrop], folder: str | os.PathLike, parameters
         parameters: what the crops were made with, kept for :py:func:`read_parameters`.
 
     Raises:
-        CaseError: When there is no crop, or one differs from the first in size, spacing or unit.
-        FileExistsError: When the folder holds something else, which is left alone.
-
+        CaseError: when there is no crop, or one differs from the first in size, spacing or unit.
+        FileExistsError: when the folder holds something else, which is left alone.
     """
     folder = Path(folder).expanduser().absolute()
     read_parameters(folder)  # refuses a folder of something else
@@ -89,8 +88,7 @@ def read_parameters(folder: str | os.PathLike) -> dict[str, Any] | None:
     ``crops.json`` is damaged.
 
     Raises:
-        FileExistsError: When the folder holds something else.
-
+        FileExistsError: when the folder holds something else.
     """
     folder = Path(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -115,8 +113,7 @@ def crops_datalist(folder: str | os.PathLike) -> list[dict[str, Any]]:
         ``unit``, ``spacing``, and ``split`` where the data came split.
 
     Raises:
-        CaseError: When the folder holds no crops, or the arrays are not those of the list.
-
+        CaseError: when the folder holds no crops, or the arrays are not those of the list.
     """
     folder = Path(folder).expanduser().absolute()
     try:

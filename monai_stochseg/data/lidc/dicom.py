@@ -37,8 +37,7 @@ def find_lidc_series(dicom_dir: str | os.PathLike) -> dict[str, str]:
         per SeriesInstanceUID its folder.
 
     Raises:
-        CaseError: When `dicom_dir` is no folder, a file is not DICOM, or a series is there twice.
-
+        CaseError: when ``dicom_dir`` is no folder, a file is not DICOM, or a series is there twice.
     """
     if not Path(dicom_dir).is_dir():
         raise CaseError(f"dicom_dir: there is no folder {dicom_dir}.")
@@ -74,9 +73,8 @@ def read_lidc_volume(folder: str | os.PathLike, scan: LIDCScan) -> np.ndarray:
         HU, int16 ``[rows, columns, slices]``, the axes of ``scan.clusters`` and of ``pylidc.Scan.to_volume()``.
 
     Raises:
-        CaseError: When a file cannot be read, lacks a tag, is of another series, or has another pixel spacing than the
+        CaseError: when a file cannot be read, lacks a tag, is of another series, or has another pixel spacing than the
             database, slices are missing or differ in size, or a reading lies outside the volume.
-
     """
     who = f"patient {scan.patient_id}, series {scan.series_instance_uid}"
     slices: dict[int, tuple[float, str]] = {}  # slice to the InstanceNumber and name of its file

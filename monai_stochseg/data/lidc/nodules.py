@@ -67,8 +67,7 @@ def lidc_nodules(scans: Iterable[LIDCScan], min_raters: int = 1, crowded: str = 
         The nodules in the order of the scans, from low to high z.
 
     Raises:
-        ValueError: When `min_raters` or `crowded` is none of those above.
-
+        ValueError: when ``min_raters`` or ``crowded`` is none of those above.
     """
     if not 1 <= min_raters <= NUM_RATERS:
         raise ValueError(f"min_raters must lie in 1 to {NUM_RATERS}, as four radiologists read, got {min_raters}.")

@@ -59,7 +59,7 @@ def prepare_lidc(
         min_raters: least number of readers who drew a nodule; see :py:func:`lidc_nodules`.
         crowded: rule for a cluster of more than four readings; see :py:func:`lidc_nodules`.
         max_slice_thickness: scans with thicker slices are left out, in mm; none where None.
-        missing: what a scan means that is not in `dicom_dir`: ``"error"``, or ``"skip"`` to go on without it.
+        missing: what a scan means that is not in ``dicom_dir``: ``"error"``, or ``"skip"`` to go on without it.
         readings: a file that keeps what the database says, see :py:func:`lidc_scans`; it is read anew where None.
         progress: whether to show the progress on a terminal.
 
@@ -67,11 +67,10 @@ def prepare_lidc(
         The folder's path.
 
     Raises:
-        CaseError: When an argument is none of those above, scans are absent, or :py:func:`read_lidc_volume` refuses
+        CaseError: when an argument is none of those above, scans are absent, or :py:func:`read_lidc_volume` refuses
             one.
-        FileExistsError: When `out` holds something else, which is left alone.
-        ImportError: When pylidc is not installed.
-
+        FileExistsError: when ``out`` holds something else, which is left alone.
+        ImportError: when pylidc is not installed.
     """
     default_size, default_spacing = _GRIDS.get(spatial_dims, (1, 1.0))
     grid: dict[str, Any] = {
@@ -121,10 +120,9 @@ def import_lidc(path: str | os.PathLike, out: str | os.PathLike, spacing: float 
         The folder's path.
 
     Raises:
-        CaseError: When :py:func:`prepared_lidc_cases` refuses the set.
-        FileExistsError: When `out` holds something else, which is left alone.
-        ImportError: When the set is the pickle and pylidc is not installed.
-
+        CaseError: when :py:func:`prepared_lidc_cases` refuses the set.
+        FileExistsError: when ``out`` holds something else, which is left alone.
+        ImportError: when the set is the pickle and pylidc is not installed.
     """
     crops = tqdm(prepared_lidc_cases(path, spacing), desc="Importing crops", disable=None if progress else True)
     write_crops(crops, out, {"source": Path(path).name, "spacing": spacing})
@@ -143,7 +141,6 @@ def scan_crops(
         spatial_dims: 2 or 3.
         spatial_size: points along each axis.
         spacing: distance of the points in mm.
-
     """
     for nodule in nodules:
         yield from nodule_crops(

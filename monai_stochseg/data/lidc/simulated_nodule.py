@@ -77,7 +77,6 @@ class SimulatedNodule:
             grid: the grid.
             axes: its coordinates in mm.
             blur: of the scan in mm.
-
         """
         distance = grid.resample(self.distance, self.first_voxel, cval=PADDING)
         disagreement = grid.resample(self.disagreement, self.first_voxel)

@@ -28,7 +28,7 @@ class LIDCProtocol:
             with itself too, as in the generalized energy distance.
 
     Raises:
-        ValueError: When `slice_raters` or `pairs` is none of those above.
+        ValueError: when ``slice_raters`` or ``pairs`` is none of those above.
     """
 
     min_raters: int = 1
@@ -92,8 +92,7 @@ def lidc_statistics(scans: Iterable[LIDCScan], protocol: LIDCProtocol | None = N
         The statistics.
 
     Raises:
-        ValueError: When no slice is left, or :py:func:`lidc_nodules` refuses the protocol.
-
+        ValueError: when no slice is left, or :py:func:`lidc_nodules` refuses the protocol.
     """
     protocol = protocol or LIDCProtocol()
     chosen = [scan for scan in scans if scan.slice_thickness <= protocol.max_slice_thickness]

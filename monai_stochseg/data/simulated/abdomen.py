@@ -35,15 +35,14 @@ def simulate_kidneys(
         spatial_size: size of the volume in voxels.
         spacing: of the voxels in mm.
         seed: seed of everything, the raters' readings included.
-        num_raters: number of readings in `label`.
+        num_raters: number of readings in ``label``.
 
     Returns:
         The patient, in HU, with the classes 0 background, 1 kidney, 2 tumour; equal for equal arguments.
 
     Raises:
-        ValueError: When `spatial_size` or `spacing` has not 3 positive entries, the volume is too small to hold the
+        ValueError: when ``spatial_size`` or ``spacing`` has not 3 positive entries, the volume is too small to hold the
             kidneys, or there is no rater.
-
     """
     axes = scan_axes(spatial_size, spacing, LEAST_EXTENT)
     rng = random_generator("kidneys", seed)
@@ -93,24 +92,24 @@ def simulated_kidney_folder(
     """
     Make a folder of simulated kidney patients as KiTS delivers them, unless it is there already.
 
-    Patient `simulated_000` has `imaging.nii.gz` (int16, HU) and `segmentation.nii.gz` (uint8, of one reader), with the
-    axes and the kind of affine of the KiTS files. :py:func:`monai_stochseg.data.kits_datalist` reads them. The folder
-    appears whole or not at all, and `truth.json` holds what :py:func:`simulate_kidneys` needs to give the truth again.
+    Patient ``simulated_000`` has ``imaging.nii.gz`` (int16, HU) and ``segmentation.nii.gz`` (uint8, of one reader),
+    with the axes and the kind of affine of the KiTS files. :py:func:`monai_stochseg.data.kits_datalist` reads them.
+    The folder appears whole or not at all, and ``truth.json`` holds what :py:func:`simulate_kidneys` needs to give the
+    truth again.
 
     Args:
         folder: where to make it.
         num_patients: number of patients.
         spatial_size: size of their volumes in voxels.
         spacing: of the voxels in mm.
-        seed: seed of the whole folder; a patient does not depend on `num_patients`.
+        seed: seed of the whole folder; a patient does not depend on ``num_patients``.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: When `num_patients` is less than 1, or another argument is refused by :py:func:`simulate_kidneys`.
-        FileExistsError: When the folder holds something else, which is left alone.
-
+        ValueError: when ``num_patients`` is less than 1, or another argument is refused by :py:func:`simulate_kidneys`.
+        FileExistsError: when the folder holds something else, which is left alone.
     """
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-float(step) for step in spacing), 1]  # feet, back and left
@@ -134,7 +133,7 @@ def simulated_kidney_folder(
 def _surroundings(
     rng: np.random.Generator, axes: Axes, blur: float, fine: np.ndarray, coarse: np.ndarray
 ) -> np.ndarray:
-    """HU of all but the kidneys, `[*S]`."""
+    """HU of all but the kidneys, ``[*S]``."""
     inf = np.inf
     image = np.full(fine.shape, float(AIR), dtype=np.float32)
     width, depth = rng.uniform(165, 190), rng.uniform(112, 124)

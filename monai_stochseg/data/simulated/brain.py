@@ -20,23 +20,22 @@ class SimulatedBrain:
     r"""
     A simulated patient, and the distribution its readers are drawn from.
 
-    A reader draws a border offset :math:`\delta \sim N(0, \sigma^2)`, in voxels, and two coins: is the core seen, is
-    its enhancing rim seen. With :math:`\phi` and :math:`\phi_c` the signed distances to the mean borders of tumour and
+    A reader draws a border offset :math:`\delta \sim N(0, \sigma^2)``, in voxels, and two coins: is the core seen, is
+    its enhancing rim seen. With :math:``\phi` and :math:`\phi_c` the signed distances to the mean borders of tumour and
     core, negative inside, and :math:`w` the width of the rim, the reader's label is tumour where
     :math:`\phi < \delta`, therein core where :math:`\phi_c < \delta / 2` if the core is seen and oedema otherwise, and
     in the core enhancing where :math:`\phi_c \ge \delta / 2 - w` if the rim is seen and NET otherwise. So each voxel
     passes, as :math:`\delta` grows, three levels, and all probabilities have a closed form.
 
     Args:
-        image: `[4, *S]` float32, FLAIR, T1, T1c and T2; zero outside the brain and nowhere within.
-        label: `[R, *S]` uint8, the readings of R raters; 0 background, 1 NET, 2 OD, 3 ET.
-        mask: `[1, *S]` uint8, the brain.
-        levels: `[3, *S]`, the offsets above which a voxel is tumour, is core, is core inside the rim; they do not fall
-            along the first axis, and are infinite outside the brain.
+        image: ``[4, *S]`` float32, FLAIR, T1, T1c and T2; zero outside the brain and nowhere within.
+        label: ``[R, *S]`` uint8, the readings of R raters; 0 background, 1 NET, 2 OD, 3 ET.
+        mask: ``[1, *S]`` uint8, the brain.
+        levels: ``[3, *S]``, the offsets above which a voxel is tumour, is core, is core inside the rim; they do not
+            fall along the first axis, and are infinite outside the brain.
         sigma: standard deviation of the border offset, in voxels (of 1 mm).
         core_probability: probability that a reader sees the core.
         rim_probability: probability that a reader who sees the core sees its enhancing rim.
-
     """
 
     image: torch.Tensor
@@ -54,7 +53,7 @@ class SimulatedBrain:
 
     @property
     def probability(self) -> torch.Tensor:
-        """Probability of each class in each voxel, `[4, *S]`, float32."""
+        """Probability of each class in each voxel, ``[4, *S]``, float32."""
         tumour, core, inner = torch.special.ndtr(-self.levels.double() / self.sigma)
         net = self.core_probability * ((1 - self.rim_probability) * core + self.rim_probability * inner)
         et = self.core_probability * self.rim_probability * (core - inner)
@@ -69,8 +68,7 @@ class SimulatedBrain:
             generator: source of the draws.
 
         Returns:
-            `[n, *S]` uint8.
-
+            ``[n, *S]`` uint8.
         """
         offsets = self.sigma * torch.randn(n, generator=generator)
         core_seen = torch.rand(n, generator=generator) < self.core_probability
@@ -98,14 +96,13 @@ def simulate_brain(spatial_size: Sequence[int], seed: int = 0, num_raters: int =
     Args:
         spatial_size: size of the volume in voxels, 2 or 3 axes of at least 16 each.
         seed: seed of everything, the raters' readings included.
-        num_raters: number of readings in `label`.
+        num_raters: number of readings in ``label``.
 
     Returns:
         The patient with its truth; equal for equal arguments.
 
     Raises:
-        ValueError: When `spatial_size` has not 2 or 3 axes of at least 16 voxels, or there is no rater.
-
+        ValueError: when ``spatial_size`` has not 2 or 3 axes of at least 16 voxels, or there is no rater.
     """
     size = tuple(spatial_size)
     if len(size) not in (2, 3) or min(size) < 16:
@@ -118,7 +115,7 @@ def simulate_brain(spatial_size: Sequence[int], seed: int = 0, num_raters: int =
         return (low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)).numpy()
 
     def noise(width: float) -> np.ndarray:
-        """Zero mean, unit variance, correlated over `width` voxels."""
+        """Zero mean, unit variance, correlated over ``width`` voxels."""
         white = torch.randn(size, generator=generator).numpy()
         smooth = gaussian_filter(white, width, mode="wrap", truncate=3) if width else white
         return (smooth - smooth.mean()) / smooth.std()

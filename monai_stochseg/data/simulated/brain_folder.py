@@ -21,9 +21,9 @@ def simulated_brain_folder(
     """
     Make a folder of simulated patients as NIfTI, unless it is there already.
 
-    Patient `simulated_000` has `flair`, `t1`, `t1c` and `t2` (float32) and `rater00`, `rater01`, ... (uint8), all
-    `.nii.gz` with voxels of 1 mm. `truth.json` holds the `parameters` and per patient the probabilities, sigma, and
-    the seed with which :py:func:`simulate_brain` gives the whole truth again.
+    Patient ``simulated_000`` has ``flair``, ``t1``, ``t1c`` and ``t2`` (float32) and ``rater00``, ``rater01``, ...
+    (uint8), all ``.nii.gz`` with voxels of 1 mm. ``truth.json`` holds the ``parameters`` and per patient the
+    probabilities, sigma, and the seed with which :py:func:`simulate_brain` gives the whole truth again.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
     torchrun, one makes it while the others wait. It is made anew if its parameters are others.
@@ -32,16 +32,15 @@ def simulated_brain_folder(
         folder: where to make it.
         num_patients: number of patients.
         spatial_size: size of their volumes in voxels, 2 or 3 axes.
-        seed: seed of the whole folder; a patient does not depend on `num_patients`.
+        seed: seed of the whole folder; a patient does not depend on ``num_patients``.
         num_raters: number of readings of each.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: When `num_patients` is less than 1, or another argument is refused by :py:func:`simulate_brain`.
-        FileExistsError: When the folder holds something else, which is left alone.
-
+        ValueError: when ``num_patients`` is less than 1, or another argument is refused by :py:func:`simulate_brain`.
+        FileExistsError: when the folder holds something else, which is left alone.
     """
     parameters = {
         "simulation": SIMULATION,

@@ -25,12 +25,12 @@ def make_cases(
     Make a folder of simulated patients, unless it is there already.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew if its parameters are others. `truth.json` holds the
-    `parameters` and, per patient, the seed and what `make_case` returns.
+    torchrun, one makes it while the others wait. It is made anew if its parameters are others. ``truth.json`` holds the
+    ``parameters`` and, per patient, the seed and what ``make_case`` returns.
 
     Args:
         folder: where to make it.
-        parameters: what the folder is a function of, as JSON has it; with `num_patients` and `seed`, from which and
+        parameters: what the folder is a function of, as JSON has it; with ``num_patients`` and ``seed``, from which and
             from its own number alone each patient's seed comes.
         make_case: writes the files of one patient to a folder, from a seed, and returns what is to be recorded.
 
@@ -38,9 +38,8 @@ def make_cases(
         The path of the folder.
 
     Raises:
-        ValueError: When `num_patients` is less than 1.
-        FileExistsError: When the folder holds something else, which is left alone.
-
+        ValueError: when ``num_patients`` is less than 1.
+        FileExistsError: when the folder holds something else, which is left alone.
     """
     if parameters["num_patients"] < 1:
         raise ValueError(f"num_patients must be at least 1, got {parameters['num_patients']}.")
@@ -58,9 +57,8 @@ def save_voxels(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 
     Args:
         file: its path.
-        voxels: `[*S]`.
+        voxels: ``[*S]``.
         affine: 4x4, voxels to mm.
-
     """
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")

@@ -79,7 +79,6 @@ def tubes(segments: np.ndarray, axes: Axes, blur: float) -> np.ndarray:
 
     Returns:
         ``[*spatial_size]`` float32 in [0, 1].
-
     """
     covered = np.zeros(tuple(map(len, axes)), dtype=np.float32)
     starts, ends, radii = segments[:, :3], segments[:, 3:6], segments[:, 6:]

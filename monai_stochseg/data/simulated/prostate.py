@@ -35,15 +35,14 @@ def simulate_prostate(
         spatial_size: size of the volume in voxels.
         spacing: of the voxels in mm.
         seed: seed of everything, the raters' readings included.
-        num_raters: number of readings in `label`.
+        num_raters: number of readings in ``label``.
 
     Returns:
         The patient with the classes 0 background, 1 PZ, 2 TZ, 3 DPU, 4 AFS; equal for equal arguments.
 
     Raises:
-        ValueError: When `spatial_size` or `spacing` has not 3 positive entries, the volume is too small to hold the
+        ValueError: when ``spatial_size`` or ``spacing`` has not 3 positive entries, the volume is too small to hold the
             gland, or there is no rater.
-
     """
     axes = scan_axes(spatial_size, spacing, LEAST_EXTENT)
     rng = random_generator("prostate", seed)
@@ -97,24 +96,25 @@ def simulated_prostate_folder(
     """
     Make a folder of simulated prostates as NIfTI, unless it is there already.
 
-    Patient `simulated_000` has `t2.nii.gz` (int16) and `zones.nii.gz` (uint8, of one reader), with the axes of axial
-    DICOM slices: left, back, head. :py:func:`monai_stochseg.data.prostatex_datalist` reads them. The folder appears
-    whole or not at all, and `truth.json` holds what :py:func:`simulate_prostate` needs to give the truth again.
+    Patient ``simulated_000`` has ``t2.nii.gz`` (int16) and ``zones.nii.gz`` (uint8, of one reader), with the axes of
+    axial DICOM slices: left, back, head. :py:func:`monai_stochseg.data.prostatex_datalist` reads them. The folder
+    appears whole or not at all, and ``truth.json`` holds what :py:func:`simulate_prostate` needs to give the truth
+    again.
 
     Args:
         folder: where to make it.
         num_patients: number of patients.
         spatial_size: size of their volumes in voxels, towards head, back and left: the reverse of the files' axes.
         spacing: of the voxels in mm, in the same order.
-        seed: seed of the whole folder; a patient does not depend on `num_patients`.
+        seed: seed of the whole folder; a patient does not depend on ``num_patients``.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: When `num_patients` is less than 1, or another argument is refused by :py:func:`simulate_prostate`.
-        FileExistsError: When the folder holds something else, which is left alone.
-
+        ValueError: when ``num_patients`` is less than 1, or another argument is refused by
+            :py:func:`simulate_prostate`.
+        FileExistsError: when the folder holds something else, which is left alone.
     """
     up, back, left = map(float, spacing)
     affine = np.diag([-left, -back, up, 1])
@@ -144,7 +144,7 @@ def _surroundings(
     fine: np.ndarray,
     coarse: np.ndarray,
 ) -> np.ndarray:
-    """Intensity of all but the gland, `[*S]`."""
+    """Intensity of all but the gland, ``[*S]``."""
     inf = np.inf
     high, deep, wide = radii
     image = (FAT + 25 * fine + 20 * coarse).astype(np.float32)

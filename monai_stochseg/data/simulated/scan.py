@@ -24,12 +24,11 @@ class SimulatedScan:
     earlier ones. So all probabilities have a closed form.
 
     Args:
-        image: `[1, *S]` float32, in whole numbers as scanners write them.
-        label: `[R, *S]` uint8, the readings of R raters.
-        distances: `[C - 1, *S]` float32, signed distances in mm, to first order.
-        sigmas: `[C - 1]`, standard deviations of the border offsets in mm.
+        image: ``[1, *S]`` float32, in whole numbers as scanners write them.
+        label: ``[R, *S]`` uint8, the readings of R raters.
+        distances: ``[C - 1, *S]`` float32, signed distances in mm, to first order.
+        sigmas: ``[C - 1]``, standard deviations of the border offsets in mm.
         spacing: of the voxels in mm, one an axis.
-
     """
 
     image: torch.Tensor
@@ -40,7 +39,7 @@ class SimulatedScan:
 
     @property
     def probability(self) -> torch.Tensor:
-        """Probability of each class in each voxel, `[C, *S]`, float32."""
+        """Probability of each class in each voxel, ``[C, *S]``, float32."""
         left = torch.ones_like(self.distances[0], dtype=torch.float64)  # of no higher class
         probabilities = []
         for distance, sigma in zip(self.distances.flip(0), self.sigmas.flip(0), strict=True):
@@ -58,8 +57,7 @@ class SimulatedScan:
             generator: source of the draws.
 
         Returns:
-            `[n, *S]` uint8.
-
+            ``[n, *S]`` uint8.
         """
         offsets = self.sigmas * torch.randn((n, len(self.sigmas)), generator=generator)
         readings = torch.zeros((n, *self.distances.shape[1:]), dtype=torch.uint8)
@@ -81,9 +79,9 @@ def read_scan(
     Have a simulated image read.
 
     Args:
-        image: `[*S]`, rounded to whole numbers.
-        distances: of each class but the background, `[*S]` in mm.
-        sigmas: `[C - 1]`, standard deviations of the border offsets in mm.
+        image: ``[*S]``, rounded to whole numbers.
+        distances: of each class but the background, ``[*S]`` in mm.
+        sigmas: ``[C - 1]``, standard deviations of the border offsets in mm.
         spacing: of the voxels in mm.
         num_raters: number of readings.
         seed: of the readers' offsets.
@@ -92,8 +90,7 @@ def read_scan(
         The patient.
 
     Raises:
-        ValueError: When there is no rater.
-
+        ValueError: when there is no rater.
     """
     if num_raters < 1:
         raise ValueError(f"num_raters must be at least 1, got {num_raters}.")
@@ -120,8 +117,7 @@ def scan_axes(spatial_size: Sequence[int], spacing: Sequence[float], least_exten
         The coordinates along each axis.
 
     Raises:
-        ValueError: When `spatial_size` or `spacing` has not 3 positive entries, or the volume is too small.
-
+        ValueError: when ``spatial_size`` or ``spacing`` has not 3 positive entries, or the volume is too small.
     """
     for name, value in (("spatial_size", spatial_size), ("spacing", spacing)):
         if len(value) != 3 or min(value) <= 0:
@@ -145,8 +141,7 @@ def ellipsoid(axes: Axes, center: ArrayLike, radii: ArrayLike, turn: float = 0.0
         turn: angle in radians by which it is turned in the plane of the first and the last axis.
 
     Returns:
-        `[*S]` float32.
-
+        ``[*S]`` float32.
     """
     lengths = np.asarray(radii, dtype=np.float32)
     shifted = [(axis - at).astype(np.float32) for axis, at in zip(axes, np.asarray(center), strict=True)]
@@ -164,11 +159,10 @@ def paint(image: np.ndarray, distance: np.ndarray, blur: float, value: np.ndarra
     Draw a body over an image, in place.
 
     Args:
-        image: `[*S]`.
-        distance: signed distance to the body in mm, `[*S]`.
+        image: ``[*S]``.
+        distance: signed distance to the body in mm, ``[*S]``.
         blur: standard deviation of its edge in mm.
-        value: of the body, one or `[*S]`.
-
+        value: of the body, one or ``[*S]``.
     """
     reached = distance < 4 * blur
     before = image[reached]

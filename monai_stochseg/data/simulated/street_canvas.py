@@ -26,7 +26,6 @@ class StreetCanvas:
         middle: row and column of the vanishing point, as shares of H and W.
         haze: colour of what is far.
         sight: distance in m at which the haze takes 63 %.
-
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class StreetCanvas:
             points: its corners.
             opacity: share of its colour.
             nearest: haze of its nearest point, not of its middle.
-
         """
         depths = [ahead for _, _, ahead in points]
         if min(depths) < NEAR:
@@ -88,7 +86,7 @@ class StreetCanvas:
         radii: tuple[float, float],
         ring: float = 0,
     ) -> None:
-        """Draw an ellipse that faces the camera; with `ring`, in m, only its border is coloured."""
+        """Draw an ellipse that faces the camera; with ``ring``, in m, only its border is coloured."""
         right, up, ahead = foot
         column, row = self._project(right + center[0], up + center[1], ahead)
         dx, dy = (self.pixels(radius, ahead) for radius in radii)
@@ -104,7 +102,7 @@ class StreetCanvas:
             self._pens[1].ellipse(box, label)
 
     def ground(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where on the ground each pixel of the picture lies, to the right and ahead in m, `[H, W]` each."""
+        """Where on the ground each pixel of the picture lies, to the right and ahead in m, ``[H, W]`` each."""
         width, height = (n // OVERSAMPLING for n in self.colours.size)
         below = np.maximum(OVERSAMPLING * (np.arange(height) + 0.5) - self.row, 1)[:, None]
         ahead = self.focal * self.eye / below
@@ -112,11 +110,11 @@ class StreetCanvas:
         return right, np.broadcast_to(ahead, right.shape)
 
     def picture(self) -> np.ndarray:
-        """The picture, `[H, W, 3]` float32 from 0 to 255."""
+        """The picture, ``[H, W, 3]`` float32 from 0 to 255."""
         return np.asarray(self.colours.reduce(OVERSAMPLING), dtype=np.float32)
 
     def label(self) -> np.ndarray:
-        """The label map, `[H, W]` uint8."""
+        """The label map, ``[H, W]`` uint8."""
         half = OVERSAMPLING // 2
         return np.ascontiguousarray(np.asarray(self.classes)[half::OVERSAMPLING, half::OVERSAMPLING])
 

@@ -44,7 +44,7 @@ VEHICLES = MappingProxyType(
 
 
 def vehicle(canvas: StreetCanvas, rng: np.random.Generator, kind: str, right: float, ahead: float, away: bool) -> None:
-    """Draw one of the vehicles along the street, its nearest end at `ahead`; `away`: its rear is towards the camera."""
+    """Draw one of the vehicles along the street, its nearest end at ``ahead``; ``away``: the camera sees its rear."""
     width, profile, panes, windows, wheels, radius = VEHICLES[kind]
     label = ID["car" if kind == "van" else kind]
     paint = np.asarray(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.8, 1.2)

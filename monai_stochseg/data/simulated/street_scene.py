@@ -69,8 +69,7 @@ def street_scene(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.nd
         rng: source of the draws.
 
     Returns:
-        the picture, `[H, W, 3]` uint8, and the train ids, `[H, W]` uint8.
-
+        the picture, ``[H, W, 3]`` uint8, and the train ids, ``[H, W]`` uint8.
     """
     blue = rng.uniform(0, 1)  # clear sky, or overcast
     horizon = (1 - blue) * np.array([222, 222, 222]) + blue * np.array([205, 220, 235])
@@ -300,7 +299,7 @@ def _bonnet(canvas: StreetCanvas, rng: np.random.Generator) -> None:
 
 
 def _photograph(canvas: StreetCanvas, rng: np.random.Generator, label: np.ndarray) -> np.ndarray:
-    """Texture, exposure and noise, `[H, W, 3]` uint8."""
+    """Texture, exposure and noise, ``[H, W, 3]`` uint8."""
     height, width = label.shape
     right, ahead = canvas.ground()
     grain = rng.standard_normal((128, 128), dtype=np.float32)  # of the ground, finer where it is near
@@ -318,7 +317,7 @@ def _photograph(canvas: StreetCanvas, rng: np.random.Generator, label: np.ndarra
 
 
 def _field(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:
-    """A smooth random field of about unit variance, `[H, W]`, with so many cells from top to bottom."""
+    """A smooth random field of about unit variance, ``[H, W]``, with so many cells from top to bottom."""
     height, width = size
     grid = rng.standard_normal((cells, max(1, round(cells * width / height))), dtype=np.float32)
     return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))

@@ -43,11 +43,10 @@ def simulate_street(size: Sequence[int] = (128, 256), seed: int = 0) -> tuple[np
         seed: of the scene.
 
     Returns:
-        the picture, `[H, W, 3]` uint8, and the train ids, `[H, W]` uint8, 255 for void.
+        the picture, ``[H, W, 3]`` uint8, and the train ids, ``[H, W]`` uint8, 255 for void.
 
     Raises:
-        ValueError: When `size` is not two numbers of at least 32.
-
+        ValueError: when ``size`` is not two numbers of at least 32.
     """
     if len(size) != 2 or min(size) < 32:
         raise ValueError(f"size must be (H, W) of at least 32 pixels each, got {list(size)}.")
@@ -61,8 +60,8 @@ def simulated_cityscapes_folder(
     Make a folder of simulated scenes in the layout of Cityscapes, unless it is there already; it lists as
     :py:func:`monai_stochseg.data.cityscapes_datalist` lists the real one.
 
-    The cities are `simulated-train`, `simulated-validation` and `simulated-test`: of five scenes in a row the second is
-    of validation and the third of test. `simulated.json` holds the `parameters`.
+    The cities are ``simulated-train``, ``simulated-validation`` and ``simulated-test``: of five scenes in a row the
+    second is of validation and the third of test. ``simulated.json`` holds the ``parameters``.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
     torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others.
@@ -71,15 +70,14 @@ def simulated_cityscapes_folder(
         folder: where to make it.
         num_images: number of scenes; at least 3, so that no part is empty.
         size: H and W of their pictures in pixels.
-        seed: of the whole folder; a scene and its part do not depend on `num_images`.
+        seed: of the whole folder; a scene and its part do not depend on ``num_images``.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: When `num_images` or `size` is too small.
-        FileExistsError: When the folder holds something else, such as the real Cityscapes, which is left alone.
-
+        ValueError: when ``num_images`` or ``size`` is too small.
+        FileExistsError: when the folder holds something else, such as the real Cityscapes, which is left alone.
     """
     if num_images < 3:
         raise ValueError(f"num_images must be at least 3, one of each part, got {num_images}.")
