@@ -17,24 +17,22 @@ from monai_stochseg.networks.nets import (
     ThresholdSampler,
     UNetEnsemble,
 )
+from monai_stochseg.tasks import Task
 
 
 class Baseline(NamedTuple):
-    """A network, its loss, and whether the network is called with the label too."""
+    """A network and its loss."""
 
     network: nn.Module
     loss: nn.Module
-    takes_label: bool = False
 
 
-def baseline(
+def make_baseline(
     method: str,
-    spatial_dims: int,
-    out_channels: int = 2,
+    task: Task,
     channels: Sequence[int] = (32, 64, 128, 192),
     norm: str | None = None,
     num_hypotheses: int = 4,
-    in_channels: int = 1,
 ) -> Baseline:
     """
     A baseline of the Probabilistic U-Net's paper (Kohl et al. 2018), or a null that learns no covariance; all on the
@@ -43,25 +41,24 @@ def baseline(
     Args:
         method: ``deterministic``, ``threshold`` and ``independent``, which sample one deterministic network in three
             ways; ``dropout``, ``ensemble``, ``mheads`` or ``image2image_vae``.
-        spatial_dims: 2 or 3.
-        out_channels: number of classes, the background included.
+        task: what is asked; it says the dimensions, channels, classes and void label.
         channels: number of channels of each level.
         norm: normalisation, by MONAI's name.
         num_hypotheses: members of the ensemble, heads of the M-heads network.
-        in_channels: number of channels of the image.
 
     Raises:
         ValueError: for another method.
     """
-    core = (spatial_dims, in_channels, out_channels, channels)
+    core = (task.spatial_dims, task.in_channels, task.num_classes, channels)
+    void = task.ignore_index
     methods: Mapping[str, Callable[[], Baseline]] = {
-        "deterministic": lambda: Baseline(DeterministicSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss()),
-        "threshold": lambda: Baseline(ThresholdSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss()),
-        "independent": lambda: Baseline(IndependentSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss()),
-        "dropout": lambda: Baseline(DropoutUNet(*core, norm=norm), RaterCrossEntropyLoss()),
-        "ensemble": lambda: Baseline(UNetEnsemble(*core, num_hypotheses, norm), RaterCrossEntropyLoss()),
-        "mheads": lambda: Baseline(MHeadsUNet(*core, num_hypotheses, norm=norm), MultipleHypothesesLoss()),
-        "image2image_vae": lambda: Baseline(Image2ImageVAE(*core, norm=norm), ELBOLoss(), takes_label=True),
+        "deterministic": lambda: Baseline(DeterministicSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss(void)),
+        "threshold": lambda: Baseline(ThresholdSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss(void)),
+        "independent": lambda: Baseline(IndependentSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss(void)),
+        "dropout": lambda: Baseline(DropoutUNet(*core, norm=norm), RaterCrossEntropyLoss(void)),
+        "ensemble": lambda: Baseline(UNetEnsemble(*core, num_hypotheses, norm), RaterCrossEntropyLoss(void)),
+        "mheads": lambda: Baseline(MHeadsUNet(*core, num_hypotheses, norm=norm), MultipleHypothesesLoss(ignore_index=void)),
+        "image2image_vae": lambda: Baseline(Image2ImageVAE(*core, norm=norm), ELBOLoss(ignore_index=void)),
     }
     if method not in methods:
         raise ValueError(f"method must be one of {', '.join(methods)}, got {method!r}.")

@@ -3,128 +3,165 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler
-from monai.metrics import CumulativeIterationMetric, MAEMetric
+from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
 from torch import nn
 
+from monai_stochseg.bundle.loaders import evaluation_loader
+from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.training import statistics
-from monai_stochseg.handlers import CaseTable, SampleFigure, WeightsLoader
-from monai_stochseg.metrics import (
-    AmbiguityAccuracyMetric,
-    BrierScoreMetric,
-    DiversityCorrelationMetric,
-    EmptyFractionCorrelationMetric,
-    EnergyDistanceCurveMetric,
-    ExpectedCalibrationErrorMetric,
-    GeneralizedEnergyDistanceMetric,
-    HungarianMatchedIoUMetric,
-    PooledMetric,
-    RaterDiceMetric,
-    SampleDiversityMetric,
-    WeightedMaps,
-    from_evaluator,
-)
-
-CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is told
+from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.handlers import CaseTable, ReliabilityFigure, SampleFigure, WeightsLoader
+from monai_stochseg.inferers import PredictiveInferer
+from monai_stochseg.metrics import PooledMetric
+from monai_stochseg.tasks import Task
+from monai_stochseg.tasks.sample_metrics import TaskMetric, first_samples
 
 
-# A metric, made for a number of classes, and which entries of an evaluator's output it takes.
-_SAMPLES = ("samples", "label")
-_METRICS: Mapping[str, tuple[Callable[[int], CumulativeIterationMetric], tuple[str, ...]]] = {
-    "ged": (GeneralizedEnergyDistanceMetric, _SAMPLES),
-    "ged_curve": (partial(EnergyDistanceCurveMetric, CURVE), _SAMPLES),
-    "hm_iou": (HungarianMatchedIoUMetric, _SAMPLES),
-    "diversity": (SampleDiversityMetric, ("samples",)),
-    "rater_diversity": (SampleDiversityMetric, ("label",)),
-    "dice": (RaterDiceMetric, _SAMPLES),
-    "dice_nonempty": (partial(RaterDiceMetric, nonempty_raters=True), _SAMPLES),
-    "ambiguity": (lambda num_classes: AmbiguityAccuracyMetric(), _SAMPLES),
-    "diversity_correlation": (DiversityCorrelationMetric, _SAMPLES),
-    "empty_correlation": (lambda num_classes: EmptyFractionCorrelationMetric(), _SAMPLES),
-    "ece": (lambda num_classes: ExpectedCalibrationErrorMetric(), ("probabilities", "label")),
-    "brier": (lambda num_classes: BrierScoreMetric(), ("pred", "label")),
-    "calibration_gap": (lambda num_classes: MAEMetric(), ("probabilities", "pred")),
-}
+def is_lower(current: float, best: float) -> bool:
+    """Whether a metric of which less is better improved; anything is better than an undefined (NaN) best."""
+    return current < best or best != best
 
 
-def sample_metrics(
-    num_classes: int, names: Sequence[str], first: Mapping[str, int] | None = None
-) -> dict[str, IgniteMetricHandler]:
+def make_evaluator(
+    task: Task,
+    network: nn.Module,
+    options: Options,
+    part: str = "validation",
+    transforms: Sequence[Callable] = (),
+    checkpoint: str | None = None,
+    num_samples: int = 16,
+    metrics: Sequence[str] | None = None,
+    first: Mapping[str, int] | None = None,
+    inferer: Inferer | None = None,
+    figure: Mapping[str, Any] | None = None,
+    model_name: str = "model",
+) -> StochasticEvaluator:
     """
-    Metrics of samples against readers, for MONAI's evaluators, with the weights of both, see
-    :py:func:`monai_stochseg.metrics.from_evaluator`.
+    The evaluator of sampled answers on any task, by the task's metrics; the first is the key metric, and less is
+    better.
 
     Args:
-        num_classes: number of classes, the background included.
-        names: any of ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
-            ``rater_diversity``, ``dice``, ``dice_nonempty`` (on readers who drew), ``ambiguity``,
-            ``diversity_correlation``, ``empty_correlation``, ``ece``, ``brier`` (of the single answer) and
-            ``calibration_gap``, the mean absolute difference between the samples' mean and the single answer.
-        first: metrics that judge only so many of the samples, by name; they must weigh the same, as for ``ged_curve``.
+        task: what is asked.
+        network: with ``predictive``.
+        options: where and how to run.
+        part: whose cases are judged, see :py:meth:`monai_stochseg.tasks.Task.cases`.
+        transforms: of ``image`` and ``label``, after the task's own, such as a crop.
+        checkpoint: weights to load; the table ``evaluation_<part>.csv`` and the task's figures are written then.
+            Default: the network as it is, for validation in training.
+        num_samples: samples of each case.
+        metrics: names, see :py:meth:`monai_stochseg.tasks.Task.metric`. Default: the task's.
+        first: metrics that judge only the first samples, by name.
+        inferer: how windows are taken. Default: the task's, see :py:meth:`monai_stochseg.tasks.Task.inferer`.
+        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
+        model_name: in the figures.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for a metric of another name.
     """
-    if unknown := [name for name in names if name not in _METRICS]:
-        raise ValueError(f"names must be of {sorted(_METRICS)}, got {unknown}.")
-    handlers = {}
-    for name in names:
-        make, keys = _METRICS[name]
-        transform = partial(_columns, keys=keys, first=(first or {}).get(name))
-        handlers[name] = IgniteMetricHandler(metric_fn=make(num_classes), output_transform=transform)
-    return handlers
+    names = metrics or (task.metric_names if checkpoint is None else task.evaluation_metric_names)
+    chosen = {name: task.metric(name) for name in names}
+    for name, number in (first or {}).items():
+        if name in chosen:
+            chosen[name] = first_samples(chosen[name], number)
+    drawing = {**task.figure, **(figure or {})}
+    if checkpoint is None:
+        path = os.path.join(options.output_dir, "samples.png")
+        handlers = [SampleFigure(path, task.class_names, **drawing), *statistics("validation")]
+    else:
+        path = os.path.join(options.output_dir, f"samples_{part}.png")
+        handlers = [
+            WeightsLoader(network, checkpoint, signature=task.signature),
+            _table(options, part, chosen),
+            SampleFigure(path, task.class_names, **drawing),
+            *task.evaluation_figures(chosen, options.output_dir, part, model_name),
+            *statistics("evaluation"),
+        ]
+    return StochasticEvaluator(
+        val_data_loader=_loader(task, options, part, transforms),
+        network=network,
+        num_samples=num_samples,
+        inferer=PredictiveInferer(task.inferer() if inferer is None else inferer),
+        mask_key=task.mask_key,
+        key_val_metric=_handlers(chosen),
+        metric_cmp_fn=is_lower,
+        val_handlers=handlers,
+        **options.engine,
+    )
 
 
-def _columns(output: list[dict], keys: tuple[str, ...], first: int | None) -> tuple[list, list | None]:
-    """What a metric is called with: a list of items for ``y_pred``, and one for ``y`` or None."""
-    y_pred, y = from_evaluator(keys)(output)
-    if first is None:
-        return y_pred, y
-    if any(isinstance(samples, WeightedMaps) for samples in y_pred):
-        raise ValueError(f"first={first} needs samples that weigh the same, got weights: judge all of them.")
-    return [samples[:first] for samples in y_pred], y
-
-
-def validation_handlers(output_dir: str, class_names: Sequence[str], **figure: Any) -> list[Any]:
-    """
-    The handlers of every bundle's evaluator in training: the figure of the best epoch, and statistics.
-
-    Args:
-        output_dir: folder of the figure.
-        class_names: names of the classes, the background first.
-        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
-    """
-    samples = SampleFigure(os.path.join(output_dir, "samples.png"), class_names, **figure)
-    return [samples, *statistics("validation")]
-
-
-def evaluation_handlers(
+def make_answer_evaluator(
+    task: Task,
     network: nn.Module,
-    checkpoint: str,
-    output_dir: str,
-    part: str,
-    class_names: Sequence[str],
-    metrics: Mapping[str, CumulativeIterationMetric],
-    **figure: Any,
-) -> list[Any]:
+    options: Options,
+    part: str = "validation",
+    transforms: Sequence[Callable] = (),
+    checkpoint: str | None = None,
+    inferer: Inferer | None = None,
+    model_name: str = "model",
+) -> SupervisedEvaluator:
     """
-    The handlers of an evaluation: weights, a table with a row a case, a figure.
+    The evaluator of single answers, logits ``[B, C, *S]``, on any task: Dice of its structures (the key metric is
+    their mean) and calibration; with a checkpoint surface Dice and the calibration of each class too.
 
     Args:
-        network: the network.
-        checkpoint: where its weights are.
-        output_dir: folder of the table and the figure.
-        part: of the split, in their names.
-        class_names: names of the classes, the background first.
-        metrics: columns of the table; those whose value is no mean over cases are left out.
-        figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
+        task: what is asked.
+        network: gives logits.
+        options: where and how to run.
+        part: whose cases are judged, see :py:meth:`monai_stochseg.tasks.Task.cases`.
+        transforms: of ``image`` and ``label``, after the task's own.
+        checkpoint: weights to load; the table ``evaluation_<part>.csv`` and the figure ``reliability_<part>.png`` are
+            written then. Default: the network as it is.
+        inferer: how windows are taken. Default: the task's.
+        model_name: in the figure.
     """
-    of_cases = {name: metric for name, metric in metrics.items() if not isinstance(metric, PooledMetric)}
-    return [
-        WeightsLoader(network, checkpoint),
-        CaseTable(os.path.join(output_dir, f"evaluation_{part}.csv"), of_cases),
-        SampleFigure(os.path.join(output_dir, f"samples_{part}.png"), class_names, **figure),
-    ]
+    chosen = task.answer_metrics(full=checkpoint is not None)
+    handlers: list[Any] = list(statistics("validation"))
+    if checkpoint is not None:
+        # where there are several raters, Dice stands in the table against each
+        left_out = {"reliability", *(["dice"] if task.num_raters > 1 else [])}
+        reliability: Any = chosen["reliability"].metric
+        handlers = [
+            WeightsLoader(network, checkpoint, signature=task.signature),
+            _table(options, part, {k: v for k, v in chosen.items() if k not in left_out}, std=True),
+            ReliabilityFigure(os.path.join(options.output_dir, f"reliability_{part}.png"), reliability, model_name),
+        ]
+    return SupervisedEvaluator(
+        val_data_loader=_loader(task, options, part, transforms),
+        network=network,
+        inferer=inferer or task.inferer() or SimpleInferer(),
+        postprocessing=Compose(
+            [
+                Activationsd(keys="pred", softmax=True),
+                CopyItemsd(keys="pred", names="probabilities"),
+                AsDiscreted(keys="pred", argmax=True),
+            ]
+        ),
+        key_val_metric=_handlers(chosen),
+        val_handlers=handlers,
+        **options.engine,
+    )
+
+
+def _loader(task: Task, options: Options, part: str, transforms: Sequence[Callable]) -> DataLoader:
+    dataset = task.dataset(part, task.evaluation(transforms), options.num_workers, options.cache_rate)
+    return evaluation_loader(dataset, task.evaluation_batch_size, options.num_workers)
+
+
+def _handlers(metrics: Mapping[str, TaskMetric]) -> dict[str, IgniteMetricHandler]:
+    return {
+        f"val_{name}": IgniteMetricHandler(metric_fn=metric, output_transform=output_transform)
+        for name, (metric, output_transform) in metrics.items()
+    }
+
+
+def _table(options: Options, part: str, metrics: Mapping[str, TaskMetric], std: bool = False) -> CaseTable:
+    """A row a case; metrics whose value is no mean over cases have no column."""
+    of_cases = {name: metric for name, (metric, _) in metrics.items() if not isinstance(metric, PooledMetric)}
+    return CaseTable(os.path.join(options.output_dir, f"evaluation_{part}.csv"), of_cases, std=std)
+

@@ -4,11 +4,89 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from monai.transforms import AsDiscreted, Compose, Invertd, SaveImaged
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd, Invertd, SaveImaged
+from torch import nn
 
+from monai_stochseg.bundle.loaders import evaluation_loader
+from monai_stochseg.bundle.options import Options
+from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.handlers import WeightsLoader
+from monai_stochseg.inferers import PredictiveInferer
+from monai_stochseg.tasks import Task
 from monai_stochseg.transforms import PredictiveEntropyd
 
 
+def make_predictor(
+    task: Task,
+    network: nn.Module,
+    options: Options,
+    dataset: Dataset,
+    checkpoint: str,
+    postprocessing: Callable,
+    inferer: Inferer | None = None,
+    num_samples: int = 8,
+) -> StochasticEvaluator:
+    """
+    Inference of sampled answers on any task: ``postprocessing`` saves the single answer, the samples and the predictive
+    entropy of each case.
+
+    Args:
+        task: what is asked.
+        network: with ``predictive``.
+        options: where and how to run.
+        dataset: cases with ``image``.
+        checkpoint: weights to load.
+        postprocessing: such as :py:func:`save_predictions`.
+        inferer: maps image and network to a predictive distribution. Default:
+            :py:class:`monai_stochseg.inferers.PredictiveInferer` with the task's windows.
+        num_samples: samples of each case.
+    """
+    return StochasticEvaluator(
+        val_data_loader=evaluation_loader(dataset),
+        network=network,
+        num_samples=num_samples,
+        inferer=PredictiveInferer(task.inferer()) if inferer is None else inferer,
+        mask_key=task.mask_key,
+        postprocessing=postprocessing,
+        val_handlers=[WeightsLoader(network, checkpoint, signature=task.signature)],
+        **options.engine,
+    )
+
+
+def make_answer_predictor(
+    task: Task,
+    network: nn.Module,
+    options: Options,
+    dataset: Dataset,
+    checkpoint: str,
+    postprocessing: Callable,
+    inferer: Inferer | None = None,
+) -> SupervisedEvaluator:
+    """
+    Inference of single answers, logits ``[B, C, *S]``: ``postprocessing`` saves the label map and the predictive
+    entropy of each case.
+
+    Args:
+        task: what is asked.
+        network: gives logits.
+        options: where and how to run.
+        dataset: cases with ``image``.
+        checkpoint: weights to load.
+        postprocessing: such as :py:func:`save_predictions`.
+        inferer: how windows are taken. Default: the task's.
+    """
+    softmax = [Activationsd(keys="pred", softmax=True), CopyItemsd(keys="pred", names="probabilities")]
+    return SupervisedEvaluator(
+        val_data_loader=evaluation_loader(dataset),
+        network=network,
+        inferer=inferer or task.inferer() or SimpleInferer(),
+        postprocessing=Compose([*softmax, postprocessing]),
+        val_handlers=[WeightsLoader(network, checkpoint, signature=task.signature)],
+        **options.engine,
+    )
 def save_predictions(
     output_dir: str,
     transform: Callable | None,

@@ -10,6 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from monai_stochseg.bundle.errors import explain_errors
+from monai_stochseg.bundle.overrides import check_overrides
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
@@ -20,9 +23,9 @@ def select_device() -> torch.device:
     return torch.device("cpu")
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device | str) -> bool:
     """Whether a device is a GPU that computes in bfloat16, and does not emulate it."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def process_rank() -> int:
@@ -30,14 +33,33 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def start(device: torch.device, distributed: bool = False) -> None:
+def is_distributed() -> bool:
+    """Whether torchrun started several processes."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def start_run(device: torch.device | str, seed: int = 0) -> None:
     """
     Settings of the process before anything is built.
 
+    The last line of an uncaught error says what is wrong, and overrides that MONAI would accept in silence are refused.
     On a GPU: cudnn's benchmark mode. On a CPU: glibc keeps freed memory, since the page faults of giving it back and
     getting it again are up to half of a training step on volumes. Under torchrun: the process group, nccl on GPUs and
-    gloo on CPUs, and only the first process logs what is no warning.
+    gloo on CPUs, and only the first process logs more than warnings. PyTorch's global generator is seeded.
+
+    Args:
+        device: where networks run.
+        seed: of PyTorch's global generator.
     """
+    explain_errors()
+    check_overrides()
+    start_process(device)
+    torch.manual_seed(seed)
+
+
+def start_process(device: torch.device | str) -> None:
+    """The part of :py:func:`start_run` that concerns device, memory and the process group."""
+    device = torch.device(device)
     if process_rank() > 0:
         logging.getLogger().setLevel(logging.WARNING)
     if device.type == "cuda":
@@ -47,32 +69,33 @@ def start(device: torch.device, distributed: bool = False) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    if distributed and not dist.is_initialized():
+    if is_distributed() and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def finish() -> None:
-    """Leave the process group that :py:func:`start` made."""
+def end_run() -> None:
+    """Leave the process group that :py:func:`start_run` made."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
-def prepare_network(network: nn.Module, device: torch.device, distributed: bool = False) -> nn.Module:
+def prepare_network(network: nn.Module, device: torch.device | str) -> nn.Module:
     """
-    The network on its device, with channels last on a GPU, and as DistributedDataParallel where asked.
+    The network on its device, with channels last on a GPU, and under torchrun as DistributedDataParallel; batch norm
+    then shares its statistics on GPUs.
 
     Args:
         network: any module.
         device: where it trains.
-        distributed: wrap it; batch norm then shares its statistics on GPUs.
     """
+    device = torch.device(device)
     network = network.to(device)
     if device.type == "cuda":
         dims = {p.dim() for p in network.parameters()}
         for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
             if dim in dims:
                 network = network.to(memory_format=layout)  # type: ignore[call-overload]
-    if distributed:
+    if dist.is_available() and dist.is_initialized():
         if device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-__all__ = ["WeightsLoader", "load_state", "load_weights", "read_checkpoint"]
+__all__ = ["WeightsLoader", "check_signature", "load_state", "load_weights", "read_checkpoint"]
 
 PathLike = str | os.PathLike[str]
 
@@ -24,8 +24,8 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
         path: a file written by ``torch.save`` that holds a dictionary.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When the file is not a checkpoint.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is not a checkpoint.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {path}: train first, or give the path of a trained model.")
@@ -48,7 +48,7 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path
         path: the file it came from, for the error.
 
     Raises:
-        ValueError: When the state is that of another architecture; one line with the first keys that differ.
+        ValueError: when the state is that of another architecture; one line with the first keys that differ.
     """
     if isinstance(network, (DataParallel, DistributedDataParallel)):
         network = network.module
@@ -81,8 +81,8 @@ def load_weights(network: nn.Module, path: PathLike, key: str | None = "network"
         The other entries of the file.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        ValueError: When the file is not a checkpoint, has no such entry, or is that of another architecture.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is not a checkpoint, has no such entry, or is that of another architecture.
     """
     checkpoint = read_checkpoint(path)
     if key is None:
@@ -94,6 +94,26 @@ def load_weights(network: nn.Module, path: PathLike, key: str | None = "network"
     return checkpoint
 
 
+def check_signature(found: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None, path: PathLike) -> None:
+    """
+    Refuse a checkpoint that was trained for something else.
+
+    Args:
+        found: the entry ``"signature"`` of the checkpoint; a file without it is taken.
+        wanted: what the network is to be used for; None: anything.
+        path: the file, for the error.
+
+    Raises:
+        ValueError: when an entry differs; names it and both values.
+    """
+    for name, value in (wanted or {}).items():
+        if found and name in found and found[name] != value:
+            raise ValueError(
+                f"{path} was trained for another task: {name} is {found[name]} there, and {value} here. Give the "
+                "checkpoint of this task, or the task that it was trained for."
+            )
+
+
 class WeightsLoader:
     """
     Handler that loads the weights of a checkpoint into a network when the run starts, see :func:`load_weights`.
@@ -102,12 +122,20 @@ class WeightsLoader:
         network: the network of the engine.
         path: a file as :class:`TrainingCheckpoint` writes it.
         key: the entry of the file that holds the weights, ``None`` when the file is a state dictionary itself.
+        signature: what the network is to be used for, see :func:`check_signature`; None: anything.
     """
 
-    def __init__(self, network: nn.Module, path: PathLike, key: str | None = "network") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        path: PathLike,
+        key: str | None = "network",
+        signature: Mapping[str, Any] | None = None,
+    ) -> None:
         self.network = network
         self.path = path
         self.key = key
+        self.signature = signature
 
     def attach(self, engine: Engine) -> None:
         """Load at ``Events.STARTED`` of ``engine``."""
@@ -115,5 +143,7 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         """Load now."""
+        if self.signature:
+            check_signature(read_checkpoint(self.path).get("signature"), self.signature, self.path)
         load_weights(self.network, self.path, self.key)
         engine.logger.info(f"Loaded the weights of {self.path}")

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from monai_stochseg.handlers.add_last import add_last
 from monai_stochseg.handlers.exceptions import on_exception
-from monai_stochseg.handlers.load_weights import load_state, read_checkpoint
+from monai_stochseg.handlers.load_weights import check_signature, load_state, read_checkpoint
 from monai_stochseg.handlers.schedule_state import resume_schedule, schedule_state
 
 __all__ = ["TrainingCheckpoint"]
@@ -64,6 +64,8 @@ class TrainingCheckpoint:
         extra: more objects with ``state_dict`` and ``load_state_dict`` to keep in the last state, by name.
         companions: other files of a run, such as its split, which are moved aside along with its checkpoints when a
             new training begins in their folder.
+        signature: what the network is trained for, written into both files, and compared where a training resumes; see
+            :py:attr:`monai_stochseg.tasks.Task.signature`.
 
     Raises:
         ValueError: When ``mode``, ``interval`` or ``best_metric`` is not usable.
@@ -85,6 +87,7 @@ class TrainingCheckpoint:
         best_filename: str = "model_best.pt",
         extra: Mapping[str, Any] | None = None,
         companions: Sequence[str | os.PathLike[str]] = (),
+        signature: Mapping[str, Any] | None = None,
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max" but is {mode!r}.')
@@ -108,6 +111,7 @@ class TrainingCheckpoint:
         self.interval = interval
         self.extra = dict(extra or {})
         self.companions = [Path(path) for path in companions]
+        self.signature = dict(signature or {})
         self.best_value: float | None = None
         # engine.state.iteration counts an iteration when it starts
         self._completed_iterations = 0
@@ -136,6 +140,7 @@ class TrainingCheckpoint:
             "optimizer_class": type(self.optimizer).__name__,
             "trainer": {"iteration": self._completed_iterations, "epoch_length": engine.state.epoch_length},
             "extra": {name: get_state_dict(obj) for name, obj in self.extra.items()},
+            "signature": self.signature,
         }
         if self.lr_scheduler is not None:
             state["lr_scheduler"] = schedule_state(self.lr_scheduler)
@@ -166,7 +171,7 @@ class TrainingCheckpoint:
         value, epoch = float(evaluator.state.metrics[name]), trainer.state.epoch
         if math.isnan(value) or (self.best_value is not None and not self._better(value, self.best_value)):
             return
-        described = {"metric": name, "mode": self.mode, "value": value, "epoch": epoch}
+        described = {"metric": name, "mode": self.mode, "value": value, "epoch": epoch, "signature": self.signature}
         if self._write(trainer, {"network": get_state_dict(self.network), **described}, self.best_path):
             self.best_value = value
             trainer.logger.info(f"New best {name} {value:.6g} at epoch {epoch}: {self.best_path}")
@@ -228,6 +233,7 @@ class TrainingCheckpoint:
         state = read_checkpoint(path)
         if "trainer" not in state or "optimizer" not in state:
             raise ValueError(f"{path} has no trainer and optimizer to resume: give a {self.last_path.name}.")
+        check_signature(state.get("signature"), self.signature, path)
         iteration, epoch_length = state["trainer"]["iteration"], state["trainer"]["epoch_length"]
         epoch = iteration // epoch_length
         if epoch > engine.state.max_epochs:

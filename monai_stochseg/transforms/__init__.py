@@ -12,11 +12,12 @@ from .load_crop import LoadCropd
 from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
 from .merge_label_parts import MergeLabelPartsd
+from .pad_raters import PadRatersd
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
 from .rand_rater import RandRater, RandRaterd
 from .stack_raters import StackRatersd
 from .staple import STAPLE, STAPLEd
-from .svls import SVLS, SVLSd, spatially_varying_label_smoothing, svls_kernel
+from .svls import SVLS, SVLSd, spatially_varying_label_smoothing
 
 __all__ = [
     "STAPLE",
@@ -34,6 +35,7 @@ __all__ = [
     "MaskLabel",
     "MaskLabeld",
     "MergeLabelPartsd",
+    "PadRatersd",
     "PredictiveEntropy",
     "PredictiveEntropyd",
     "RandClassSwitch",
@@ -45,5 +47,4 @@ __all__ = [
     "StackRatersd",
     "class_switch_modes",
     "spatially_varying_label_smoothing",
-    "svls_kernel",
 ]

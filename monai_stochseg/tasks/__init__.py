@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked and how the answer is judged, one data set a file."""
+
+from .base import Task
+from .brats import BraTS
+from .cityscapes import Cityscapes
+from .kits import KiTS
+from .lidc import LIDC
+from .prostatex import ProstateX
+
+__all__ = ["LIDC", "BraTS", "Cityscapes", "KiTS", "ProstateX", "Task"]

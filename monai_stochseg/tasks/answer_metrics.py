@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of single answers: the structures' Dice and surface Dice, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from monai_stochseg.metrics import (
+    AdaptiveCalibrationErrorMetric,
+    ExpectedCalibrationErrorMetric,
+    ItemCalibrationErrorMetric,
+    RegionDiceMetric,
+    RegionSurfaceDiceMetric,
+)
+from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, entries
+
+if TYPE_CHECKING:
+    from monai_stochseg.tasks.base import Task
+
+__all__ = ["answer_metrics", "drop_empty_raters"]
+
+_TOLERANCE = 2.0  # of the surface Dice, in mm
+_answer = entries("pred", "label")
+_probabilities = entries("probabilities", "label")
+
+
+def answer_metrics(task: Task, full: bool) -> dict[str, TaskMetric]:
+    """
+    The metrics of a task's single answers by name.
+
+    Args:
+        task: the task.
+        full: see :py:meth:`monai_stochseg.tasks.Task.answer_metrics`.
+    """
+    calibrated = _of_nonempty_raters if task.nonempty_raters else _probabilities
+    dice = TaskMetric(RegionDiceMetric({f"dice_{name}": c for name, c in task.regions.items()}), _answer)
+    ece = TaskMetric(ItemCalibrationErrorMetric(foreground_only=True), calibrated)
+    if not full:
+        return {"dice": dice, "ece": ece}
+    calibration = {name: TaskMetric(metric, calibrated) for name, metric in _calibration(task).items()}
+    reliability = TaskMetric(ExpectedCalibrationErrorMetric(), calibrated)
+    return {"dice": dice, **_structures(task), "ece": ece, **calibration, "reliability": reliability}
+
+
+def drop_empty_raters(label: torch.Tensor) -> torch.Tensor:
+    """
+    The raters who drew something.
+
+    Args:
+        label: ``[R, *S]``.
+
+    Returns:
+        ``[R', *S]``; all raters where none drew.
+    """
+    drawn = (label != 0).flatten(1).any(1)
+    return label[drawn] if drawn.any() else label
+
+
+def _of_nonempty_raters(output: Sequence[Mapping[str, Any]]) -> Pair:
+    probabilities, labels = _probabilities(output)
+    return probabilities, [drop_empty_raters(label) for label in labels or []]
+
+
+def _answer_to(output: Sequence[Mapping[str, Any]], rater: int) -> Pair:
+    """An empty answer to a rater who is missing: of two empty maps the surface Dice is undefined, of one it is 0."""
+    answers, labels = _answer(output)
+    pairs = zip(answers, labels or [], strict=True)
+    return [a if y[rater].any() else torch.zeros_like(a) for a, y in pairs], labels
+
+
+def _structures(task: Task) -> dict[str, TaskMetric]:
+    """Surface Dice, where there are several raters with the Dice against each."""
+    if task.num_raters == 1:
+        return {"surface_dice": TaskMetric(RegionSurfaceDiceMetric(_TOLERANCE, task.regions), _answer)}
+    metrics = {}
+    for rater in range(task.num_raters):
+        named = {f"{name}_rater{rater}": classes for name, classes in task.regions.items()}
+        answer = partial(_answer_to, rater=rater) if task.nonempty_raters else _answer
+        dice = RegionDiceMetric({f"dice_{name}": classes for name, classes in named.items()}, rater=rater)
+        metrics[f"dice_rater{rater}"] = TaskMetric(dice, _answer)
+        surface = RegionSurfaceDiceMetric(_TOLERANCE, named, rater=rater)
+        metrics[f"surface_dice_rater{rater}"] = TaskMetric(surface, answer)
+    return metrics
+
+
+def _calibration(task: Task) -> dict[str, AdaptiveCalibrationErrorMetric | ItemCalibrationErrorMetric]:
+    """Adaptive, of all classes as Islam and Glocker evaluate it too, and both errors of each class."""
+    foreground = range(1, task.num_classes)
+    metrics: dict[str, AdaptiveCalibrationErrorMetric | ItemCalibrationErrorMetric] = {
+        "tace": AdaptiveCalibrationErrorMetric(classes=foreground),
+        "tace_svls": AdaptiveCalibrationErrorMetric(classes=foreground, weighting="svls"),
+    }
+    for index in foreground:
+        name = task.class_names[index]
+        metrics[f"ece_{name}"] = ItemCalibrationErrorMetric(kind="class", class_index=index)
+        if len(foreground) > 1:
+            metrics[f"tace_{name}"] = AdaptiveCalibrationErrorMetric(classes=[index])
+    return metrics

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from monai.transforms import CropForegroundd, NormalizeIntensityd
+
+from monai_stochseg.data import BRATS_CLASSES, BRATS_MODALITIES, brats_datalist
+from monai_stochseg.metrics import BRATS_REGIONS
+from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
+
+
+class BraTS(VolumeTask):
+    """
+    Brain tumours in multi-channel MRI (BraTS 2015 to 2023, Medical Segmentation Decathlon): enhancing tumour, oedema,
+    necrotic and non-enhancing core, of one or several raters.
+
+    With patches, voxels outside the brain are void to the loss, and every answer is background there.
+
+    Args:
+        dataset_dir: the folder, as it was delivered; see :py:func:`monai_stochseg.data.brats_datalist`.
+        modalities: the image's channels, in their order.
+        regions: names of the structures that are judged, of those in ``BRATS_REGIONS``. Default: all.
+        roi_size: see :py:class:`~monai_stochseg.tasks.volumes.VolumeOptions`, as the four that follow.
+        patch_size: of the training's patches. Default: none, the network sees the centre of the brain as a whole.
+        label_size: of the label's centre in a patch.
+        patches_per_image: patches that are taken of a volume each time.
+        spacing: to resample to, in mm.
+        crop_foreground: without patches, whether to crop to the brain before its centre is taken.
+        split_fractions: of train, validation and test, where the data come without a split.
+        seed: of the split.
+        split_file: an earlier run's split, which is read and not drawn anew.
+    """
+
+    masked = True
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike,
+        modalities: Sequence[str] = BRATS_MODALITIES,
+        regions: Sequence[str] = tuple(BRATS_REGIONS),
+        roi_size: Sequence[int] = (64, 64, 64),
+        patch_size: Sequence[int] | None = None,
+        label_size: Sequence[int] | None = None,
+        patches_per_image: int = 4,
+        spacing: Sequence[float] | None = None,
+        crop_foreground: bool = True,
+        split_fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        seed: int = 0,
+        split_file: str | os.PathLike | None = None,
+    ) -> None:
+        super().__init__(
+            dataset_dir,
+            modalities,
+            list(BRATS_CLASSES),
+            {name: BRATS_REGIONS[name] for name in regions},
+            VolumeOptions(roi_size, spacing, patch_size, label_size, patches_per_image),
+            SplitOptions(split_fractions, seed, split_file),
+        )
+        self.crop_foreground = crop_foreground
+
+    def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
+        """All patients of the folder."""
+        return brats_datalist(self.dataset_dir, self.channel_names, require_label=require_label)
+
+    def intensity(self) -> list[Callable]:
+        """Zero mean and unit variance of each channel within the brain."""
+        return [NormalizeIntensityd("image", nonzero=True, channel_wise=True)]
+
+    def crop(self) -> list[Callable]:
+        """To the brain."""
+        keys = ("image", "label", "mask")
+        return [CropForegroundd(keys, "mask", allow_smaller=True, allow_missing_keys=True)] * self.crop_foreground

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.transforms import DivisiblePadd, RandAxisFlipd, RandRotate90d
+
+from monai_stochseg.data import CaseError, split_cases
+from monai_stochseg.data.lidc import (
+    LIDC_MANIFESTS,
+    crops_datalist,
+    load_manifest,
+    read_parameters,
+    split_by_manifest,
+)
+from monai_stochseg.tasks.base import Task
+from monai_stochseg.transforms import LoadCropd
+from monai_stochseg.transforms.load_crop import LUNG_WINDOW
+
+_KEYS = ("image", "label")
+
+
+class LIDC(Task):
+    """
+    Lung nodules that four radiologists outlined, or did not (LIDC-IDRI), in crops of 2D or 3D.
+
+    Args:
+        dataset_dir: a folder of crops, simulated or prepared, see docs/lidc.md.
+        manifest: name or file of a split by patient, see :py:func:`monai_stochseg.data.lidc.load_manifest`; None for
+            the split that came with the data.
+        spatial_dims: 2 or 3; crops of another dimension are refused.
+        window: lowest and highest value in HU, see :py:class:`monai_stochseg.transforms.LoadCropd`.
+        size_divisible: sizes are padded to multiples of it, for a network that needs it. Default: as they are.
+        nonempty_raters: whether a reader who drew nothing is missing, and does not say background, to the metrics of
+            single answers.
+    """
+
+    num_raters = 4
+    evaluation_batch_size = 16
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike,
+        manifest: str | None = "kohl",
+        spatial_dims: int = 2,
+        window: Sequence[float] = LUNG_WINDOW,
+        size_divisible: int | None = None,
+        nonempty_raters: bool = False,
+    ) -> None:
+        super().__init__(dataset_dir, spatial_dims, ["ct"], ["background", "nodule"])
+        self.manifest = manifest
+        self.window = (window[0], window[1])
+        self.size_divisible = size_divisible
+        self.nonempty_raters = nonempty_raters
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the CT is simulated; the readings may be real all the same."""
+        return bool((read_parameters(self.dataset_dir) or {}).get("simulated", False))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is logged of a run's data, with the id of the split."""
+        split = None if self.manifest is None else load_manifest(self.manifest).id
+        return {**super().parameters, "manifest": split}
+
+    def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
+        """All crops of the folder, whose readings are always there."""
+        datalist = crops_datalist(self.dataset_dir)
+        found = len(datalist[0]["spacing"])
+        if found != self.spatial_dims:
+            raise CaseError(f"{self.dataset_dir} holds {found}D crops, but spatial_dims is {self.spatial_dims}.")
+        return datalist
+
+    def split(self, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:
+        """The crops of each part, by the manifest or as they came."""
+        if self.manifest is not None:
+            return split_by_manifest(datalist, load_manifest(self.manifest))
+        if any("split" in case for case in datalist):
+            return split_cases(datalist)
+        raise CaseError(
+            f"{self.dataset_dir} came without a split: give a manifest, one of {LIDC_MANIFESTS} or a file; or judge "
+            "all crops by part=all."
+        )
+
+    def load(self, with_label: bool = True) -> list[Callable]:
+        """``image`` ``[1, *S]`` from -1 to 1, and ``label`` ``[4, *S]``."""
+        pad: list[Callable] = []
+        if self.size_divisible is not None:
+            pad = [
+                DivisiblePadd("image", k=self.size_divisible, value=-1),
+                DivisiblePadd("label", k=self.size_divisible, allow_missing_keys=True),
+            ]
+        return [LoadCropd(self.window, with_label), *pad]
+
+    def augmentation(self) -> list[Callable]:
+        """Flips, and quarter turns in the axial plane."""
+        return [RandAxisFlipd(_KEYS, prob=0.5), RandRotate90d(_KEYS, prob=0.75)]
+
+    @property
+    def figure(self) -> dict[str, Any]:
+        """The figure says where the CT is simulated."""
+        return {"indexing": "ij", "title": "simulated CT" if self.simulated else None}

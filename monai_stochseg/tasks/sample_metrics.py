@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of samples against raters by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from monai.metrics import CumulativeIterationMetric, MAEMetric
+
+from monai_stochseg.distributions import weights_of
+from monai_stochseg.metrics import (
+    AmbiguityAccuracyMetric,
+    BrierScoreMetric,
+    DiversityCorrelationMetric,
+    EmptyFractionCorrelationMetric,
+    EnergyDistanceCurveMetric,
+    ExpectedCalibrationErrorMetric,
+    GeneralizedEnergyDistanceMetric,
+    HungarianMatchedIoUMetric,
+    LabelMapDistance,
+    RaterDiceMetric,
+    SampleDiversityMetric,
+)
+
+__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "sample_metric"]
+
+CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is given
+
+Pair = tuple[list, list | None]
+
+
+class TaskMetric(NamedTuple):
+    """
+    A metric and what it judges.
+
+    Args:
+        metric: one of MONAI's kind.
+        output_transform: takes an evaluator's decollated output to the lists ``y_pred`` and ``y``, or None for ``y``.
+    """
+
+    metric: CumulativeIterationMetric
+    output_transform: Callable[[Sequence[Mapping[str, Any]]], Pair]
+
+
+def entries(*keys: str) -> Callable[[Sequence[Mapping[str, Any]]], Pair]:
+    """
+    The ``output_transform`` of one or two entries; as MONAI's ``from_engine``, but of one entry a pair too.
+
+    Args:
+        keys: that of ``y_pred``, and perhaps that of ``y``.
+    """
+    return partial(_entries, keys=keys)
+
+
+def _entries(output: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> Pair:
+    y_pred, *y = ([item[key] for item in output] for key in keys)
+    return y_pred, y[0] if y else None
+
+
+def first_samples(metric: TaskMetric, number: int) -> TaskMetric:
+    """The same metric on the first samples alone; they must weigh the same."""
+    return metric._replace(output_transform=partial(_first_samples, metric.output_transform, number))
+
+
+def _first_samples(output_transform: Callable, number: int, output: Sequence[Mapping[str, Any]]) -> Pair:
+    y_pred, y = output_transform(output)
+    if any(weights_of(samples) is not None for samples in y_pred):
+        raise ValueError(f"first={number} needs samples that weigh the same, got weights: judge all of them.")
+    return [samples[:number] for samples in y_pred], y
+
+
+_SAMPLES = entries("samples", "label")
+_METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMetric], Callable[..., Pair]]] = {
+    "ged": (GeneralizedEnergyDistanceMetric, _SAMPLES),
+    "ged_curve": (partial(EnergyDistanceCurveMetric, CURVE), _SAMPLES),
+    "hm_iou": (HungarianMatchedIoUMetric, _SAMPLES),
+    "diversity": (SampleDiversityMetric, entries("samples")),
+    "rater_diversity": (SampleDiversityMetric, entries("label")),
+    "dice": (partial(RaterDiceMetric), _SAMPLES),
+    "dice_nonempty": (partial(RaterDiceMetric, nonempty_raters=True), _SAMPLES),
+    "ambiguity": (lambda distance: AmbiguityAccuracyMetric(), _SAMPLES),
+    "diversity_correlation": (DiversityCorrelationMetric, _SAMPLES),
+    "empty_correlation": (lambda distance: EmptyFractionCorrelationMetric(), _SAMPLES),
+    "ece": (lambda distance: ExpectedCalibrationErrorMetric(), entries("probabilities", "label")),
+    "brier": (lambda distance: BrierScoreMetric(), entries("pred", "label")),
+    "calibration_gap": (lambda distance: MAEMetric(), entries("probabilities", "pred")),
+}
+
+
+def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
+    """
+    A metric of samples against raters.
+
+    Args:
+        name: ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
+            ``rater_diversity``, ``dice``, ``dice_nonempty`` (on raters who drew), ``ambiguity``,
+            ``diversity_correlation``, ``empty_correlation``, ``ece``, ``brier`` (of the single answer) or
+            ``calibration_gap``, the mean absolute difference between the samples' mean and the single answer.
+        distance: between two label maps; it has the number of classes and the void label.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in _METRICS:
+        raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
+    make, output_transform = _METRICS[name]
+    from dataclasses import asdict
+    from inspect import signature
+
+    if "<lambda>" in str(make):
+        return TaskMetric(make(distance), output_transform)
+    d = {k: v for k, v in asdict(distance).items() if k in signature(make).parameters}
+    return TaskMetric(make(**d), output_transform)
