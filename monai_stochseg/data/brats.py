@@ -35,9 +35,9 @@ def brats_datalist(
         require_label: whether a patient without label is an error; for inference it need not have one.
 
     Returns:
-        One dictionary a patient, in the order of their names: ``patient`` (unique name of the scan), ``subject`` (the
-        person, shared by the time points), ``layout``, ``image`` (paths), ``channels`` (which channels of those files,
-        put one after the other, are the modalities), and where they exist ``label`` (paths, one a rater) with
+        One dictionary per patient, in the order of their names: ``patient`` (unique name of the scan), ``subject`` (the
+        person, shared by the time points), ``layout``, ``image`` (paths), ``channels`` (the modalities, as indices into
+        the channels of those files in a row), and where they exist ``label`` (paths, one per rater) with
         ``label_map`` (class in the file to canonical class), ``mask`` (path of the brain mask) and ``split``
         (``"train"``, ``"validation"`` or ``"test"``, if the patient lies in a folder of that name).
 

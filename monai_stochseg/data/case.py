@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with one case of a data set, said in one line."""
+"""Errors of one case of a data set, in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 class CaseError(ValueError):
-    """The data themselves are wrong: the message names the patient, the file and what was found."""
+    """Raised when the data are wrong: the message names the patient, the file and what was found."""
 
 
 def check_geometry(patient: str, geometries: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> None:

@@ -11,14 +11,14 @@ from torch.utils.data import DistributedSampler
 
 class CaseSampler(DistributedSampler):
     """
-    A given number of cases an epoch, in one process or dealt to several.
+    Draw a given number of cases per epoch, in one process or shared between several.
 
-    An epoch is one random permutation of the cases after the other, cut to ``num_samples``: cases are drawn equally
-    often, give or take one. The order is a function of seed and epoch, which MONAI's trainers set.
+    An epoch is a row of random permutations of the cases, cut to ``num_samples``: all cases are drawn equally often,
+    up to a difference of one. The order is a function of seed and epoch, which MONAI's trainers set.
 
     Args:
         dataset: the cases.
-        num_samples: number of draws an epoch over all processes, rounded up to a multiple of their number; default:
+        num_samples: number of draws per epoch over all processes, rounded up to a multiple of their number; default:
             each case once.
         seed: the same in all processes.
 
@@ -38,7 +38,7 @@ class CaseSampler(DistributedSampler):
         self.total_size = self.num_samples * replicas
 
     def __iter__(self) -> Iterator[int]:
-        """The cases of this process in the epoch that ``set_epoch`` told."""
+        """The cases of this process in the epoch given to ``set_epoch``."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         rounds = math.ceil(self.total_size / self.num_cases)
         order = torch.cat([torch.randperm(self.num_cases, generator=generator) for _ in range(rounds)])

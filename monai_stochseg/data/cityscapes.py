@@ -92,8 +92,8 @@ def cityscapes_datalist(
         validation_cities: training cities of the part validation, in lower case.
 
     Returns:
-        One dictionary a scene, in the order of their names: ``patient`` (``CITY_000000_000019``; what other data sets
-        call so is here the scene), ``city``, ``split`` (``"train"``, ``"validation"`` or ``"test"``), ``image``
+        One dictionary per scene, in the order of their names: ``patient`` (``CITY_000000_000019``; here the
+        name of the scene), ``city``, ``split`` (``"train"``, ``"validation"`` or ``"test"``), ``image``
         (path), and where they exist ``label`` (path) with ``label_map`` (value in the file to train id, 255 for void)
         and ``prediction`` (path).
 
@@ -123,7 +123,7 @@ def _cases(root: Path, part: str, require_label: bool, validation_cities: Sequen
     for found in labels.values():
         if alone := sorted(set(found) - set(images)):
             image = root / "leftImg8bit" / part / f"{alone[0]}_leftImg8bit.png"
-            raise CaseError(f"scene {Path(alone[0]).name}: its image {image} is missing, though its label is there.")
+            raise CaseError(f"scene {Path(alone[0]).name}: its image {image} is missing, but its label exists.")
     cases = []
     for scene, image in images.items():
         city, name = scene.split("/")

@@ -14,10 +14,10 @@ from .case import CaseError
 
 class CaseDataset(CacheDataset):
     """
-    MONAI's CacheDataset, which passes on what is wrong with a case as the one line that says it.
+    MONAI's CacheDataset; an error of a case reaches the user as one line.
 
-    A transform's exception reaches the user as ``RuntimeError: applying transform ...``; a :py:class:`CaseError` leaves
-    this data set as itself, so that the last line names the patient, the file and what was found. The arguments are
+    A transform's exception reaches the user as ``RuntimeError: applying transform ...``; a :py:class:`CaseError`
+    is raised unchanged, so that the last line names the patient, the file and what was found. The arguments are
     those of :py:class:`monai.data.CacheDataset`.
 
     Raises:
@@ -25,7 +25,7 @@ class CaseDataset(CacheDataset):
     """
 
     def set_data(self, data: Any) -> None:
-        """Set the cases and fill the cache anew, see :py:class:`monai.data.CacheDataset`."""
+        """Set the cases and refill the cache, see :py:class:`monai.data.CacheDataset`."""
         if len(data) == 0:
             raise CaseError("data is empty: there is no case to load.")
         super().set_data(data)

@@ -17,7 +17,7 @@ from .layouts import Layout
 
 
 def find_files(root: Path) -> list[str]:
-    """Paths of all files below a folder that are not hidden (the Decathlon's archives carry macOS's ``._`` files)."""
+    """List all files below a folder that are not hidden (the Decathlon's archives carry macOS's ``._`` files)."""
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -27,7 +27,7 @@ def find_files(root: Path) -> list[str]:
 
 def match_files(template: str | None, files: Sequence[str]) -> dict[str, list[str]]:
     """
-    Per patient the files that fit a template.
+    Group the files that fit a template by patient.
 
     Args:
         template: of the end of a path, see :py:class:`monai_stochseg.data.Layout`. None fits no file.
@@ -47,7 +47,7 @@ def match_files(template: str | None, files: Sequence[str]) -> dict[str, list[st
 
 def only_file(patient: str, files: Sequence[str]) -> str:
     """
-    The file of a patient, of those that fit a template.
+    Check that a patient has one file of a kind, and return it.
 
     Raises:
         CaseError: when there are several.
@@ -66,7 +66,8 @@ def check_headers(case: Mapping[str, Any], layout: Layout) -> None:
         layout: says whether one file of the image has all the channels.
 
     Raises:
-        CaseError: when a file cannot be read, has not the channels of the layout, or is not on the grid of the others.
+        CaseError: when a file cannot be read, does not have the channels of the layout, or is not on the grid of the
+            others.
     """
     mask = [case["mask"]] if "mask" in case else []
     files = [file for file in case["image"] + case.get("label", []) + mask if file.endswith((".nii", ".nii.gz"))]

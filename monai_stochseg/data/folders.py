@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """
-    An empty folder to write to, which takes the place of another at the end, whatever that held: check before.
+    Give an empty folder to write to, which replaces ``folder`` at the end, whatever that held: check it before.
 
-    Whoever looks sees the earlier one, or the new one whole. After an error or an interruption the earlier one is there
-    as it was.
+    Other processes see either the earlier folder or the complete new one. After an error or an interruption the earlier
+    folder is unchanged.
 
     Args:
-        folder: the folder to make or to replace; the one above it must exist.
+        folder: the folder to make or to replace; its parent must exist.
     """
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         made, old = Path(temporary, "made"), Path(temporary, "old")
@@ -49,9 +49,9 @@ def make_once(
 
     Args:
         folder: where to make it.
-        reason_to_make: says why it has to be made anew, in no words where there is none yet, and None where it can be
-            used as it is.
-        make: makes it, in the place of an earlier one.
+        reason_to_make: returns why it has to be made again, an empty string where there is no folder yet, and None
+            where the folder can be used.
+        make: makes it, and replaces an earlier one.
 
     Returns:
         The path of the folder.
@@ -65,6 +65,6 @@ def make_once(
         if reason is None:  # another process has made it meanwhile
             return str(folder)
         if reason:
-            logger.warning("%s is made anew: %s", folder, reason)
+            logger.warning("%s is made again: %s", folder, reason)
         make(folder)
     return str(folder)

@@ -22,7 +22,7 @@ KITS_LAYOUTS = (
     # 2019 and 2023; in 2019 there are no cysts.
     Layout("kits", dict(CT), "{patient}/segmentation.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
     Layout("kits2021", dict(CT), "{patient}/aggregated_MAJ_seg.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
-    # Kidneys and their cysts among the 117 classes of TotalSegmentator 2, which knows no tumour.
+    # Kidneys and their cysts among the 117 classes of TotalSegmentator 2, which has no class for tumour.
     Layout(
         "totalsegmentator",
         dict(CT),
@@ -39,10 +39,10 @@ def kits_datalist(
     List the patients of a KiTS folder, as :py:func:`monai_stochseg.data.brats_datalist` lists those of BraTS.
 
     A patient's folder (``case_00000``, of any name and however deep) holds ``imaging.nii.gz`` and its label:
-    ``segmentation.nii.gz`` (2019 and 2023), ``aggregated_MAJ_seg.nii.gz`` and its like (2021), or, for a CT that others
-    have, ``segmentation_totalsegmentator.nii.gz``. The whole folder has one kind of label, the first of these that is
-    found. The files of single instances and annotators of 2021 and 2023 are not read: an annotator's number is another
-    person from one instance to the next, so there is no reading of a whole patient.
+    ``segmentation.nii.gz`` (2019 and 2023), ``aggregated_MAJ_seg.nii.gz`` and its like (2021), or, for a CT
+    from elsewhere, ``segmentation_totalsegmentator.nii.gz``. The whole folder has one kind of label, the first of
+    these that is found. The files of single instances and annotators of 2021 and 2023 are not read: the same annotator
+    number means different persons in different instances, so there is no reading of a whole patient.
 
     The first axis of the organisers' files runs along the body, and says so in the affine; spacing and orientation
     come from there.
@@ -51,11 +51,11 @@ def kits_datalist(
         dataset_dir: the folder, as it was delivered; patients below a folder ``train``, ``validation`` or ``test`` are
             of that part.
         require_label: whether a patient without label is an error; for inference it need not have one.
-        keep_cyst: whether cysts are class 3, or kidney as the two classes of 2019 have it.
+        keep_cyst: whether cysts are class 3. False: they are kidney, as in the two classes of 2019.
         aggregation: of the three annotators of 2021: ``"MAJ"``, ``"AND"`` or ``"OR"``.
 
     Returns:
-        One dictionary a patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it; the label has the
+        One dictionary per patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it; the label has the
         classes 0 background, 1 kidney, 2 tumour and, with ``keep_cyst``, 3 cyst.
 
     Raises:
@@ -70,7 +70,7 @@ def kits_datalist(
     layouts = [replace(one, label=one.label.replace("MAJ", aggregation)) for one in KITS_LAYOUTS]
     layout = next((one for one in layouts if match_files(one.label, files)), None)
     if not match_files(CT["ct"], files):
-        labelled = "" if layout is None else f", though {layout.label} is there; the challenge delivers the CT apart"
+        labelled = "" if layout is None else f", but {layout.label} exists; the challenge delivers the CT separately"
         raise CaseError(f"dataset_dir: no patient found under {root}, no file {CT['ct']}{labelled}.")
     if layout is None and require_label:
         labels = ", ".join(one.label for one in layouts)

@@ -26,8 +26,8 @@ class Layout:
             2 oedema (OD), 3 enhancing tumour (ET).
         mask: template of the brain mask; without one, the brain is where any modality differs from zero.
         channel_order: where one 4D file holds all the modalities, their order in it.
-        unlabelled: template of images that are delivered without label; they are passed over when labels are needed.
-        timepoint: regular expression of the end of ``{patient}`` that tells apart the scans of one person.
+        unlabelled: template of images that are delivered without label; they are skipped when labels are needed.
+        timepoint: regular expression of the end of ``{patient}`` that distinguishes the scans of one person.
     """
 
     name: str

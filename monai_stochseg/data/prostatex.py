@@ -37,20 +37,21 @@ def prostatex_datalist(
 
     * ``<patient>/zones.nii.gz``, ``<patient>_zones.nii.gz`` or ``labels<anything>/<patient>.nii.gz``,
 
-    or one mask a zone, as the masks of PZ and TZ by Cuocolo et al. are, which go with ``zones=("PZ", "TZ")``:
+    or one mask per zone, as the masks of PZ and TZ by Cuocolo et al. are, which go with ``zones=("PZ", "TZ")``:
 
     * ``<patient>/pz.nii.gz`` or ``<patient>_pz.nii.gz``, and so on, or with the zone in capitals.
 
-    Of each kind, the first name that is found holds for the whole folder, and a map goes before masks.
+    For each kind of file, the first of these names that is found is used for the whole folder, and a map comes before
+    masks.
 
     Args:
-        dataset_dir: the folder; it is searched as deep as it goes, and patients below a folder ``train``,
+        dataset_dir: the folder; it is searched with all its subfolders, and patients below a folder ``train``,
             ``validation`` or ``test`` are of that part.
         require_label: whether a patient without label is an error; for inference it need not have one.
         zones: the zones to keep; they get the classes 1, 2, ... in this order, the others become background.
 
     Returns:
-        One dictionary a patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it. Where there is a mask a
+        One dictionary per patient, as :py:class:`monai_stochseg.transforms.LoadCased` reads it. Where there is a mask a
         zone, ``label`` has these and ``label_classes`` their classes, for
         :py:class:`monai_stochseg.transforms.MergeLabelPartsd` to make them one map.
 
@@ -104,7 +105,7 @@ def _label(patient: str, maps: Mapping[str, list[str]], masks: Mapping[str, Mapp
         return {}
     if missing:
         raise CaseError(
-            f"patient {patient}: the mask of {missing[0]} is missing, though others are there; "
+            f"patient {patient}: the mask of {missing[0]} is missing, but others are there; "
             f"add it, or leave {missing[0]} out of `zones`."
         )
     return {

@@ -22,10 +22,10 @@ def split_cases(
     """
     Split cases into train, validation and test, so that no person lies in two of them.
 
-    If the data set comes split, that is, every case has a ``split``, then its own split is kept, and ``fractions`` and
-    ``seed`` do not matter. Otherwise persons are drawn (``subject``, or ``patient`` where there is none): each part
-    gets its fraction, rounded down, and train the rest; a part that would stay empty though its fraction is not zero
-    gets one person from the largest part that can spare one.
+    If every case has a ``split``, that split is kept, and ``fractions`` and ``seed`` do not matter. Otherwise persons
+    are drawn (``subject``, or ``patient`` where there is no subject): each part gets its fraction, rounded down, and
+    train gets the rest. A part that would be empty although its fraction is not zero gets one person from the largest
+    part.
 
     Args:
         datalist: the cases, with ``patient``, and perhaps ``subject`` and ``split``.

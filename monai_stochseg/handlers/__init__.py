@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers that MONAI lacks: checkpoints that resume truly, a loss guard, seeds by epoch, MLflow runs that end."""
+"""Handlers that MONAI lacks: exact resumption, a loss guard, seeds by epoch, MLflow runs that end, figures."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["add_last"]
 
 def add_last(engine: Engine, event: Any, handler: Callable) -> None:
     """
-    Add ``handler`` to ``event`` when the run starts: after the handlers that others attach, in whatever order.
+    Add ``handler`` to ``event`` when the run starts, and so after the handlers attached before the run.
 
     Args:
         engine: any ignite engine.

@@ -12,11 +12,11 @@ __all__ = ["CalibrationLoader"]
 
 class CalibrationLoader(WeightsLoader):
     """
-    Handler of the second stage of Calibrated Adversarial Refinement that takes over the calibration network of the
-    first, see :py:class:`monai_stochseg.engines.AdversarialRefinementTrainer`.
+    Handler of the second stage of Calibrated Adversarial Refinement that loads the calibration network of the
+    first stage, see :py:class:`monai_stochseg.engines.AdversarialRefinementTrainer`.
 
-    A training that resumes has its calibration network already: it is compared with the checkpoint, for a refinement
-    that goes on with another target would be of neither. Put this handler behind the one that resumes.
+    A training that resumes has its calibration network already: it is compared with the checkpoint, because a
+    refinement must not continue with another target. Put this handler after the one that resumes.
 
     Args:
         network: the calibration network inside the network that is trained.
@@ -29,7 +29,7 @@ class CalibrationLoader(WeightsLoader):
         """
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when it is no checkpoint of this network, or not that of the training that is resumed.
+            ValueError: when it is not a checkpoint of this network, or not that of the training that is resumed.
         """
         idist.barrier()  # the first process may still be writing the first stage's best
         if engine.state.iteration == 0:
@@ -41,5 +41,5 @@ class CalibrationLoader(WeightsLoader):
         if not all(torch.equal(value, loaded[name]) for name, value in resumed.items()):
             raise ValueError(
                 f"{self.path} is not the calibration network that the resumed training refines: resume with that one, "
-                "or train the second stage anew."
+                "or train the second stage from the start."
             )

@@ -14,11 +14,11 @@ from monai.utils import CommonKeys, ImageMetaKey, string_list_all_gather
 
 class CaseTable:
     """
-    Writes the metrics of an evaluation to one CSV file: a row a case, then the mean over the cases with a value.
+    Writes the metrics of an evaluation to one CSV file: one row per case, then the mean over the cases with a value.
 
     Args:
         filename: the CSV file.
-        metrics: MONAI metrics that the evaluator updates, by name. A metric with several columns names them by its
+        metrics: MONAI metrics that the evaluator updates, by name. A metric with several columns names them in its
             attribute ``names``.
         image_key: key of the image in the batch, whose file name names the case.
         std: whether a last row has the standard deviation over the cases with a value, divided by their number.

@@ -16,11 +16,11 @@ _PATIENCE = 2
 @contextmanager
 def deferred_signals() -> Iterator[None]:
     """
-    Context or decorator in which Ctrl-C and SIGTERM wait until the block is done.
+    Make Ctrl-C and SIGTERM wait until a block is done, as a context or a decorator.
 
-    For a short block that must not be cut: an exception inside a database transaction leaves the database locked. The
-    third signal of a block does not wait, so that a block which hangs can be stopped. Outside the main thread, where
-    Python handles no signals, it does nothing.
+    For a short block that must not be interrupted: an exception inside a database transaction leaves the database
+    locked. The third signal of a block does not wait, so that a block which hangs can be stopped. Outside the main
+    thread, where Python handles no signals, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -43,7 +43,7 @@ class EpochSeed:
 
     def _check(self, engine: Engine) -> None:
         if getattr(engine.data_loader, "persistent_workers", False):
-            raise ValueError("EpochSeed cannot seed workers that outlive an epoch: set persistent_workers=False.")
+            raise ValueError("EpochSeed cannot seed workers that outlast an epoch: set persistent_workers=False.")
 
     def __call__(self, engine: Engine) -> None:
         """Seed the epoch ``engine.state.epoch``."""
@@ -59,6 +59,6 @@ class EpochSeed:
             if generator is not None:
                 generator.manual_seed(seed)
         # Ignite goes on with the last epoch's iterator where epoch_length is not the loader's length. In an epoch that
-        # was interrupted it must take the iterator itself, for then it counts from the iterations already done.
+        # was interrupted it must take the iterator itself, because then it counts from the iterations already done.
         if not (state.epoch_length and state.iteration % state.epoch_length):
             engine.set_data(loader)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What handlers do when a run fails or is stopped, and the exception goes on."""
+"""Actions for when a run fails or is stopped; the exception is raised again after them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def on_exception(engine: Engine, action: Action) -> None:
     """
     Call ``action(engine, exception)`` once when a run of ``engine`` ends by an exception, Ctrl-C or SIGTERM.
 
-    All actions of an engine run, in the order of registration, and then the exception goes on. Ignite alone runs only
-    the handlers of ``Events.EXCEPTION_RAISED`` up to the first that raises, runs them twice for an exception inside
-    an epoch, and swallows the exception if none raises. For the same reason the first ``on_exception`` must come
+    All actions of an engine run, in the order of registration, and then the exception is raised again. Ignite alone
+    runs only the handlers of ``Events.EXCEPTION_RAISED`` up to the first that raises, runs them twice for an exception
+    inside an epoch, and swallows the exception if none raises. For the same reason the first ``on_exception`` must come
     before MONAI's ``StatsHandler``, which raises, is attached. An action that fails is logged; it does not hide the
     exception.
 
     During the run a SIGTERM (a cluster's time limit) raises ``SystemExit(143)`` in the main thread, so that the actions
-    run; the former signal handler is back afterwards. Runs outside the main thread leave the signal alone.
+    run; the former signal handler is restored afterwards. Runs outside the main thread do not change the handler.
 
     Args:
         engine: any ignite engine, usually a trainer.

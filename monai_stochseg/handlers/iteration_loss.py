@@ -7,6 +7,6 @@ from monai.utils import CommonKeys
 
 
 def iteration_loss(output: Any) -> float:
-    """The loss in a trainer's output of one iteration, a dictionary, or a list of them where it has been decollated."""
+    """Read the loss of a trainer's output of one iteration: a dictionary, or a list of them after decollation."""
     loss = (output[0] if isinstance(output, list) else output)[CommonKeys.LOSS]
     return float(getattr(loss, "detach", lambda: loss)())

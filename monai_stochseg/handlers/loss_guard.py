@@ -22,12 +22,12 @@ class LossGuard:
     So the weights stay clean, and the program ends with an error and a non-zero exit status.
 
     Args:
-        network: when given, the norm of its gradient must be finite too. Under AMP the scaler sees to the gradients, it
-            skips steps and lowers its scale, so they are not checked.
-        image_key: the entry of the batch whose files the error names, when it is a ``MetaTensor`` that knows them.
+        network: when given, the norm of its gradient must be finite too. Under AMP the gradients are not checked: the
+            scaler skips steps and lowers its scale.
+        image_key: the entry of the batch whose files the error names, when it is a ``MetaTensor`` with file names.
 
     Raises:
-        NonFiniteError: During training; names the term, its value, epoch, iteration and the batch's files.
+        NonFiniteError: during training; names the term, its value, epoch, iteration and the batch's files.
     """
 
     def __init__(self, network: nn.Module | None = None, image_key: str = CommonKeys.IMAGE) -> None:

@@ -14,8 +14,8 @@ class MeanPretraining:
     Handler of a trainer that trains only the mean of the distribution for the first epochs.
 
     The remedy of Monteiro et al. 2020 (Stochastic Segmentation Networks, https://arxiv.org/abs/2006.06015) against a
-    covariance that grows without bound before the mean has found the object. After these epochs the optimiser forgets
-    what it counted for parameters that had no gradient.
+    covariance that grows without bound before the mean has found the object. After these epochs the state of the
+    optimiser is reset for parameters that had no gradient.
 
     Args:
         loss: a loss with the boolean attribute ``mean_only``, as ``SSNLoss``.
@@ -50,7 +50,7 @@ class MeanPretraining:
 
 def _forget_zero_gradients(optimizer: Optimizer) -> None:
     """
-    Let the optimiser begin anew with parameters that have only met zero gradients.
+    Reset the optimiser's state of parameters whose gradients were all zero.
 
     Adam would otherwise divide their first gradient by a second moment that a large step count no longer corrects: the
     covariance would start with steps of several times the learning rate.

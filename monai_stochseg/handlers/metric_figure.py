@@ -13,7 +13,7 @@ class MetricFigure:
     Draws a figure of what an evaluator's metric has gathered, at the end of its run.
 
     Args:
-        filename: the figure, in any format of matplotlib's.
+        filename: the figure, in any format of matplotlib.
         draw: makes the figure. It is called in each process, since metrics gather over all of them.
     """
 

@@ -32,13 +32,13 @@ _LARGEST_ARRAY = 100
 
 class MLFlowTracker(MLFlowHandler):
     """
-    Handler of a trainer that logs its training to MLflow, a new run for each.
+    Handler of a trainer that logs its training to MLflow, one new run per training.
 
     The run has the loss and learning rate of the iterations, the metrics of the trainer and, at each validation,
     those of the ``evaluator``, with the trainer's epoch as the step. It ends as FINISHED, as FAILED on an exception,
-    as KILLED on Ctrl-C and SIGTERM. An array metric is logged as ``name_0``, ``name_1``, ...; what is not a number,
-    and arrays of more than 100, are left out. In distributed training only rank 0 does anything. Put this handler
-    before ``StatsHandler``, which hides exceptions from handlers behind it.
+    as KILLED on Ctrl-C and SIGTERM. An array metric is logged as ``name_0``, ``name_1``, ...; other
+    values, and arrays of more than 100, are left out. In distributed training only rank 0 logs. Put this handler
+    before ``StatsHandler``, which hides exceptions from handlers after it.
 
     Args:
         output_dir: folder for the default database ``mlruns.db`` and its artifacts ``mlruns``, made when absent.
@@ -48,7 +48,7 @@ class MLFlowTracker(MLFlowHandler):
         experiment_name: MLflow's experiment, made when absent.
         run_name: name of the run, default its time and a random suffix. Runs are never shared, even when names are
             equal.
-        experiment_param: flat dictionary of what the run was made with, logged as MLflow's parameters.
+        experiment_param: flat dictionary of the run's settings, logged as MLflow's parameters.
         artifacts: files and folders to log when training completes.
         iteration_log: whether to log at each iteration, or a filter of events as in MONAI.
         output_transform: what to log of an iteration's output.
@@ -182,7 +182,7 @@ class MLFlowTracker(MLFlowHandler):
 
 @contextmanager
 def _without_environment(explicit: bool) -> Iterator[None]:
-    """MONAI prefers the environment's server to its argument: one that is asked for by name comes first here."""
+    """MONAI prefers the environment's server to its argument; here the argument comes first."""
     uri = os.environ.pop("MLFLOW_TRACKING_URI", None) if explicit else None
     try:
         yield

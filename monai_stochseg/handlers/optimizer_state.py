@@ -19,7 +19,7 @@ class OptimizerState:
 
     Args:
         optimizer: such as that of a discriminator.
-        lr_scheduler: its scheduler, any but one that is stepped with explicit epochs.
+        lr_scheduler: its scheduler, of any kind except one that is stepped with explicit epochs.
     """
 
     def __init__(self, optimizer: Optimizer, lr_scheduler: LRScheduler) -> None:

@@ -21,16 +21,16 @@ class RefinementMonitor:
     At the end of each epoch ``engine.state.metrics`` holds these means over the epoch's iterations, of all processes:
 
     * ``sample_diversity``: mean distance, 1 - IoU, of two label maps drawn for the first image of the batch, see
-      :py:func:`monai_stochseg.metrics.compute_sample_diversity`: 0 where all are alike;
+      :py:func:`monai_stochseg.metrics.compute_sample_diversity`: 0 where all are equal;
     * ``calibration_gap``: mean absolute difference between the mean of the samples' probabilities and the calibration
-      output, over images, classes and voxels; that of N samples, whose noise is in it;
-    * ``discriminator_accuracy``: share of the label maps that the discriminator tells right, 0.5 for a guess.
+      output, over images, classes and voxels; with N samples it includes their sampling noise;
+    * ``discriminator_accuracy``: share of the label maps that the discriminator classifies correctly, 0.5 for a guess.
 
     Put this handler before those that log the metrics. When ``sample_diversity`` stays at or below ``threshold`` for
-    ``patience`` epochs a warning says so, once as long as this lasts.
+    ``patience`` epochs a warning says so, once until it rises again.
 
     Args:
-        threshold: diversity that counts as none.
+        threshold: diversity up to which samples count as collapsed.
         patience: number of epochs in a row after which to warn.
 
     Raises:
@@ -83,6 +83,6 @@ class RefinementMonitor:
         if self._collapsed_epochs == self.patience and idist.get_rank() == 0:
             engine.logger.warning(
                 f"collapse: for {self.patience} epochs the samples of an image differ by no more than {self.threshold} "
-                "(1 - IoU). Draw more samples of each image, raise the weight of the calibration loss, or see whether "
-                "the calibration output is sure of everything."
+                "(1 - IoU). Draw more samples of each image, raise the weight of the calibration loss, or check "
+                "whether the calibration output is certain everywhere."
             )

@@ -11,7 +11,7 @@ class ReliabilityFigure(MetricFigure):
     Draws an evaluator's reliability diagram and histogram of the confidence at the end of its run.
 
     Args:
-        filename: the figure, in any format of matplotlib's.
+        filename: the figure, in any format of matplotlib.
         metric: the calibration error that the evaluator updates.
         name: of the model, in the legend.
         confidence_label: label of the horizontal axis, see :py:func:`monai_stochseg.visualize.plot_reliability`.

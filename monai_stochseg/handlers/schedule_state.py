@@ -15,7 +15,7 @@ _PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 def schedule_state(scheduler: LRScheduler) -> dict[str, Any]:
     """
-    Where a schedule stands: the steps it has taken and, for ``ReduceLROnPlateau``, what it remembers of its metric.
+    Read the position of a schedule: the steps it has taken and, for ``ReduceLROnPlateau``, its record of the metric.
 
     Unlike ``scheduler.state_dict()`` it has no lengths, milestones or factors: those belong to the configuration.
     """
@@ -60,6 +60,6 @@ def resume_schedule(scheduler: LRScheduler, state: dict[str, Any]) -> None:
 
 
 def _steps(scheduler: Any) -> int:
-    while not hasattr(scheduler, "last_epoch"):  # a ChainedScheduler leaves the counting to its parts
+    while not hasattr(scheduler, "last_epoch"):  # in a ChainedScheduler only the parts count steps
         scheduler = scheduler._schedulers[0]
     return int(scheduler.last_epoch)

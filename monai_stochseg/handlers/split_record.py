@@ -13,7 +13,7 @@ from monai_stochseg.data import write_split
 class SplitRecord:
     """
     Writes the names of the patients of each part when training starts, so that an evaluation or a resumed run reads
-    the same parts. A run that fails before it starts leaves the file of an earlier one.
+    the same parts. A run that fails before it starts keeps the file of an earlier one.
 
     Args:
         split: the cases of each part, as :py:func:`monai_stochseg.data.split_cases` returns them.

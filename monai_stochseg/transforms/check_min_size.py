@@ -17,10 +17,10 @@ class CheckMinSize(Transform):
     """
     Pass an image on if it is at least as large as the patches that will be cropped from it.
 
-    It stands right before the cropping, behind what changes the size, such as ``Spacing`` or ``CropForeground``.
+    Put it directly before the cropping, after what changes the size, such as ``Spacing`` or ``CropForeground``.
 
     Args:
-        min_size: size of a patch, one number for all axes or one an axis.
+        min_size: size of a patch, one number for all axes or one per axis.
     """
 
     backend = (TransformBackends.TORCH, TransformBackends.NUMPY)
@@ -34,7 +34,7 @@ class CheckMinSize(Transform):
 
         Args:
             img: ``[C, *S]``.
-            name: what the message calls it.
+            name: name of the image in the message.
 
         Raises:
             CaseError: when the image is smaller than the patch along any axis.
@@ -48,11 +48,11 @@ class CheckMinSize(Transform):
 
 class CheckMinSized(MapTransform):
     """
-    Dictionary-based version of :py:class:`CheckMinSize`; its message names the ``patient``, where the data have one.
+    Dictionary-based version of :py:class:`CheckMinSize`; its message names the ``patient``, where the data name one.
 
     Args:
         keys: keys of the images, ``[C, *S]``.
-        min_size: size of a patch, one number for all axes or one an axis.
+        min_size: size of a patch, one number for all axes or one per axis.
         allow_missing_keys: whether an image may be absent.
     """
 

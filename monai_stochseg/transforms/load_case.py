@@ -18,13 +18,13 @@ class LoadCased(Transform):
     """
     Load one case of a data list, such as :py:func:`monai_stochseg.data.brats_datalist` makes, and check its voxels.
 
-    The input has ``patient`` and ``image`` (paths), and may have ``channels`` (which channels of those files, put one
-    after the other, to take), ``label`` (paths, one a rater) with ``label_map`` (class in the file to class in the
+    The input has ``patient`` and ``image`` (paths), and may have ``channels`` (which channels of those files, in a
+    row, to take), ``label`` (paths, one per rater) with ``label_map`` (class in the file to class in the
     result) and ``mask`` (path of a brain mask). The result has these in their place, all with the image's affine:
 
     * ``image``: ``[C_in, *S]``, float32. Its file name in the metadata is the patient's, so that savers name their
       files by it;
-    * ``label``: ``[R, *S]``, uint8, one channel a rater;
+    * ``label``: ``[R, *S]``, uint8, one channel per rater;
     * ``mask``: ``[1, *S]``, uint8; the mask's file above 0.5, or without one the voxels where any channel is not zero.
 
     There is no array version: what is checked is that the parts of a case fit each other.
@@ -84,7 +84,7 @@ def _canonical(patient: str, labels: Sequence[tuple[str, MetaTensor]], label_map
         unknown = label.as_tensor()[~torch.isin(label.as_tensor(), known)]
         if len(unknown):
             raise CaseError(
-                f"patient {patient}: {file} has the label {unknown[0]:g}, which is none of {list(classes)}."
+                f"patient {patient}: {file} has the label {unknown[0]:g}, which is not one of {list(classes)}."
             )
     voxels = torch.cat([label.as_tensor() for _, label in labels])
     return MapLabelValue(list(classes), list(classes.values()), dtype=torch.uint8)(voxels)

@@ -43,7 +43,7 @@ class LoadCityscapesd(Transform):
         if len(spatial_size) != 2 or min(spatial_size) < 1:
             raise ValueError(f"spatial_size must be (H, W), at least 1 each, got {list(spatial_size)}.")
         height, width = spatial_size
-        self.size = (width, height)  # as PIL has it
+        self.size = (width, height)  # in the order of PIL
         self.with_label = with_label
         self.resize = Resize(spatial_size, mode="bilinear")
 
@@ -89,7 +89,7 @@ def _train_ids(scene: str, file: str, values: np.ndarray, label_map: Mapping[int
     classes = {int(value): int(to) for value, to in label_map.items()}  # the keys of a JSON object are strings
     found = np.flatnonzero(np.bincount(values.flat, minlength=256))
     if unknown := sorted(set(found.tolist()) - set(classes)):
-        raise CaseError(f"scene {scene}: {file} has the label {unknown[0]}, which is none of {sorted(classes)}.")
+        raise CaseError(f"scene {scene}: {file} has the label {unknown[0]}, which is not one of {sorted(classes)}.")
     table = np.zeros(256, np.uint8)
     table[list(classes)] = list(classes.values())
     return table[values]

@@ -17,10 +17,10 @@ LUNG_WINDOW = (-1000.0, 400.0)
 
 class LoadCropd(MapTransform):
     """
-    Dictionary transform that loads a crop of LIDC, as :py:func:`monai_stochseg.data.crops_datalist` lists it.
+    Load a crop of LIDC, as :py:func:`monai_stochseg.data.lidc.crops_datalist` lists it.
 
-    It adds ``image`` ``[1, *S]``, a MetaTensor scaled so that the window becomes [-1, 1] and cut to it, and ``label``
-    ``[4, *S]``, the readers' masks (uint8). A set that came with its window already applied keeps that one.
+    It adds ``image`` ``[1, *S]``, a MetaTensor scaled so that the window becomes [-1, 1] and clipped to it, and
+    ``label`` ``[4, *S]``, the readers' masks (uint8). A set that came with its window already applied keeps that one.
 
     Args:
         window: lowest and highest value in HU.

@@ -15,9 +15,9 @@ from .svls import spatially_varying_label_smoothing
 
 class MajorityVote(Transform):
     """
-    The class that most raters gave a voxel; the lowest one of a tie.
+    Take the class that most raters gave a voxel, in a tie the lowest one.
 
-    MONAI's ``VoteEnsemble`` does the same for predictions, without weights: there a missing rater votes.
+    MONAI's ``VoteEnsemble`` does the same for predictions, without weights: there a missing rater votes too.
 
     Args:
         num_classes: number of classes C, the background included.

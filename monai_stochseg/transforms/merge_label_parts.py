@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make one label map of one mask a class."""
+"""Make one label map of one mask per class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..data.case import CaseError
 
 class MergeLabelPartsd(Transform):
     """
-    Make one label map of the masks that :py:class:`LoadCased` loaded, one a class; run it right after that.
+    Make one label map of the masks that :py:class:`LoadCased` loaded, one per class; run it right after that.
 
     A case with ``label_classes``, the class of each channel of ``label``, gets ``label`` as ``[1, *S]`` uint8 in place
     of ``[len(label_classes), *S]``. Other cases, and those loaded without label, stay as they are, so that one pipeline

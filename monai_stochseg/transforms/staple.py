@@ -14,22 +14,22 @@ from .majority_vote import MajorityVote
 from .rater_labels import RaterTransformd, class_labels, present_raters
 
 sitk, _has_sitk = optional_import("SimpleITK")
-# The largest value of the type that the labels are handed over in.
+# The largest value of the type in which SimpleITK gets the labels.
 _UNDECIDED = 2**16 - 1
 
 
 class STAPLE(Transform):
     """
-    The truth that simultaneous truth and performance level estimation infers from several raters, by SimpleITK: for
+    Infer the truth from several raters by simultaneous truth and performance level estimation, with SimpleITK: for
     2 classes ``STAPLE`` (Warfield et al. 2004, https://doi.org/10.1109/TMI.2004.828354), its probability cut at 0.5;
     for more ``MultiLabelSTAPLE`` (Rohlfing et al. 2004, https://doi.org/10.1109/TMI.2004.830803).
 
-    A voxel left undecided gets the majority vote, as do all where raters agree on one class for the whole image, from
-    which no performance can be estimated.
+    A voxel left undecided gets the majority vote. So do all voxels when the raters agree on one class for the whole
+    image, from which no performance can be estimated.
 
     Args:
         num_classes: number of classes C, the background included.
-        max_iterations: most steps of expectation and maximization.
+        max_iterations: largest number of steps of expectation and maximization.
 
     Raises:
         ImportError: when SimpleITK is not installed.
@@ -55,7 +55,7 @@ class STAPLE(Transform):
 
         Args:
             label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
-            rater_mask: ``[R]``, positive where a rater is there: what a rater weighs is estimated. None: all are there.
+            rater_mask: ``[R]``, positive where a rater is present; the weights are estimated. None: all are present.
 
         Returns:
             ``[1, *S]``, of the label's type, with its metadata and applied operations.
@@ -80,8 +80,8 @@ class STAPLEd(RaterTransformd):
     Args:
         keys: keys of the labels, ``[R, *S]``; each is replaced by its truth, ``[1, *S]``.
         num_classes: number of classes C, the background included.
-        max_iterations: most steps of expectation and maximization.
-        rater_mask_key: key of the raters that are there, ``[R]``, 0 where one is missing. None: all are.
+        max_iterations: largest number of steps of expectation and maximization.
+        rater_mask_key: key of the mask of the raters, ``[R]``, 0 where one is missing. None: all are present.
         allow_missing_keys: whether a label may be absent.
     """
 

@@ -16,7 +16,7 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 
 from .rater_labels import RaterTransformd, check_num_classes, class_labels, present_raters
 
-# Voxels of the slabs that a volume is cut into, and neighbours that are looked up at a time: both stay in the cache.
+# Voxels of the slabs that a volume is cut into, and neighbours that are read at a time: both stay in the cache.
 _SLAB_VOXELS = 2**18
 _CHUNK_NEIGHBOURS = 2**17
 
@@ -28,14 +28,14 @@ def svls_kernel(
     spacing: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """
-    Kernel of Islam and Glocker 2021 (https://arxiv.org/abs/2104.05788): exp(-|x|^2 / 2 sigma^2), whose
+    Make the kernel of Islam and Glocker 2021 (https://arxiv.org/abs/2104.05788): exp(-|x|^2 / 2 sigma^2), whose
     centre is replaced by the sum of its neighbours, divided so that the centre is 1.
 
     Args:
         spatial_dims: number of axes, 2 or 3.
         sigma: standard deviation, in voxels, or in mm if ``spacing`` is given.
-        kernel_size: odd number of voxels, one for all axes or one an axis. A kernel of a single voxel is 1.
-        spacing: size of a voxel in mm, one number an axis. None: 1 along all axes.
+        kernel_size: odd number of voxels, one for all axes or one per axis. A kernel of a single voxel is 1.
+        spacing: size of a voxel in mm, one number per axis. None: 1 along all axes.
 
     Returns:
         a float32 tensor of ``kernel_size``: its centre is 1, and so is the sum of all its neighbours.
@@ -68,8 +68,8 @@ def spatially_varying_label_smoothing(
     rater_weights: torch.Tensor | Sequence[float] | None = None,
 ) -> torch.Tensor:
     """
-    Mean over the raters of their labels' one-hot, convolved with :py:func:`svls_kernel` under replicate padding and
-    divided by the kernel's sum (Islam and Glocker 2021, https://arxiv.org/abs/2104.05788).
+    Smooth labels: the mean over the raters of their one-hot labels, convolved with :py:func:`svls_kernel` under
+    replicate padding and divided by the kernel's sum (Islam and Glocker 2021, https://arxiv.org/abs/2104.05788).
 
     Only voxels that see another class within the kernel are summed, a slab of the volume at a time; the others stay
     exactly one-hot.
@@ -78,10 +78,10 @@ def spatially_varying_label_smoothing(
         label: ``[R, *S]``, integer classes, S of 2 or 3 axes.
         num_classes: number of classes C, the background included.
         sigma: standard deviation of the Gaussian, in voxels, or in mm if ``spacing`` is given.
-        kernel_size: odd number of voxels, one for all axes or one an axis; 1 gives the mean of the one-hots.
-        spacing: size of a voxel in mm, one number an axis. None: 1 along all axes.
-        rater_weights: ``[R]``, at least 0, one of them positive; a rater of weight 0 is missing, and its label is not
-            looked at. None: the raters weigh the same.
+        kernel_size: odd number of voxels, one for all axes or one per axis; 1 gives the mean of the one-hots.
+        spacing: size of a voxel in mm, one number per axis. None: 1 along all axes.
+        rater_weights: ``[R]``, at least 0, one of them positive; a rater of weight 0 is missing, and its label is
+            ignored. None: the raters weigh the same.
 
     Returns:
         ``[C, *S]``, float32, summing to 1 over C, on the device of the label.
@@ -101,7 +101,7 @@ def spatially_varying_label_smoothing(
 
 
 def _add_smoothed(soft: torch.Tensor, label: torch.Tensor, kernel: torch.Tensor, weight: float) -> None:
-    """Add one rater's label ``[*S]``, smoothed, to ``soft`` ``[C, *S]``: its one-hot and what the kernel changes of it."""
+    """Add one rater's label ``[*S]``, smoothed, to ``soft`` ``[C, *S]``: one-hot and the kernel's change."""
     change = kernel.flatten() / kernel.sum()
     change[len(change) // 2] -= 1
     rows = max(1, _SLAB_VOXELS // label[0].numel())
@@ -155,7 +155,7 @@ class SVLS(Transform):
     """
     Make a label soft by spatially varying label smoothing (Islam and Glocker 2021, https://arxiv.org/abs/2104.05788),
     for a loss that takes probabilities, such as :py:class:`monai_stochseg.losses.SoftDiceCELoss` or PyTorch's cross
-    entropy. It stands behind all spatial transforms, so that these move every rater alike.
+    entropy. Put it after all spatial transforms, so that these move all raters in the same way.
 
     | raters | ``smooth`` | the paper's name |
     | --- | --- | --- |
@@ -167,8 +167,8 @@ class SVLS(Transform):
     Args:
         num_classes: number of classes C, the background included.
         sigma: standard deviation of the Gaussian, in voxels, or in mm if ``spacing`` is given.
-        kernel_size: odd number of voxels, one for all axes or one an axis.
-        spacing: size of a voxel in mm, one number an axis; ``"meta"``: that of the label's affine. None: 1 along all
+        kernel_size: odd number of voxels, one for all axes or one per axis.
+        spacing: size of a voxel in mm, one number per axis; ``"meta"``: that of the label's affine. None: 1 along all
             axes.
         smooth: False leaves the one-hot of each rater as it is, as a kernel of a single voxel does.
 
@@ -205,7 +205,7 @@ class SVLS(Transform):
         Args:
             label: integer classes of R raters, ``[R, *S]``, S of 2 or 3 axes.
             rater_weights: ``[R]``, at least 0, one of them positive; or a mask, 0 where a rater is missing: that label
-                is not looked at. None: the raters weigh the same.
+                is ignored. None: the raters weigh the same.
 
         Returns:
             ``[C, *S]``, float32, summing to 1 over C; on the label's device, with its metadata and applied operations.
@@ -222,7 +222,7 @@ class SVLS(Transform):
                     f"spacing='meta' needs a label with an affine, a MetaTensor, got {type(label).__name__}; "
                     "give the spacing in mm."
                 )
-            # A column is the step, in mm, along an axis of the array, which for a slice has three components too.
+            # A column is the step, in mm, along an axis of the array, which has three components for a slice as well.
             spacing = label.affine[:-1, : label.ndim - 1].norm(dim=0).tolist()
         soft = spatially_varying_label_smoothing(
             img, self.num_classes, self.sigma, self.kernel_size, spacing, rater_weights

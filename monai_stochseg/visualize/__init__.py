@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures."""
+"""Figures of samples, distances, latents and calibration."""
 
 from .energy_distance_curve import plot_energy_distance
 from .latent_plane import plot_latent_plane

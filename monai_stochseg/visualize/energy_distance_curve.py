@@ -16,13 +16,13 @@ def plot_energy_distance(
     ylabel: str = "generalised energy distance",
 ) -> Figure:
     """
-    The energy distance against the number of samples, a curve a method.
+    Plot the energy distance against the number of samples, one curve per method.
 
     The legend lists the methods in the order of their last values, as the curves end on the right.
 
     Args:
         curves: for each method the mean energy distance by number of samples.
-        readers: that of samples that are the readers resampled: the floor, dashed.
+        readers: the same for samples drawn from the readers themselves: the lowest curve to expect, dashed.
         ylabel: label of the vertical axis.
 
     Raises:
@@ -39,7 +39,7 @@ def plot_energy_distance(
     colours = colormaps["tab10"].colors
     for i, (name, curve) in enumerate(curves.items()):
         style = {"color": colours[i % len(colours)], "marker": _MARKERS[i % len(_MARKERS)]}
-        # A second round of the colours differs in its line.
+        # A second round of the colours has another line style.
         ax.plot(*_points(curve), "-" if i < len(colours) else ":", label=name, markersize=5, linewidth=1.5, **style)
     if readers is not None:
         ax.plot(*_points(readers), "--", color="black", label="readers", linewidth=1.5)

@@ -32,8 +32,8 @@ def plot_latent_plane(
     indexing: str = "xy",
 ) -> Figure:
     """
-    What a plane of a Probabilistic U-Net's latent space decodes to for one image, and where the raters lie in it (Kohl
-    et al. 2018, figure 6).
+    Plot what a plane of a Probabilistic U-Net's latent space decodes to for one image, and where the raters lie in it
+    (Kohl et al. 2018, figure 6).
 
     The plane runs through the prior's mean along two dimensions of the latent, in units of the prior's deviation; the
     other dimensions stay at the mean. It is tiled with the most probable classes of a grid of latents, all cut to one
@@ -93,7 +93,7 @@ def plot_latent_plane(
     side.set_axis_off()
     for i, rater in enumerate(orient(raters, indexing)):
         colour = colormaps["Dark2"](i % 8)
-        points = max(3, 13 - 3 * i)  # the later the smaller: raters who drew the same lie on one another
+        points = max(3, 13 - 3 * i)  # later points are smaller: those of raters who drew the same overlap
         width, height = 2 * deviations[i]
         ax.add_patch(Ellipse(tuple(means[i]), width, height, fill=False, color=colour, linewidth=points / 3))
         ax.plot(*means[i], "o", color=colour, markeredgecolor="white", markeredgewidth=0.5, markersize=points)
@@ -131,7 +131,7 @@ def _decode(
     ticks: torch.Tensor,
     slice_index: int | None,
 ) -> tuple[torch.Tensor, int | None]:
-    """Label maps ``[G * G, H, W]`` of the plane, the second dimension first, and the slice of a volume."""
+    """Label maps ``[G * G, H, W]`` of the plane, the second dimension first, and the index of a volume's slice."""
     predictive = network.predictive(image[None])
     if image.dim() == 4 and slice_index is None:
         maps = raters if len(raters) else predictive.mode_logits().argmax(1)

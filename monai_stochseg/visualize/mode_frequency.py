@@ -14,7 +14,7 @@ _MARKERS = "osD^vP*X<>"
 
 def plot_mode_frequency(frequencies: Mapping[str, torch.Tensor]) -> Figure:
     """
-    The frequency of each mode among the samples of one or more models, over a bar of its probability.
+    Plot the frequency of each mode among the samples of one or more models, over a bar of its probability.
 
     The modes are sorted by probability; their numbers stand below. The legend gives each model's total variation
     distance from the truth.
@@ -48,7 +48,7 @@ def plot_flip_ratio(
     ratios: Mapping[str, torch.Tensor], probabilities: Sequence[float], switch_names: Sequence[str]
 ) -> Figure:
     """
-    The share of the voxels of each class that samples of one or more models flip, over a bar of its probability.
+    Plot the share of each class's voxels that samples of one or more models flip, over a bar of its probability.
 
     Args:
         ratios: for each model ``[K]``, as :py:meth:`monai_stochseg.metrics.PixelFlipRatioMetric.ratios` returns them;
@@ -73,7 +73,7 @@ def plot_flip_ratio(
 
 
 def _over_bars(truth: torch.Tensor, points: Mapping[str, torch.Tensor], labels: Sequence[str], inches: float) -> Figure:
-    """A bar a label for the truth, ``inches`` apart, with the points of each model over it side by side."""
+    """One bar per label for the truth, ``inches`` apart, with the points of each model over it side by side."""
     figure = Figure(figsize=(min(3 + inches * len(labels), 18), 4), layout="constrained")
     ax = figure.subplots()
     x = torch.arange(len(labels))
@@ -81,7 +81,7 @@ def _over_bars(truth: torch.Tensor, points: Mapping[str, torch.Tensor], labels: 
     colours = colormaps["tab10"].colors
     for i, (name, values) in enumerate(points.items()):
         style = {"color": colours[i % len(colours)], "marker": _MARKERS[i % len(_MARKERS)]}
-        # A second round of the colours is hollow.
+        # A second round of the colours has hollow markers.
         style["markerfacecolor"] = style["color"] if i < len(colours) else "none"
         shift = 0.7 * ((i + 0.5) / len(points) - 0.5)
         ax.plot(x + shift, values.cpu(), linestyle="none", markersize=5, clip_on=False, label=name, **style)

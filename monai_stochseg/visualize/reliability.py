@@ -14,7 +14,8 @@ _MARKERS = "osD^vP*X<>"
 
 def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "confidence") -> Figure:
     """
-    Reliability diagram (Guo et al. 2017, figure 1) and, below, histogram of the confidence, of one or more models.
+    Plot the reliability diagram (Guo et al. 2017, figure 1) and, below it, the histogram of the confidence of one or
+    more models.
 
     A point is a bin: the mean accuracy of its voxels against their mean confidence; on the dashed diagonal the two are
     equal, below it the model is overconfident. A bin without a voxel has no point. The legend gives each model's
@@ -37,7 +38,7 @@ def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "
     for i, (name, sums) in enumerate(bins.items()):
         error = expected_calibration_error(sums)
         colour = colours[i % len(colours)]
-        line = "-" if i < len(colours) else ":"  # a second round of the colours differs in its line
+        line = "-" if i < len(colours) else ":"  # a second round of the colours has another line style
         count, confidence, accuracy = sums.double().cpu().unbind(1)
         full = count > 0
         diagram.plot(
@@ -56,7 +57,7 @@ def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "
         histogram.stairs(share.numpy(), edges.numpy(), color=colour, linestyle=line, linewidth=1.5)
     diagram.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     figure.legend(fontsize=9, frameon=False, loc="outside upper left")
-    histogram.set_yscale("log")  # most voxels are sure ones
+    histogram.set_yscale("log")  # most voxels have a confidence near 1
     histogram.yaxis.set_major_formatter("{x:g}")
     histogram.set(xlabel=confidence_label, ylabel="voxels (%)")
     for ax in (diagram, histogram):

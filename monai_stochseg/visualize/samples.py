@@ -13,7 +13,7 @@ from monai.utils import look_up_option
 
 from monai_stochseg.transforms import PredictiveEntropy
 
-# Background is see-through; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
+# Background is transparent; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
 _COLOURS = ["#00000000", "#377eb8", "#4daf4a", "#e41a1c", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf"]
 
 
@@ -34,18 +34,19 @@ def plot_samples(
     calibration: torch.Tensor | None = None,
 ) -> Figure:
     """
-    One case at a glance: image, raters, mean prediction, entropy, samples. With a calibration output, as Kassapis et
+    Plot one case: image, raters, mean prediction, entropy, samples. With a calibration output, as Kassapis et
     al. 2021 (https://arxiv.org/abs/2006.13144) show it: image, raters, their mean, calibration output, mean of the
     samples, samples; the three means as mixtures of the classes' colours, on white.
 
-    A volume is shown in the slice along its last axis in which raters and samples show most foreground. A map with no
+    A volume is shown in the slice along its last axis in which raters and samples have most foreground. A map with no
     foreground there says so. Of samples or raters with weights the most probable ones are shown, the first of them
     first, with their weights.
 
     Args:
         image: ``[C_in, *S]``.
         samples: label maps ``[N, *S]``.
-        probabilities: marginal class probabilities ``[C, *S]``; their largest class is shown, as opaque as it is sure.
+        probabilities: marginal class probabilities ``[C, *S]``; the most probable class is shown, more opaque where
+            its probability is higher.
         raters: label maps ``[R, *S]``.
         class_names: names of the C classes, for the legend.
         channel: channel of the image that is shown.
@@ -54,7 +55,7 @@ def plot_samples(
             ``"ij"``: rows downwards and columns rightwards, as a DICOM image's or a photograph's.
         title: stands above the figure.
         max_raters: number of raters that are shown; default: all.
-        colours: of the C classes, in matplotlib's notation. Default: of up to 9, the background see-through.
+        colours: of the C classes, in matplotlib's notation. Default: of up to 9, the background transparent.
         sample_weights: ``[N]``; default: they weigh the same.
         rater_weights: ``[R]``; default: they weigh the same.
         calibration: class probabilities ``[C, *S]`` that the samples' mean is to equal.
@@ -98,7 +99,7 @@ def plot_samples(
     )
     columns = max(len(panels), 5)
     shown = maps_[num_raters:][: columns if max_samples is None else max_samples]
-    rows = max(1, math.ceil(len(shown) / (1.25 * columns)))  # a few columns more spare a last row of a few samples
+    rows = max(1, math.ceil(len(shown) / (1.25 * columns)))  # a few more columns avoid a last row of a few samples
     columns = max(columns, math.ceil(len(shown) / rows))
     panels += [("", None)] * (columns - len(panels))
     panels += zip(sample_names, shown, strict=False)
@@ -154,7 +155,7 @@ def _frequency(raters: torch.Tensor, weights: torch.Tensor | None, num_classes: 
 
 
 def _mix(ax: Axes, probabilities: np.ndarray, colours: Sequence[str]) -> None:
-    """Draw class probabilities ``[C, rows, columns]`` as mixtures of the colours, a see-through one being white."""
+    """Draw class probabilities ``[C, rows, columns]`` as mixtures of the colours, a transparent one being white."""
     rgba = to_rgba_array(colours)
     ax.imshow((1 - np.einsum("cij,ck->ijk", probabilities, (1 - rgba[:, :3]) * rgba[:, 3:])).clip(0, 1))
 
@@ -174,7 +175,7 @@ def overlay(
     colours: Sequence[str] = _COLOURS,
 ) -> None:
     """
-    Draw a label map ``[rows, columns]`` on axes; a class whose colour is see-through, such as the background, and void
+    Draw a label map ``[rows, columns]`` on axes; a class whose colour is transparent, such as the background, and void
     labels show nothing, and a map without anything else says so.
     """
     rgba = ListedColormap(colours[:num_classes]).with_extremes(over="#00000000")(labels.astype(int))

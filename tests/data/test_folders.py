@@ -72,4 +72,4 @@ def test_made_once_for_all_and_anew_with_a_reason(tmp_path, caplog) -> None:
     assert not caplog.text
     make_once(folder, lambda path: "it is old.", make)
     assert made == [folder, folder]
-    assert f"{folder} is made anew: it is old." in caplog.text
+    assert f"{folder} is made again: it is old." in caplog.text

@@ -105,7 +105,7 @@ def test_refuses(tmp_path) -> None:
     with pytest.raises(CaseError, match=f"no patient found under {tmp_path}"):
         kits_datalist(tmp_path)
     write(tmp_path / "case_00000" / "segmentation.nii.gz")
-    with pytest.raises(CaseError, match=r"no patient found .*, though .*segmentation.nii\* is there; .* the CT apart"):
+    with pytest.raises(CaseError, match=r"no patient found .*, but .*segmentation.nii\* exists; .* the CT separately"):
         kits_datalist(tmp_path)
     write(tmp_path / "case_00000" / "imaging.nii.gz")
     write(tmp_path / "case_00000" / "segmentation.nii.gz", affine=np.diag([4.0, 0.8, 0.8, 1]))

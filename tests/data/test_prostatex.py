@@ -64,7 +64,7 @@ def test_some_zones(tmp_path) -> None:
     write(tmp_path / "p_t2.nii.gz")
     for value, zone in enumerate(MASKS[:2], 1):
         write(tmp_path / f"p_{zone}.nii.gz", value == VALUES)
-    with pytest.raises(CaseError, match=r"patient p: the mask of DPU is missing, though others are there; .*`zones`"):
+    with pytest.raises(CaseError, match=r"patient p: the mask of DPU is missing, but others are there; .*`zones`"):
         prostatex_datalist(tmp_path)
     expected = np.choose(VALUES, [0, 2, 1, 0, 0])
     (case,) = prostatex_datalist(tmp_path, zones=("TZ", "PZ"))

@@ -48,7 +48,7 @@ def test_a_row_a_case_and_the_mean(tmp_path):
             "dice": IgniteMetricHandler(metric_fn=dice, output_transform=from_engine(["samples", "label"])),
         },
     )
-    for _ in range(2):  # a second run writes the same table anew
+    for _ in range(2):  # a second run writes the same table again
         engine.run()
         rows = list(csv.DictReader((tmp_path / "deep" / "table.csv").open()))
         assert [row["case"] for row in rows] == ["case_0", "case_1", "case_2", "mean"]

@@ -135,9 +135,9 @@ def test_real_patient(real_data) -> None:
         ("image", "t1", np.full((2, 2, 3), np.inf), AFFINE, r"t1.nii.gz has 12 voxels that are NaN or infinite"),
         ("image", "t1", np.ones((2, 2, 2)), AFFINE, r"t1.nii.gz has shape \(2, 2, 2\), but .* has \(2, 2, 3\)"),
         ("label", "b", np.ones((2, 2, 3)), np.eye(4), r"b.nii.gz has affine .* but .*flair.nii.gz has"),
-        ("label", "b", np.full((2, 2, 3), 3), AFFINE, r"b.nii.gz has the label 3, which is none of \[0, 1, 2, 4\]"),
-        ("label", "b", np.full((2, 2, 3), 0.5), AFFINE, r"b.nii.gz has the label 0.5, which is none of"),
-        ("label", "b", np.full((2, 2, 3), np.nan), AFFINE, r"b.nii.gz has the label nan, which is none of"),
+        ("label", "b", np.full((2, 2, 3), 3), AFFINE, r"b.nii.gz has the label 3, which is not one of \[0, 1, 2, 4\]"),
+        ("label", "b", np.full((2, 2, 3), 0.5), AFFINE, r"b.nii.gz has the label 0.5, which is not one of"),
+        ("label", "b", np.full((2, 2, 3), np.nan), AFFINE, r"b.nii.gz has the label nan, which is not one of"),
         ("image", "flair", np.zeros((2, 2, 3)), AFFINE, r"the brain mask is empty \(the image is zero\)"),
     ],
 )  # fmt: skip

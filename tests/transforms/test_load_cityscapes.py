@@ -101,7 +101,7 @@ def test_refuses_what_does_not_fit(tmp_path) -> None:
     case, load = scene(tmp_path), LoadCityscapesd(SIZE)
     grey = np.full(SIZE, 34, np.uint8)
     for pixels, message in (
-        (grey, r"label.png has the label 34, which is none of \[0, 1"),
+        (grey, r"label.png has the label 34, which is not one of \[0, 1"),
         (np.stack([grey] * 3, -1), r"label.png has the shape \(4, 8, 3\) and type uint8, not 8 bit grey"),
         (grey[:2], r"label.png has \(8, 2\) pixels, but .*image.png has \(8, 4\)"),
     ):

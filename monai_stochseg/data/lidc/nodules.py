@@ -21,7 +21,7 @@ class LIDCNodule:
     A nodule and the four radiologists' masks of it, in the box that holds them all.
 
     The database does not say who drew what: raters are exchangeable, also between the nodules of a scan, and those
-    who drew nothing stand last. Axes are those of pylidc: row, column, slice (upwards).
+    who drew nothing come last. Axes are those of pylidc: row, column, slice (upwards).
 
     Args:
         name: patient, scan and place in the scan, such as ``LIDC-IDRI-0078_0001_00``; unique.
@@ -48,15 +48,15 @@ class LIDCNodule:
 
 def lidc_nodules(scans: Iterable[LIDCScan], min_raters: int = 1, crowded: str = "central") -> list[LIDCNodule]:
     """
-    Nodules of scans, each with the masks of four raters.
+    Make the nodules of scans, each with the masks of four raters.
 
     A nodule is a cluster of readings. Four radiologists read each scan, so a cluster of more than four readings, of
     which the database has 14, holds two nodules that touch or one that a reader drew in pieces. The rule for it:
 
-    * ``"central"``: the four readings stay whose mean IoU with the cluster's other readings is greatest; of equal ones
-      the earlier in the database. They agree best on which nodule is meant, and the choice needs no order of readers.
-    * ``"first"``: the first four in the database stay.
-    * ``"drop"``: the cluster is left out.
+    * ``"central"``: keeps the four readings with the largest mean IoU with the cluster's other readings; in a tie, the
+      earlier ones in the database. They agree best on which nodule is meant, and the choice needs no order of readers.
+    * ``"first"``: keeps the first four in the database.
+    * ``"drop"``: leaves the cluster out.
 
     Args:
         scans: the scans.
@@ -67,7 +67,7 @@ def lidc_nodules(scans: Iterable[LIDCScan], min_raters: int = 1, crowded: str = 
         The nodules in the order of the scans, from low to high z.
 
     Raises:
-        ValueError: when ``min_raters`` or ``crowded`` is none of those above.
+        ValueError: when ``min_raters`` or ``crowded`` is not one of those above.
     """
     if not 1 <= min_raters <= NUM_RATERS:
         raise ValueError(f"min_raters must lie in 1 to {NUM_RATERS}, as four radiologists read, got {min_raters}.")

@@ -47,8 +47,8 @@ def prepare_lidc(
     Cut crops around the nodules of LIDC-IDRI and write them with their readers' masks to a folder.
 
     In 3D a nodule makes one crop, in 2D each axial slice in which a reader drew makes one; see :py:func:`crop_grids`.
-    Values are HU by linear interpolation; a crop that leaves the scan goes on in air, -1024 HU. One scan after the
-    other is read, so that memory does not grow with their number.
+    Values are HU by linear interpolation; outside the scan a crop is air, -1024 HU. One scan is read
+    after the other, so that memory does not grow with their number.
 
     Args:
         dicom_dir: the folder with the DICOM series, as TCIA delivers it. Scans without nodules are not needed there.
@@ -59,15 +59,15 @@ def prepare_lidc(
         min_raters: least number of readers who drew a nodule; see :py:func:`lidc_nodules`.
         crowded: rule for a cluster of more than four readings; see :py:func:`lidc_nodules`.
         max_slice_thickness: scans with thicker slices are left out, in mm; none where None.
-        missing: what a scan means that is not in ``dicom_dir``: ``"error"``, or ``"skip"`` to go on without it.
-        readings: a file that keeps what the database says, see :py:func:`lidc_scans`; it is read anew where None.
+        missing: what to do when a scan is not in ``dicom_dir``: ``"error"``, or ``"skip"`` to go on without it.
+        readings: a file that keeps what the database says, see :py:func:`lidc_scans`; it is read again where None.
         progress: whether to show the progress on a terminal.
 
     Returns:
         The folder's path.
 
     Raises:
-        CaseError: when an argument is none of those above, scans are absent, or :py:func:`read_lidc_volume` refuses
+        CaseError: when an argument is not one of those above, scans are absent, or :py:func:`read_lidc_volume` refuses
             one.
         FileExistsError: when ``out`` holds something else, which is left alone.
         ImportError: when pylidc is not installed.
@@ -79,7 +79,7 @@ def prepare_lidc(
         "spacing": default_spacing if spacing is None else spacing,
     }
     choice = {"min_raters": min_raters, "crowded": crowded, "max_slice_thickness": max_slice_thickness}
-    try:  # at once, and not when the first scan is read
+    try:  # check now, before the first scan is read
         check_grid(**grid)
         lidc_nodules([], min_raters, crowded)
         if max_slice_thickness is not None and max_slice_thickness <= 0:
@@ -154,7 +154,7 @@ def _on_disk(
     dicom_dir: str | os.PathLike,
     missing: str,
 ) -> list[tuple[LIDCScan, list[LIDCNodule]]]:
-    """Those of the chosen scans that are there."""
+    """The chosen scans that are on disk."""
     found = [each for each in chosen if each[0].series_instance_uid in series]
     absent = [scan for scan, _ in chosen if scan.series_instance_uid not in series]
     if absent:

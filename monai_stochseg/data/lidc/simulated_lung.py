@@ -42,7 +42,7 @@ class SimulatedLung:
     ) -> None:
         inward = np.array([SCAN_MIDDLE, SCAN_MIDDLE, 0]) * nodule.spacing - center
         inward = np.array([inward[0], inward[1], 0]) / max(float(np.hypot(*inward[:2])), 1e-6)
-        # the wall: a sphere of the size of a lung that holds every mask, but for what lies aside of its move
+        # the wall: a sphere of the size of a lung that holds every mask, except what lies beside its shift
         self.outward = directions(geometry, 1, -inward, 0.35)[0]
         points = (np.argwhere(nodule.label.any(0)) + nodule.origin) * nodule.spacing - center
         near, gap = geometry.random() < WALL_PROBABILITY, max(0.0, geometry.uniform(-6, 16))

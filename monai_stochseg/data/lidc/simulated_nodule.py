@@ -23,8 +23,8 @@ class SimulatedNodule:
     A nodule in the lung, from the masks and the scores of its readers.
 
     Its edge is the zero level of a random convex combination of the signed distances to the edges that readers drew,
-    so that the image does not tell whose is right; it is the wider the lower they scored ``margin`` and the more they
-    disagree. Its opacity rises with ``subtlety``, ``texture`` and, weakly, with the number of readers who drew it.
+    so that the image does not show whose is right; it is wider where they scored ``margin`` lower and where they
+    disagree more. Its opacity rises with ``subtlety``, ``texture`` and, weakly, with the number of readers who drew it.
 
     Args:
         nodule: the readers' masks and scores.
@@ -42,7 +42,7 @@ class SimulatedNodule:
         distances = np.stack([_signed_distance(mask, nodule.spacing) for mask in masks])
         weights = geometry.dirichlet(np.ones(len(masks)))
         distance = np.tensordot(weights, distances, 1)
-        # readers may have drawn parts that hardly meet: there is always a body
+        # readers may have drawn parts that hardly overlap: a body is always left
         self.distance = distance - max(0.0, float(distance.min()) + spacing.min() / 2)
         self.depth = -float(self.distance.min())
         self.disagreement = distances.std(0)
@@ -80,7 +80,7 @@ class SimulatedNodule:
         """
         distance = grid.resample(self.distance, self.first_voxel, cval=PADDING)
         disagreement = grid.resample(self.disagreement, self.first_voxel)
-        # no wider than lets the deepest point show
+        # narrow enough for the deepest point to stay visible
         width = np.hypot(blur, np.minimum(self.edge_width + 0.5 * disagreement, 0.6 * self.depth))
         body = coverage(distance, width)
         inner = np.clip(-distance / self.depth, 0, 1)

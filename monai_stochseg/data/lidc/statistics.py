@@ -16,19 +16,19 @@ from .nodules import lidc_nodules
 @dataclass(frozen=True)
 class LIDCProtocol:
     """
-    Choices that papers on LIDC leave open, and that move the numbers they publish.
+    Choices that papers on LIDC leave open, and that change the numbers they publish.
 
     Args:
         min_raters: least number of raters who drew a nodule; see :py:func:`lidc_nodules`.
         crowded: rule for a cluster of more than four readings; see :py:func:`lidc_nodules`.
         max_slice_thickness: scans with thicker slices are left out, in mm.
-        slice_raters: a slice of a nodule counts where at least so many masks are not empty in it; 0 counts every
+        slice_raters: a slice of a nodule counts where at least this many of its masks are not empty; 0 counts every
             slice between the lowest and the highest outline.
         pairs: ``"distinct"``: the distance is the mean over the 6 pairs of two masks; ``"all"``: over all 16, each mask
             with itself too, as in the generalized energy distance.
 
     Raises:
-        ValueError: when ``slice_raters`` or ``pairs`` is none of those above.
+        ValueError: when ``slice_raters`` or ``pairs`` is not one of those above.
     """
 
     min_raters: int = 1
@@ -63,7 +63,7 @@ LIDC_PROTOCOLS: Mapping[str, LIDCProtocol] = {
 @dataclass(frozen=True)
 class LIDCStatistics:
     """
-    What papers publish of the 2D slices that they make of LIDC.
+    The numbers that papers publish about the 2D slices of LIDC.
 
     Args:
         num_patients: patients with at least one slice.
@@ -82,7 +82,7 @@ class LIDCStatistics:
 
 def lidc_statistics(scans: Iterable[LIDCScan], protocol: LIDCProtocol | None = None) -> LIDCStatistics:
     """
-    Count slices and empty masks, and measure how far the four masks of a slice lie apart.
+    Count slices and empty masks, and measure the distance between the four masks of a slice.
 
     Args:
         scans: the scans.
@@ -109,7 +109,7 @@ def lidc_statistics(scans: Iterable[LIDCScan], protocol: LIDCProtocol | None = N
         raise ValueError(f"scans have no slice of a nodule under {protocol}.")
     distance = torch.cat(distances).double()
     raters = distance.shape[1]
-    pairs = raters * (raters - 1) if protocol.pairs == "distinct" else raters**2  # a mask is at 0 from itself
+    pairs = raters * (raters - 1) if protocol.pairs == "distinct" else raters**2  # a mask has distance 0 to itself
     return LIDCStatistics(
         num_patients=len(set(patients)),
         num_nodules=len(patients),

@@ -15,7 +15,7 @@ from .cases import make_cases, save_voxels
 from .fields import Axes, RandomField, coverage, directions, distance_from, random_generator
 from .scan import SimulatedScan, ellipsoid, paint, read_scan, scan_axes
 
-SIMULATION = 1  # to be raised when the same seed gives another patient
+SIMULATION = 1  # raise it when the same seed gives another patient
 LEAST_EXTENT = (120, 180, 190)  # mm towards feet, back and left: both kidneys with their tumour
 AIR, LUMEN_GAS, FAT, PELVIS_FAT, MUSCLE, BOWEL, LIVER, SPLEEN = -1000, -800, -105, -70, 55, 35, 100, 120
 AORTA, CAVA, MARROW, CORTEX_OF_BONE, CANAL, RENAL_CORTEX, RENAL_MEDULLA = 260, 120, 170, 420, 25, 175, 120
@@ -28,8 +28,8 @@ def simulate_kidneys(
     Simulate an arterial CT with two kidneys and a tumour, and readers who draw their borders in a known way.
 
     The axes are those of the KiTS files: towards feet, back and left. The tumour grows from one kidney, is less
-    enhanced than its cortex and blurred by the readers' spread, so that its border is the more ambiguous the wider
-    they spread. The renal sinus belongs to no class.
+    enhanced than its cortex and blurred by the readers' spread, so that its border is more ambiguous when they
+    spread more widely. The renal sinus belongs to no class.
 
     Args:
         spatial_size: size of the volume in voxels.
@@ -100,7 +100,7 @@ def simulated_kidney_folder(
     Args:
         folder: where to make it.
         num_patients: number of patients.
-        spatial_size: size of their volumes in voxels.
+        spatial_size: size of the volumes in voxels.
         spacing: of the voxels in mm.
         seed: seed of the whole folder; a patient does not depend on ``num_patients``.
 
@@ -133,7 +133,7 @@ def simulated_kidney_folder(
 def _surroundings(
     rng: np.random.Generator, axes: Axes, blur: float, fine: np.ndarray, coarse: np.ndarray
 ) -> np.ndarray:
-    """HU of all but the kidneys, ``[*S]``."""
+    """HU of everything except the kidneys, ``[*S]``."""
     inf = np.inf
     image = np.full(fine.shape, float(AIR), dtype=np.float32)
     width, depth = rng.uniform(165, 190), rng.uniform(112, 124)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..layouts import BRATS_CLASSES
 
-SIMULATION = 1  # to be raised when the same seed gives another patient
+SIMULATION = 1  # raise it when the same seed gives another patient
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class SimulatedBrain:
     r"""
     A simulated patient, and the distribution its readers are drawn from.
 
-    A reader draws a border offset :math:`\delta \sim N(0, \sigma^2)``, in voxels, and two coins: is the core seen, is
-    its enhancing rim seen. With :math:``\phi` and :math:`\phi_c` the signed distances to the mean borders of tumour and
-    core, negative inside, and :math:`w` the width of the rim, the reader's label is tumour where
-    :math:`\phi < \delta`, therein core where :math:`\phi_c < \delta / 2` if the core is seen and oedema otherwise, and
-    in the core enhancing where :math:`\phi_c \ge \delta / 2 - w` if the rim is seen and NET otherwise. So each voxel
-    passes, as :math:`\delta` grows, three levels, and all probabilities have a closed form.
+    A reader draws a border offset :math:`\delta \sim N(0, \sigma^2)`, in voxels, and tosses two coins: whether the
+    core is seen, and whether its enhancing rim is seen. With :math:`\phi` and :math:`\phi_c` the signed distances to
+    the mean borders of tumour and core, negative inside, and :math:`w` the width of the rim, the reader's label is
+    tumour where :math:`\phi < \delta`, inside it core where :math:`\phi_c < \delta / 2` if the core is seen and oedema
+    otherwise, and in the core enhancing where :math:`\phi_c \ge \delta / 2 - w` if the rim is seen and NET otherwise.
+    So each voxel passes, as :math:`\delta` grows, three levels, and all probabilities have a closed form.
 
     Args:
-        image: ``[4, *S]`` float32, FLAIR, T1, T1c and T2; zero outside the brain and nowhere within.
+        image: ``[4, *S]`` float32, FLAIR, T1, T1c and T2; zero outside the brain and never inside.
         label: ``[R, *S]`` uint8, the readings of R raters; 0 background, 1 NET, 2 OD, 3 ET.
         mask: ``[1, *S]`` uint8, the brain.
         levels: ``[3, *S]``, the offsets above which a voxel is tumour, is core, is core inside the rim; they do not
@@ -91,7 +91,7 @@ def simulate_brain(spatial_size: Sequence[int], seed: int = 0, num_raters: int =
     Simulate a patient with a tumour whose border, core and enhancing rim are ambiguous in a known way.
 
     The image shows the ambiguity, so a network can learn it: borders are blurred by the readers' spread, the core is
-    darker in T1 and brighter in T2 the likelier it is seen, and the rim brighter in T1c.
+    darker in T1 and brighter in T2 when it is more likely to be seen, and the rim is then brighter in T1c.
 
     Args:
         spatial_size: size of the volume in voxels, 2 or 3 axes of at least 16 each.
@@ -121,7 +121,7 @@ def simulate_brain(spatial_size: Sequence[int], seed: int = 0, num_raters: int =
         return (smooth - smooth.mean()) / smooth.std()
 
     def seen() -> float:
-        """How probable it is that readers see a part: often in doubt, sometimes hardly."""
+        """The probability that readers see a part: often doubtful, sometimes very low."""
         kind, ambiguous = uniform(0, 1), uniform(0.3, 0.9)
         return 0.02 if kind < 0.1 else 0.98 if kind < 0.45 else float(ambiguous)
 

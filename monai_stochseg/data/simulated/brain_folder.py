@@ -26,12 +26,12 @@ def simulated_brain_folder(
     probabilities, sigma, and the seed with which :py:func:`simulate_brain` gives the whole truth again.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew if its parameters are others.
+    torchrun, one makes it while the others wait. It is made again if its parameters are others.
 
     Args:
         folder: where to make it.
         num_patients: number of patients.
-        spatial_size: size of their volumes in voxels, 2 or 3 axes.
+        spatial_size: size of the volumes in voxels, 2 or 3 axes.
         seed: seed of the whole folder; a patient does not depend on ``num_patients``.
         num_raters: number of readings of each.
 

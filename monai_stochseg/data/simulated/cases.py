@@ -25,13 +25,13 @@ def make_cases(
     Make a folder of simulated patients, unless it is there already.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew if its parameters are others. ``truth.json`` holds the
-    ``parameters`` and, per patient, the seed and what ``make_case`` returns.
+    torchrun, one makes it while the others wait. It is made again if its parameters are others. ``truth.json`` holds
+    the ``parameters`` and, per patient, the seed and what ``make_case`` returns.
 
     Args:
         folder: where to make it.
-        parameters: what the folder is a function of, as JSON has it; with ``num_patients`` and ``seed``, from which and
-            from its own number alone each patient's seed comes.
+        parameters: everything that determines the folder, in types of JSON; it has ``num_patients`` and ``seed``. A
+            patient's seed depends on ``seed`` and the patient's number alone.
         make_case: writes the files of one patient to a folder, from a seed, and returns what is to be recorded.
 
     Returns:
@@ -66,19 +66,19 @@ def save_voxels(file: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _reason_to_make(folder: Path, parameters: Mapping[str, Any]) -> str | None:
-    """Why a folder has to be made, in no words where there is none yet; None where it can be used."""
+    """Why a folder has to be made, an empty string where there is no folder yet; None where it can be used."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return ""
     try:
         truth = json.loads(Path(folder, TRUTH).read_text(encoding="utf-8"))
         found, names = truth["parameters"], {TRUTH, *truth["patients"]}
     except (OSError, ValueError, KeyError, TypeError):
-        raise FileExistsError(f"{folder} is there and holds no simulated patients; name another folder.") from None
+        raise FileExistsError(f"{folder} exists and holds no simulated patients; name another folder.") from None
     if found == parameters:
         return None
     if other := sorted(path.name for path in folder.iterdir() if path.name not in names and path.name[0] != "."):
         raise FileExistsError(
-            f"{folder} was simulated with {found}, and would be made anew with {parameters}, but holds {other[0]!r} "
+            f"{folder} was simulated with {found}, and would be made again with {parameters}, but holds {other[0]!r} "
             "too; name another folder."
         )
     return f"it was simulated with {found}, not {parameters}."

@@ -12,13 +12,13 @@ Axes = tuple[np.ndarray, ...]  # coordinates in mm of a grid's rows, columns and
 
 
 def random_generator(*key: str | int) -> np.random.Generator:
-    """A generator of its own for each key, the same on every machine with the same NumPy."""
+    """A separate generator for each key, the same on every machine with the same NumPy."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest[:16], "little")))
 
 
 def directions(rng: np.random.Generator, n: int, mean: np.ndarray | None = None, spread: float = 1.0) -> np.ndarray:
-    """Unit vectors ``[n, 3]``, of every direction alike or scattered about a mean one."""
+    """Unit vectors ``[n, 3]``, uniform over all directions or scattered around a mean one."""
     vectors = spread * rng.standard_normal((n, 3)) + (0.0 if mean is None else mean)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -41,7 +41,7 @@ class RandomField:
 
     Args:
         rng: source of the draws.
-        shortest: least wave length in mm.
+        shortest: smallest wave length in mm.
         longest: greatest wave length in mm; lengths between are equally likely on a logarithmic scale.
         waves: number of waves.
     """
@@ -93,7 +93,7 @@ def tubes(segments: np.ndarray, axes: Axes, blur: float) -> np.ndarray:
         length = float(np.linalg.norm(along))
         forward = linear(along / length, part) - starts[index] @ along / length
         nearest = np.clip(forward, 0, length)  # point of the axis, counted from its start
-        # of the triangle of start, nearest point and voxel, two sides and the projection of one on the other are known
+        # in the triangle of start, nearest point and voxel, two sides and the projection of one on the other are known
         square = np.square(distance_from(starts[index], part)) + nearest * (nearest - 2 * forward)
         radius = radii[index, 0] + nearest / length * (radii[index, 1] - radii[index, 0])
         np.maximum(covered[box], coverage(np.sqrt(np.maximum(square, 0)) - radius, blur), out=covered[box])

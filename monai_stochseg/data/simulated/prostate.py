@@ -15,7 +15,7 @@ from .cases import make_cases, save_voxels
 from .fields import Axes, RandomField, coverage, distance_from, random_generator
 from .scan import SimulatedScan, ellipsoid, paint, read_scan, scan_axes
 
-SIMULATION = 1  # to be raised when the same seed gives another patient
+SIMULATION = 1  # raise it when the same seed gives another patient
 LEAST_EXTENT = (50, 64, 70)  # mm towards head, back and left: the gland
 FAT, MUSCLE, BONE, BLADDER, VESICLES, WALL, STOOL, GAS = 295, 85, 210, 620, 360, 130, 170, 15
 PERIPHERAL, TRANSITION, STROMA, CAPSULE, LESION, LUMEN, URETHRA_WALL = 430, 215, 75, 90, 150, 420, 170
@@ -104,7 +104,7 @@ def simulated_prostate_folder(
     Args:
         folder: where to make it.
         num_patients: number of patients.
-        spatial_size: size of their volumes in voxels, towards head, back and left: the reverse of the files' axes.
+        spatial_size: size of the volumes in voxels, towards head, back and left: the reverse of the files' axes.
         spacing: of the voxels in mm, in the same order.
         seed: seed of the whole folder; a patient does not depend on ``num_patients``.
 
@@ -144,7 +144,7 @@ def _surroundings(
     fine: np.ndarray,
     coarse: np.ndarray,
 ) -> np.ndarray:
-    """Intensity of all but the gland, ``[*S]``."""
+    """Intensity of everything except the gland, ``[*S]``."""
     inf = np.inf
     high, deep, wide = radii
     image = (FAT + 25 * fine + 20 * coarse).astype(np.float32)

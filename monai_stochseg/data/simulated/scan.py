@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated scan whose readers draw each structure's border somewhat differently, in a known way."""
+"""A simulated scan whose readers draw the border of each structure slightly differently, in a known way."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class SimulatedScan:
 
     For each class :math:`c = 1, \dots, C - 1` a reader draws a border offset :math:`\delta_c \sim N(0, \sigma_c^2)`
     in mm. With :math:`\phi_c` the signed distance to the structure's mean border, negative inside, a voxel gets the
-    highest class with :math:`\phi_c < \delta_c`, and background where there is none: later structures are drawn over
-    earlier ones. So all probabilities have a closed form.
+    highest class with :math:`\phi_c < \delta_c`, and background where no class qualifies: later structures are drawn
+    over earlier ones. So all probabilities have a closed form.
 
     Args:
         image: ``[1, *S]`` float32, in whole numbers as scanners write them.
         label: ``[R, *S]`` uint8, the readings of R raters.
         distances: ``[C - 1, *S]`` float32, signed distances in mm, to first order.
         sigmas: ``[C - 1]``, standard deviations of the border offsets in mm.
-        spacing: of the voxels in mm, one an axis.
+        spacing: of the voxels in mm, one per axis.
     """
 
     image: torch.Tensor
@@ -40,7 +40,7 @@ class SimulatedScan:
     @property
     def probability(self) -> torch.Tensor:
         """Probability of each class in each voxel, ``[C, *S]``, float32."""
-        left = torch.ones_like(self.distances[0], dtype=torch.float64)  # of no higher class
+        left = torch.ones_like(self.distances[0], dtype=torch.float64)  # probability that no higher class is there
         probabilities = []
         for distance, sigma in zip(self.distances.flip(0), self.sigmas.flip(0), strict=True):
             within = torch.special.ndtr(-distance.double() / sigma)
@@ -76,7 +76,7 @@ def read_scan(
     seed: int,
 ) -> SimulatedScan:
     """
-    Have a simulated image read.
+    Simulate the readings of an image.
 
     Args:
         image: ``[*S]``, rounded to whole numbers.
@@ -111,7 +111,7 @@ def scan_axes(spatial_size: Sequence[int], spacing: Sequence[float], least_exten
     Args:
         spatial_size: size in voxels, 3 axes.
         spacing: of the voxels in mm.
-        least_extent: size in mm that holds what is to be simulated.
+        least_extent: smallest size in mm that holds the anatomy.
 
     Returns:
         The coordinates along each axis.

@@ -12,13 +12,13 @@ from PIL import Image, ImageDraw
 Point = tuple[float, float, float]  # to the right, up and ahead of the camera's foot, in m
 Colour = Sequence[float] | np.ndarray  # red, green and blue from 0 to 255
 
-NEAR = 1.5  # m ahead, where what reaches beside the camera is cut off
+NEAR = 1.5  # m ahead, objects are cut off there
 OVERSAMPLING = 2  # so that the picture's edges are smooth
 
 
 class StreetCanvas:
     """
-    A pinhole camera above a flat street, and what it sees so far.
+    A pinhole camera above a flat street, and what has been drawn in its view.
 
     Args:
         size: H and W in pixels.
@@ -34,7 +34,7 @@ class StreetCanvas:
         height, width = (OVERSAMPLING * n for n in size)
         self.eye = eye
         self.row, self.column = middle[0] * height, middle[1] * width
-        self.focal = 1.1 * width  # that of Cityscapes' camera
+        self.focal = 1.1 * width  # as in Cityscapes' camera
         self.haze, self.sight = haze, sight
         self.colours = Image.new("RGB", (width, height))
         self.classes = Image.new("L", (width, height))
@@ -51,7 +51,7 @@ class StreetCanvas:
         Draw a polygon in space.
 
         Args:
-            label: its class; None leaves the class of what is there, such as under a window or a shadow.
+            label: its class; None keeps the class of what is behind, such as under a window or a shadow.
             colour: its colour without haze.
             points: its corners.
             opacity: share of its colour.
@@ -134,7 +134,7 @@ class StreetCanvas:
 
 
 def _clip(points: Sequence[Point]) -> list[Point]:
-    """What of a polygon lies ahead of the camera."""
+    """The part of a polygon that lies ahead of the camera."""
     kept: list[Point] = []
     for one, other in zip(points, [*points[1:], points[0]], strict=True):
         if one[2] >= NEAR:

@@ -56,7 +56,7 @@ def vehicle(canvas: StreetCanvas, rng: np.random.Generator, kind: str, right: fl
         return ahead + (along if away else length - along)
 
     one, other = right - width / 2, right + width / 2
-    flank = other if right < 0 else one  # which is seen
+    flank = other if right < 0 else one  # the visible one
     canvas.polygon(None, (0, 0, 0), _floor(one - 0.15, other + 0.15, at(-0.2), at(length + 0.2)), 0.55)
     # across: from the far end to the near one, the roof before what hides it
     edges = list(enumerate(pairwise(profile)))
@@ -224,7 +224,7 @@ def traffic_light(canvas: StreetCanvas, rng: np.random.Generator, foot: Point) -
 
 
 def dustbin(canvas: StreetCanvas, rng: np.random.Generator, foot: Point) -> None:
-    """Draw a dustbin, which is none of the classes."""
+    """Draw a dustbin, which belongs to no class."""
     colour = np.asarray(((60, 70, 60), (40, 45, 50), (150, 110, 40))[rng.integers(3)])
     canvas.board(CITYSCAPES_VOID, colour, foot, _rectangle(-0.3, 0.3, 0, 1.0))
     canvas.board(None, colour * 0.6, foot, _rectangle(-0.33, 0.33, 0.95, 1.08))

@@ -317,7 +317,7 @@ def _photograph(canvas: StreetCanvas, rng: np.random.Generator, label: np.ndarra
 
 
 def _field(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.ndarray:
-    """A smooth random field of about unit variance, ``[H, W]``, with so many cells from top to bottom."""
+    """A smooth random field of about unit variance, ``[H, W]``, with this many cells from top to bottom."""
     height, width = size
     grid = rng.standard_normal((cells, max(1, round(cells * width / height))), dtype=np.float32)
     return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))

@@ -35,8 +35,8 @@ def simulate_street(size: Sequence[int] = (128, 256), seed: int = 0) -> tuple[np
     Simulate a scene as a car's camera sees it: a street in perspective between houses, with what stands, walks and
     drives there. Road, sidewalk, car, person and vegetation, the classes that are switched, are in nearly every scene.
 
-    The label is exact; ambiguous it becomes by :py:class:`monai_stochseg.transforms.RandClassSwitchd` alone, so that
-    the probabilities are known.
+    The label is exact; only :py:class:`monai_stochseg.transforms.RandClassSwitchd` makes it ambiguous, so that the
+    probabilities are known.
 
     Args:
         size: H and W in pixels.
@@ -57,14 +57,14 @@ def simulated_cityscapes_folder(
     folder: str | os.PathLike, num_images: int = 400, size: Sequence[int] = (128, 256), seed: int = 0
 ) -> str:
     """
-    Make a folder of simulated scenes in the layout of Cityscapes, unless it is there already; it lists as
-    :py:func:`monai_stochseg.data.cityscapes_datalist` lists the real one.
+    Make a folder of simulated scenes in the layout of Cityscapes, unless it exists already;
+    :py:func:`monai_stochseg.data.cityscapes_datalist` lists it as it lists the real one.
 
     The cities are ``simulated-train``, ``simulated-validation`` and ``simulated-test``: of five scenes in a row the
     second is of validation and the third of test. ``simulated.json`` holds the ``parameters``.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made anew, with a warning, if its parameters are others.
+    torchrun, one makes it while the others wait. It is made again, with a warning, if its parameters are others.
 
     Args:
         folder: where to make it.
@@ -109,13 +109,13 @@ def _write_scene(folder: Path, index: int, parameters: dict[str, Any]) -> None:
 
 
 def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
-    """Why the folder has to be made, in no words where there is none yet; None where it can be used."""
+    """Why the folder has to be made, an empty string where there is no folder yet; None where it can be used."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return ""
     try:
         found = json.loads(Path(folder, MARK).read_text(encoding="utf-8"))["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise FileExistsError(f"{folder} is there and holds no simulated streets; name another folder.") from None
+        raise FileExistsError(f"{folder} exists and holds no simulated streets; name another folder.") from None
     if found == parameters:
         return None
     if other := sorted({path.name for path in folder.iterdir()} - {MARK, "leftImg8bit", "gtFine"}):

@@ -114,7 +114,7 @@ def test_damaged_index_is_replaced_beside_our_arrays_alone(tmp_path, index) -> N
 def test_leaves_other_folders_alone(tmp_path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     for refuses in (read_parameters, lambda folder: write_crops([crop(0)], folder, {})):
-        with pytest.raises(FileExistsError, match="is there and holds no crops; name another folder"):
+        with pytest.raises(FileExistsError, match="exists and holds no crops; name another folder"):
             refuses(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
@@ -157,8 +157,8 @@ def list_index(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shorten, "readings.npy has 1 crops, but crops.json 2; make the folder anew"),
-        (truncate, "image.npy cannot be read .*; remove the folder and make it anew"),
+        (shorten, "readings.npy has 1 crops, but crops.json 2; make the folder again"),
+        (truncate, "image.npy cannot be read .*; remove the folder and make it again"),
         (lambda folder: (folder / "image.npy").unlink(), "image.npy cannot be read"),
         (
             lambda folder: (folder / "crops.json").unlink(),

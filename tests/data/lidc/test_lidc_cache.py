@@ -70,7 +70,7 @@ def test_corrupt_is_made_anew(damage, reads, tmp_path, caplog) -> None:
     damage(path)
     with caplog.at_level(logging.WARNING):
         assert len(lidc_scans(path)) == 6
-    assert "lidc.npz is damaged or of another version of the database; it is made anew." in caplog.text
+    assert "lidc.npz is damaged or of another version of the database; it is made again." in caplog.text
     lidc_scans(path)
     assert len(reads) == 2
 

@@ -69,8 +69,8 @@ def test_own_file(tmp_path) -> None:
     ("text", "message"),
     [
         ("{", "own.json cannot be read"),
-        ("[]", "must be a JSON object with .* it lacks .'name', 'train', 'validation', 'test'."),
-        (json.dumps({"name": "mine", "train": ["a"], "validation": []}), "it lacks .'test'."),
+        ("[]", "must be a JSON object with .* it has no .'name', 'train', 'validation', 'test'."),
+        (json.dumps({"name": "mine", "train": ["a"], "validation": []}), "it has no .'test'."),
         (json.dumps({"name": "mine"} | PARTS | {"test": "d"}), "test in .*own.json must be a list of patients"),
         (json.dumps({"name": "mine"} | PARTS | {"test": [4]}), "test in .*own.json must be a list of patients"),
         (json.dumps({"name": "mine"} | PARTS | {"train": []}), "manifest mine: train has no patient"),

@@ -110,7 +110,7 @@ def test_refuses(tmp_path, dicom_dir, options, error, message) -> None:
 
 
 def test_leaves_other_folders_alone(tmp_path, dicom_dir) -> None:
-    with pytest.raises(FileExistsError, match="dicom is there and holds no crops"):
+    with pytest.raises(FileExistsError, match="dicom exists and holds no crops"):
         prepare_lidc(dicom_dir, dicom_dir, progress=False)
     assert len(list(dicom_dir.iterdir())) == 2
 

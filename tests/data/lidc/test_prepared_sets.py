@@ -93,7 +93,7 @@ def test_pickle_names_what_it_refuses(tmp_path, pylidc, name) -> None:
     ("changes", "message"),
     [
         ({"series_uid": "1.2.3"}, "crop crop_0 is of the series 1.2.3, which is not of LIDC-IDRI"),
-        ({"masks": MASKS[:3]}, "crop crop_0: it has 3 masks, but 4 readers are asked for"),
+        ({"masks": MASKS[:3]}, "crop crop_0: it has 3 masks, but 4 readers are needed"),
         ({"masks": [*MASKS[:3], MASKS[3].T]}, r"mask 3 has shape \(6, 4\), but the image \(4, 6\)"),
         ({"masks": [*MASKS[:3], MASKS[1] * 2]}, r"mask 3 must hold 0 and 1, or 0 and 255, got \[0.0, 2.0\]"),
         ({"image": IMAGE * 2}, r"image must be 2D in \[0, 1\], got \(4, 6\) in 0.0 to 2.0"),

@@ -69,7 +69,7 @@ def test_reused_or_made_anew(tmp_path, caplog) -> None:
     assert (folder / "crops.json").stat().st_mtime_ns == before
     with caplog.at_level(logging.WARNING):
         simulated_lidc_folder(folder, num_patients=1, spatial_size=8, seed=1)
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     parameters = read_parameters(folder)
     assert parameters is not None
     assert parameters["seed"] == 1
@@ -92,7 +92,7 @@ def test_damaged_folder_is_made_anew(tmp_path, caplog, name, content, reason) ->
         (folder / name).write_bytes(content)
     simulated_lidc_folder(folder, num_patients=1, spatial_size=8)
     assert (folder / name).read_bytes() == whole
-    assert "is made anew" in caplog.text
+    assert "is made again" in caplog.text
     assert reason in caplog.text
 
 
@@ -126,7 +126,7 @@ def test_made_once_for_all(tmp_path, monkeypatch) -> None:
     ("options", "message"),
     [
         ({"num_patients": 0}, "num_patients must be at least 1, or None for all, got 0"),
-        ({"num_patients": 6}, "num_patients must be at most 5, as many have nodules, got 6"),
+        ({"num_patients": 6}, "num_patients must be at most 5, the number with nodules, got 6"),
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
         ({"spacing": -1.0}, "spatial_size and spacing must be positive, got 64 and -1.0"),
         ({"slices_per_nodule": 0}, "slices_per_nodule must be at least 1, got 0"),

@@ -51,7 +51,7 @@ def test_reused_or_made_anew(tmp_path, caplog) -> None:
     assert (folder / "truth.json").stat().st_mtime_ns == before
     with caplog.at_level(logging.WARNING):
         simulated_brain_folder(folder, 1, (16, 16), seed=1)
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     assert json.loads((folder / "truth.json").read_text())["parameters"]["seed"] == 1
     assert {path.name for path in tmp_path.iterdir()} <= {"simulated", ".simulated.lock"}
 
@@ -95,6 +95,6 @@ def test_refuses(tmp_path) -> None:
         simulated_brain_folder(tmp_path / "simulated", 0, (16, 16))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match="mine is there and holds no simulated patients; name another folder"):
+    with pytest.raises(FileExistsError, match="mine exists and holds no simulated patients; name another folder"):
         simulated_brain_folder(tmp_path / "mine", 1, (16, 16))
     assert (tmp_path / "mine" / "thesis.txt").exists()

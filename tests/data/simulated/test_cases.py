@@ -42,7 +42,7 @@ def test_reused_or_made_anew(tmp_path, caplog) -> None:
     assert make_cases(folder, parameters(), interrupt) == folder
     with caplog.at_level(logging.WARNING):
         make_cases(folder, parameters(seed=1), make_case)
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     assert {path.name for path in tmp_path.iterdir()} <= {"cases", ".cases.lock"}
 
 
@@ -67,7 +67,7 @@ def test_refuses(tmp_path) -> None:
     with pytest.raises(ValueError, match="num_patients must be at least 1, got 0"):
         make_cases(tmp_path / "cases", parameters(0), make_case)
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(FileExistsError, match="is there and holds no simulated patients; name another folder"):
+    with pytest.raises(FileExistsError, match="exists and holds no simulated patients; name another folder"):
         make_cases(tmp_path, parameters(), make_case)
     assert (tmp_path / "thesis.txt").exists()
 
@@ -78,7 +78,7 @@ def test_what_a_user_added_is_left_alone(tmp_path, name) -> None:
     (folder / name).mkdir()
     (folder / ".DS_Store").touch()
     assert make_cases(folder, parameters(), interrupt) == str(folder)
-    with pytest.raises(FileExistsError, match=f"would be made anew with .* but holds '{name}' too; name another"):
+    with pytest.raises(FileExistsError, match=f"would be made again with .* but holds '{name}' too; name another"):
         make_cases(folder, parameters(seed=1), make_case)
     assert (folder / name).exists()
     (folder / name).rmdir()

@@ -96,7 +96,7 @@ def test_reused_or_made_anew(tmp_path, caplog) -> None:
     assert (folder / "simulated.json").stat().st_mtime_ns == before
     with caplog.at_level(logging.WARNING):
         simulated_cityscapes_folder(folder, 4, SIZE)
-    assert "is made anew: it was simulated with" in caplog.text
+    assert "is made again: it was simulated with" in caplog.text
     assert len(cityscapes_datalist(folder)) == 4
     assert {path.name for path in tmp_path.iterdir()} <= {"streets", ".streets.lock"}
 
@@ -107,7 +107,7 @@ def test_refuses(tmp_path) -> None:
     with pytest.raises(ValueError, match="num_images must be at least 3, one of each part, got 2"):
         simulated_cityscapes_folder(tmp_path / "streets", 2)
     (tmp_path / "leftImg8bit").mkdir()
-    with pytest.raises(FileExistsError, match="is there and holds no simulated streets; name another folder"):
+    with pytest.raises(FileExistsError, match="exists and holds no simulated streets; name another folder"):
         simulated_cityscapes_folder(tmp_path, 3, SIZE)
     folder = Path(simulated_cityscapes_folder(tmp_path / "streets", 3, SIZE))
     (folder / "thesis.txt").touch()
