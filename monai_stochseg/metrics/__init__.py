@@ -32,7 +32,6 @@ from .region_surface_dice import RegionSurfaceDiceMetric, compute_region_surface
 from .sample_diversity import SampleDiversityMetric, compute_sample_diversity
 from .uncertainty_correlation import UncertaintyCorrelationMetric, compute_uncertainty_correlation
 from .volume_crps import VolumeCRPSMetric, compute_volume_crps
-from .weights import WeightedMaps, from_evaluator
 
 __all__ = [
     "BRATS_REGIONS",
@@ -61,7 +60,6 @@ __all__ = [
     "SampleDiversityMetric",
     "UncertaintyCorrelationMetric",
     "VolumeCRPSMetric",
-    "WeightedMaps",
     "compute_adaptive_calibration_error",
     "compute_ambiguity",
     "compute_brier_score",
@@ -83,6 +81,5 @@ __all__ = [
     "compute_uncertainty_correlation",
     "compute_volume_crps",
     "expected_calibration_error",
-    "from_evaluator",
     "reduce_metric",
 ]

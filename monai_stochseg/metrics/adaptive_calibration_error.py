@@ -43,6 +43,8 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
         ValueError: when there is no bin or no class, or an option is unknown or out of range.
     """
 
+    weighted = ("y",)
+
     def __init__(
         self,
         num_bins: int = 10,

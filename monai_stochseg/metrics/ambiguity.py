@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
-from .weights import check_weights
 
 __all__ = ["AmbiguityAccuracyMetric", "check_classes", "compute_ambiguity"]
 
@@ -37,6 +38,8 @@ class AmbiguityAccuracyMetric(ItemMetric):
     Raises:
         ValueError: when ``threshold`` is outside [0, 0.5) or there is no class.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -93,8 +96,8 @@ def compute_ambiguity(
     """
     check_classes(classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    r_weights = check_weights(y_weights, y, "y_weights")
     return torch.stack([_share(y_pred, s_weights, classes), _share(y, r_weights, classes)], dim=1)
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import torch
 
+from monai_stochseg.distributions import check_weights
+
 from .class_frequency import check_mask, check_probabilities, label_frequency
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
-from .weights import check_weights
 
 __all__ = ["BrierScoreMetric", "compute_brier_score"]
 
@@ -23,6 +24,8 @@ class BrierScoreMetric(ItemMetric):
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
     """
+
+    weighted = ("y",)
 
     def _compute_tensor(
         self,
@@ -68,7 +71,7 @@ def compute_brier_score(
     y_pred = check_probabilities("y_pred", y_pred)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     inside = check_mask(mask, y_pred)
-    weights = check_weights("y_weights", y_weights, y)
+    weights = check_weights(y_weights, y, "y_weights")
     frequency = label_frequency("y", y, weights, y_pred.shape[1], inside)
     error = (y_pred - frequency).square().sum(1, keepdim=True) * inside
     return error.flatten(1).sum(1) / inside.flatten(1).sum(1)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction, look_up_option
 
+from monai_stochseg.distributions import check_weights
+
 from .class_frequency import check_mask, check_probabilities, label_frequency
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
 from .pooled_metric import PooledMetric
-from .weights import check_weights
 
 __all__ = [
     "ExpectedCalibrationErrorMetric",
@@ -49,6 +50,8 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
     """
+
+    weighted = ("y",)
 
     def __init__(
         self,
@@ -136,6 +139,8 @@ class ItemCalibrationErrorMetric(ItemMetric):
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
     """
+
+    weighted = ("y",)
 
     def __init__(
         self,
@@ -286,7 +291,7 @@ def calibration_target(
                 f"y is one-hot: its {y.shape[1]} channels are disjoint and fill the image, and would count as so many "
                 "raters: pass class labels [B, R, *S], or soft_target=True."
             )
-        weights = check_weights("y_weights", y_weights, y)
+        weights = check_weights(y_weights, y, "y_weights")
         frequency = label_frequency("y", y, weights, probabilities.shape[1], inside)
     if foreground_only:
         inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)

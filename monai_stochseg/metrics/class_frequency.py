@@ -71,7 +71,8 @@ def label_frequency(
     Args:
         name: name of the argument that brought the maps, for the errors.
         maps: label maps ``[B, K, *S]``, as :py:func:`~.pairwise_distance.check_label_maps` returns them.
-        weights: ``[B, K]``, as :py:func:`~.weights.check_weights` returns them. A map of weight 0 is not looked at.
+        weights: ``[B, K]``, as :py:func:`monai_stochseg.distributions.check_weights` returns them. A map of weight 0
+            is not looked at.
         num_classes: number of classes C, the background included.
         mask: boolean ``[B, 1, *S]``, outside which labels are not looked at.
 

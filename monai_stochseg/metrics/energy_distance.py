@@ -7,9 +7,11 @@ from dataclasses import asdict
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import mean_distance, weighted_maps
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, check_label_maps
-from .weights import check_weights, mean_distance, weighted_maps
 
 __all__ = ["GeneralizedEnergyDistanceMetric", "compute_generalized_energy_distance"]
 
@@ -40,6 +42,8 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
     Raises:
         ValueError: when an option is unknown or no class takes part.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -132,8 +136,8 @@ def compute_generalized_energy_distance(
             "self_pairs=False needs at least 2 samples in y_pred and 2 raters in y, got "
             f"{y_pred.shape[1]} and {y.shape[1]}: add maps or set self_pairs=True."
         )
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    r_weights = check_weights(y_weights, y, "y_weights")
     values = []
     for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
         d = pairwise({"y_pred": weighted_maps(samples, p), "y": weighted_maps(raters, q)})

@@ -7,9 +7,11 @@ from dataclasses import asdict
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import mean_distance, weighted_maps
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, check_label_maps
-from .weights import check_weights, mean_distance, weighted_maps
 
 __all__ = ["EnergyDistanceCurveMetric", "compute_energy_distance_curve"]
 
@@ -36,6 +38,8 @@ class EnergyDistanceCurveMetric(ItemMetric):
     Raises:
         ValueError: when a number of samples is below 1, or an option is unknown.
     """
+
+    weighted = ("y",)
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ def compute_energy_distance_curve(
     total = y_pred.shape[1]
     if outside := [n for n in num_samples if not 1 <= n <= total]:
         raise ValueError(f"num_samples must lie in 1 to {total}, the samples in y_pred, got {outside}.")
-    weights = check_weights("y_weights", y_weights, y)
+    weights = check_weights(y_weights, y, "y_weights")
     values = []
     for samples, raters, q in zip(y_pred, y, weights, strict=True):
         d = pairwise({"y_pred": samples, "y": weighted_maps(raters, q)})

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
 from .class_frequency import check_mask, check_probabilities, label_frequency
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
-from .weights import check_weights
 
 __all__ = ["EntropyDecomposition", "EntropyDecompositionMetric", "compute_entropy_decomposition"]
 
@@ -37,6 +38,9 @@ class EntropyDecompositionMetric(ItemMetric):
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
     """
 
+    weighted = ("y_pred",)
+    one_set = True
+
     def __init__(
         self,
         num_classes: int | None = None,
@@ -54,13 +58,11 @@ class EntropyDecompositionMetric(ItemMetric):
     def _compute_tensor(
         self,
         y_pred: torch.Tensor,
-        y: torch.Tensor | None = None,
+        y: None = None,
         y_pred_weights: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The three means of each item, ``[B, 3]``."""
-        if y is not None:
-            raise ValueError(f"y must be None, for the entropy is that of the samples, got shape {tuple(y.shape)}.")
         parts = compute_entropy_decomposition(y_pred, num_classes=self.num_classes, y_pred_weights=y_pred_weights)
         inside = check_mask(mask, parts.predictive)
         return torch.stack([(part * inside).flatten(1).sum(1) / inside.flatten(1).sum(1) for part in parts], dim=1)
@@ -94,12 +96,12 @@ def compute_entropy_decomposition(
     """
     if num_classes is None:
         y_pred = check_probabilities("y_pred", y_pred, class_axis=2)
-        weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
         mean = torch.einsum("bn,bn...->b...", weights, y_pred)
         expected = torch.einsum("bn,bn...->b...", weights, torch.special.entr(y_pred).sum(2))[:, None]
     else:
         (y_pred,) = check_label_maps(y_pred=y_pred)
-        weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
         mean = label_frequency("y_pred", y_pred, weights, num_classes, check_mask(None, y_pred))
         expected = torch.zeros_like(mean[:, :1])
     predictive = torch.special.entr(mean).sum(1, keepdim=True)

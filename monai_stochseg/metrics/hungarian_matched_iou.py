@@ -9,9 +9,11 @@ import torch
 from monai.utils import MetricReduction
 from scipy.optimize import linear_sum_assignment
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import weighted_maps
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, check_label_maps
-from .weights import check_weights, weighted_maps
 
 __all__ = ["HungarianMatchedIoUMetric", "compute_hungarian_matched_iou"]
 
@@ -42,6 +44,8 @@ class HungarianMatchedIoUMetric(ItemMetric):
     Raises:
         ValueError: when an option is unknown or no class takes part.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -117,8 +121,8 @@ def compute_hungarian_matched_iou(
     """
     pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    r_weights = check_weights(y_weights, y, "y_weights")
     values = []
     for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
         d = pairwise({"y_pred": weighted_maps(samples, p), "y": weighted_maps(raters, q)})

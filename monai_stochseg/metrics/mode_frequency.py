@@ -8,9 +8,11 @@ from dataclasses import asdict
 
 import torch
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import weighted_maps
 from .pairwise_distance import LabelMapDistance, check_label_maps
 from .pooled_metric import PooledMetric
-from .weights import check_weights, weighted_maps
 
 __all__ = ["ModeFrequencyMetric", "compute_mode_frequency"]
 
@@ -24,7 +26,7 @@ class ModeFrequencyMetric(PooledMetric):
 
     ``y_pred`` are samples ``[B, N, *S]`` and ``y`` modes ``[B, M, *S]``, such as
     :py:func:`monai_stochseg.transforms.class_switch_modes` lists them, or both lists of B items; the probabilities of
-    the modes are ``y_weights``, by keyword, or come with them, see :py:class:`~.weights.WeightedMaps`. What is
+    the modes are ``y_weights``, by keyword or carried by the modes, see :py:class:`~.metric.ItemMetric`. What is
     computed: :py:func:`compute_mode_frequency`. The value is the total variation distance
     ``sum_m |f_m - p_m| / 2`` of the mean frequencies, from 0 to 1. It is above 0 even for samples of the truth, by
     chance, the more so the fewer there are. For a figure: :py:meth:`frequencies`.
@@ -41,6 +43,8 @@ class ModeFrequencyMetric(PooledMetric):
     Raises:
         ValueError: when there are fewer than two modes, an option is unknown or no class takes part.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -142,8 +146,8 @@ def compute_mode_frequency(
     """
     pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    m_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    m_weights = check_weights(y_weights, y, "y_weights")
     values = []
     for samples, modes, p, q in zip(y_pred, y, s_weights, m_weights, strict=True):
         shown = weighted_maps(samples, p)

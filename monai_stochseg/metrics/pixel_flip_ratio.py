@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import weighted_maps
 from .pairwise_distance import check_label_maps
 from .pooled_metric import PooledMetric
-from .weights import check_weights, weighted_maps
 
 __all__ = ["PixelFlipRatioMetric", "compute_pixel_flip_ratio"]
 
@@ -19,10 +21,10 @@ class PixelFlipRatioMetric(PooledMetric):
     Share of the voxels of each class that samples label as what it may become, against its probability.
 
     ``y_pred`` are samples ``[B, N, *S]`` and ``y`` the label before any switch, ``[B, 1, *S]``, or all its modes, or
-    both lists of B items; weights as in :py:func:`compute_pixel_flip_ratio`, by keyword or by
-    :py:class:`~.weights.WeightedMaps`. Voxels of all items count the same: of each item the sums are kept. The value is
-    the mean over the switches of the ratio's difference from the probability, without its sign; a switch whose class is
-    in no item is left out. The ratios, for a figure: :py:meth:`ratios`.
+    both lists of B items; weights as in :py:func:`compute_pixel_flip_ratio`, by keyword or carried by the maps, see
+    :py:class:`~.metric.ItemMetric`. Voxels of all items count the same: the sums of each item are kept. The value is
+    the mean over the switches of the absolute difference between ratio and probability; a switch whose class is in no
+    item is left out. The ratios, for a figure: :py:meth:`ratios`.
 
     Args:
         switches: source class to (target class, probability), as in
@@ -31,6 +33,8 @@ class PixelFlipRatioMetric(PooledMetric):
     Raises:
         ValueError: when there is no switch, a source is the target of one, or a probability is outside [0, 1].
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(self, switches: Mapping[int, Sequence[float]]) -> None:
         super().__init__()
@@ -120,8 +124,8 @@ def _count(
 ) -> torch.Tensor:
     """The voxels of each source and the mean number of those that the samples flip, float64 ``[B, K, 2]``."""
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    m_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    m_weights = check_weights(y_weights, y, "y_weights")
     counts = torch.zeros(len(y), len(switches), 2, dtype=torch.float64, device=y_pred.device)
     for item, (p, q) in enumerate(zip(s_weights, m_weights, strict=True)):
         samples = torch.stack(weighted_maps(y_pred[item], p))

@@ -44,6 +44,8 @@ class DiversityCorrelationMetric(PooledMetric):
         ValueError: when an option is unknown or no class takes part.
     """
 
+    weighted = ("y_pred", "y")
+
     names = ("sample_diversity", "rater_diversity")
 
     def __init__(
@@ -90,6 +92,8 @@ class EmptyFractionCorrelationMetric(PooledMetric):
     Raises:
         ValueError: when there is no class.
     """
+
+    weighted = ("y_pred", "y")
 
     names = ("sample_empty_fraction", "rater_empty_fraction")
 

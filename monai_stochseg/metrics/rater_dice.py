@@ -7,9 +7,11 @@ from dataclasses import asdict
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import weighted_maps
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, check_label_maps
-from .weights import check_weights, weighted_maps
 
 __all__ = ["RaterDiceMetric", "compute_rater_dice"]
 
@@ -35,6 +37,8 @@ class RaterDiceMetric(ItemMetric):
     Raises:
         ValueError: when an option is unknown or no class takes part.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -114,8 +118,8 @@ def compute_rater_dice(
     """
     pairwise = LabelMapDistance(num_classes, include_background, "dice", empty, ignore_index, classes)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    r_weights = check_weights(y_weights, y, "y_weights")
     foreground = torch.tensor([c for c in pairwise.compared if c > 0], device=y.device)
     values = []
     for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):

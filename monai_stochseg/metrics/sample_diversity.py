@@ -7,9 +7,11 @@ from dataclasses import asdict
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import mean_distance, weighted_maps
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, check_label_maps
-from .weights import check_weights, mean_distance, weighted_maps
 
 __all__ = ["SampleDiversityMetric", "compute_sample_diversity"]
 
@@ -41,6 +43,9 @@ class SampleDiversityMetric(ItemMetric):
         ValueError: when an option is unknown or no class takes part.
     """
 
+    weighted = ("y_pred",)
+    one_set = True
+
     def __init__(
         self,
         num_classes: int,
@@ -58,14 +63,9 @@ class SampleDiversityMetric(ItemMetric):
         self.self_pairs = self_pairs
 
     def _compute_tensor(
-        self, y_pred: torch.Tensor, y: torch.Tensor | None = None, y_pred_weights: torch.Tensor | None = None
+        self, y_pred: torch.Tensor, y: None = None, y_pred_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        if y is not None:
-            raise ValueError(
-                f"y must be None, for the diversity is that of one set of label maps, got shape {tuple(y.shape)}: call "
-                "the metric with y_pred alone; in an IgniteMetricHandler let output_transform return (maps, None)."
-            )
         return compute_sample_diversity(
             y_pred, **asdict(self.pairwise), self_pairs=self.self_pairs, y_pred_weights=y_pred_weights
         ).unsqueeze(1)
@@ -114,7 +114,7 @@ def compute_sample_diversity(
     (y_pred,) = check_label_maps(y_pred=y_pred)
     if not self_pairs and y_pred.shape[1] < 2:
         raise ValueError("self_pairs=False needs at least 2 maps in y_pred, got 1: add maps or set self_pairs=True.")
-    weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
+    weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
     values = []
     for maps, p in zip(y_pred, weights, strict=True):
         d = pairwise({"y_pred": weighted_maps(maps, p)})

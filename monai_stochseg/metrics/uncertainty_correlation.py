@@ -6,10 +6,11 @@ import math
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
 from .class_frequency import check_mask, check_probabilities, label_frequency
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
-from .weights import check_weights
 
 __all__ = ["UncertaintyCorrelationMetric", "compute_uncertainty_correlation"]
 
@@ -33,6 +34,8 @@ class UncertaintyCorrelationMetric(ItemMetric):
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -104,8 +107,8 @@ def compute_uncertainty_correlation(
     else:
         y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     inside = check_mask(mask, y)
-    s_weights = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    r_weights = check_weights("y_weights", y_weights, y)
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    r_weights = check_weights(y_weights, y, "y_weights")
     if num_classes is None:
         num_classes = y_pred.shape[2]
         mean = torch.einsum("bn,bn...->b...", s_weights, y_pred)

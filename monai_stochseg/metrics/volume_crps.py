@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions import check_weights
+
+from .map_sets import mean_distance
 from .metric import ItemMetric
 from .pairwise_distance import check_label_maps
-from .weights import check_weights, mean_distance
 
 __all__ = ["VolumeCRPSMetric", "compute_volume_crps"]
 
@@ -32,6 +34,8 @@ class VolumeCRPSMetric(ItemMetric):
     Raises:
         ValueError: when there is no structure.
     """
+
+    weighted = ("y_pred", "y")
 
     def __init__(
         self,
@@ -119,8 +123,8 @@ def compute_volume_crps(
             "for 2D maps the third is the slice's thickness."
         )
     voxel = (mm / 10).prod(-1).expand(y_pred.shape[0])
-    p = check_weights("y_pred_weights", y_pred_weights, y_pred)
-    q = check_weights("y_weights", y_weights, y)
+    p = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+    q = check_weights(y_weights, y, "y_weights")
     scores = []
     for classes in regions.values():
         x, r = ((_voxels(maps, classes) * voxel[:, None]).to(p) for maps in (y_pred, y))

@@ -68,7 +68,7 @@ def test_rejects_what_is_no_tensor() -> None:
         ({"y": maps([0, 256]).short()}, "y has label 256"),
         ({"y": maps([0, 1, 1])}, "y_pred and y must agree"),
         ({"mask": torch.ones(1, 2, 1, 2)}, r"mask must have shape \[B, 1, \*S\] = \(1, 1, 1, 2\), got \(1, 2, 1, 2\)"),
-        ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
+        ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:

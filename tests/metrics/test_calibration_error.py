@@ -151,7 +151,7 @@ def test_calibrated_probabilities_have_no_error() -> None:
         ({"y": maps([0, 0, 1, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
         ({"y": maps([0, 1])}, "probabilities and y must agree"),
         ({"y": maps([1, 0, 0, 1], [0, 1, 1, 0])}, "y is one-hot: its 2 channels .* pass class labels"),
-        ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
+        ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
         ({"mask": torch.ones(1, 4)}, "mask must have shape"),
         ({"soft_target": True, "y": foreground(0.5, 0.5)}, "must have the shape of probabilities"),
         ({"soft_target": True, "y": 2 * P}, "y must be at least 0 and sum to 1"),

@@ -63,8 +63,8 @@ def test_identities() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"y_weights": torch.tensor([[0.5, 0.4]])}, "y_weights must sum to 1"),
-        ({"y_pred_weights": torch.tensor([[0.5, 0.4]])}, "y_pred_weights must sum to 1"),
+        ({"y_weights": torch.tensor([[0.5, -0.4]])}, "y_weights must be .* one weight for each map"),
+        ({"y_pred_weights": torch.tensor([[0.5, -0.4]])}, "y_pred_weights must be .* one weight for each map"),
         ({"y": maps(A, [0, 0, 0, 5])}, "y has label 5"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"num_classes": 1}, "num_classes"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from monai_stochseg.metrics import ModeFrequencyMetric, WeightedMaps, compute_mode_frequency
+from monai_stochseg.distributions import with_weights
+from monai_stochseg.metrics import ModeFrequencyMetric, compute_mode_frequency
 from monai_stochseg.transforms import class_switch_modes
 
 NAN = float("nan")
@@ -84,7 +85,7 @@ def test_order_and_repeats_of_samples_do_not_matter() -> None:
 
 def test_metric() -> None:
     metric = ModeFrequencyMetric(2, **SWITCH)
-    pairs = [WeightedMaps(maps(A, B)[0], torch.tensor([0.75, 0.25]))] * 2
+    pairs = [with_weights(maps(A, B)[0], torch.tensor([0.75, 0.25]))] * 2
     metric([maps(A)[0], maps(A, B)[0]], pairs)  # (1, 0) and (1/2, 1/2)
     metric(maps(A), maps(A, A))  # says nothing
     torch.testing.assert_close(metric.frequencies(), torch.tensor([[0.75, 0.25]] * 2))
@@ -110,8 +111,8 @@ def test_metric_passes_its_options_on() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"y_weights": torch.tensor([[0.5, 0.4]])}, "y_weights must sum to 1"),
-        ({"y_pred_weights": torch.tensor([[1.5, -0.5]])}, "y_pred_weights must be finite and at least 0"),
+        ({"y_weights": torch.tensor([[0.5, -0.4]])}, "y_weights must be .* one weight for each map"),
+        ({"y_pred_weights": torch.tensor([[1.5, -0.5]])}, "y_pred_weights must be .* one weight for each map"),
         ({"y": maps(A, [0, 0, 0, 5])}, "y has label 5"),
         ({"classes": (1, 4)}, "classes must be different ones of the 4 classes"),
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_stochseg.metrics import PixelFlipRatioMetric, WeightedMaps, compute_pixel_flip_ratio
+from monai_stochseg.distributions import with_weights
+from monai_stochseg.metrics import PixelFlipRatioMetric, compute_pixel_flip_ratio
 from monai_stochseg.transforms import class_switch_modes
 
 NAN = float("nan")
@@ -45,7 +46,7 @@ def test_the_truth_has_its_probabilities() -> None:
     switches = {1: (3, 0.25), 2: (4, 0.625)}
     modes, weights = class_switch_modes(torch.randint(3, (1, 4, 5, 6)), switches, 5)
     metric = PixelFlipRatioMetric(switches)
-    pair = WeightedMaps(modes, weights)
+    pair = with_weights(modes, weights)
     metric([pair], [pair])
     torch.testing.assert_close(metric.ratios(), torch.tensor([0.25, 0.625], dtype=torch.float64))
     assert metric.aggregate().item() == pytest.approx(0)
@@ -84,7 +85,7 @@ def test_rejects_switches(switches: dict, message: str) -> None:
     [
         ({"switches": {}}, "switches must name at least one source"),
         ({"switches": {1: 2, 2: 1}}, r"got \[1, 2\] as both"),
-        ({"y_pred_weights": torch.tensor([[0.5]])}, "y_pred_weights must sum to 1"),
+        ({"y_pred_weights": torch.tensor([[0.0]])}, "y_pred_weights must be .* one weight for each map"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
     ],
 )

@@ -100,7 +100,7 @@ def test_label_maps_are_certain_probabilities() -> None:
         ({"y_pred": maps([0, 0, 0, -1])}, "y_pred has label -1"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"mask": torch.ones(1, 4)}, "mask must have shape"),
-        ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
+        ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:

@@ -67,7 +67,7 @@ def test_scales_with_the_voxel() -> None:
         ({"spacing": torch.ones(2, 3)}, r"\[B, 3\] = \(1, 3\)"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"self_pairs": False}, "at least 2 samples in y_pred, got 1"),
-        ({"y_weights": torch.tensor([[0.5]])}, "y_weights must sum to 1"),
+        ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:

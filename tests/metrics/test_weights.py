@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.handlers import IgniteMetricHandler
+from monai.data import MetaTensor
+from monai.handlers import IgniteMetricHandler, from_engine
 
+from monai_stochseg.distributions import with_weights
 from monai_stochseg.metrics import (
     AdaptiveCalibrationErrorMetric,
     AmbiguityAccuracyMetric,
@@ -31,8 +34,6 @@ from monai_stochseg.metrics import (
     SampleDiversityMetric,
     UncertaintyCorrelationMetric,
     VolumeCRPSMetric,
-    WeightedMaps,
-    from_evaluator,
 )
 
 # Metrics of samples against raters, of one set, and of probabilities against raters.
@@ -62,7 +63,7 @@ ALL = PAIRS | MODES | CURVE | SETS | PROBABILITIES
 
 def keys(name: str) -> list[str]:
     if name in SETS:
-        return ["samples"]
+        return ["samples", "samples"]  # MONAI's handler always passes a pair
     return ["probabilities" if name in PROBABILITIES else "samples", "label"]
 
 
@@ -74,61 +75,95 @@ def items(count: int = 2) -> list[dict[str, torch.Tensor]]:
     return [{"samples": s, "label": y, "probabilities": p} for (s, y), p in zip(maps, probabilities, strict=True)]
 
 
-def values(name: str, output: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-    """What the metric keeps of each item when MONAI's handler updates it in an engine."""
-    metric = ALL[name]()
-    handler = IgniteMetricHandler(metric_fn=metric, output_transform=from_evaluator(keys(name)), save_details=False)
+def weighted(output: list[dict[str, torch.Tensor]], key: str, weights: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    return [item | {key: with_weights(item[key], weights)} for item in output]
+
+
+def run(metric: ItemMetric, output: list[dict[str, torch.Tensor]], output_transform: Callable) -> float:
+    """The value of the metric when MONAI's handler updates it in an engine."""
     engine = Engine(lambda _, batch: batch)
-    handler.attach(engine, name)
+    IgniteMetricHandler(metric_fn=metric, output_transform=output_transform, save_details=False).attach(engine, "value")
     engine.run([output])
+    return engine.state.metrics["value"]
+
+
+def values(name: str, output: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+    """What the metric keeps of each item."""
+    metric = ALL[name]()
+    run(metric, output, from_engine(keys(name)))
     return metric.get_buffer()
 
 
-def check(name: str, key: str, weights_key: str) -> None:
+def check(name: str, key: str) -> None:
     output = items()
     quarters = torch.tensor([3, 1])
-    repeated = [item | {key: item[key].repeat_interleave(quarters, 0)} for item in output]
-    weighted = [item | {weights_key: quarters / 4} for item in output]
-    missing = torch.full((1, 6, 6), 9)
-    with_a_missing = [
-        item | {key: torch.cat([missing, item[key]]), weights_key: torch.tensor([0, 3, 1]) / 4} for item in output
-    ]
-    expected = values(name, repeated)
-    changes = not torch.equal(values(name, weighted), values(name, output))
+    expected = values(name, [item | {key: item[key].repeat_interleave(quarters, 0)} for item in output])
+    found = values(name, weighted(output, key, quarters))
+    changes = not torch.equal(found, values(name, output))
     assert changes or name == "ambiguity" or (name == "maximum_dice" and key == "samples")  # which ask for no share
-    torch.testing.assert_close(values(name, weighted), expected)
-    torch.testing.assert_close(values(name, with_a_missing), expected)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(values(name, weighted(output, key, quarters.half() / 4)), expected)
+    missing = torch.full((1, 6, 6), 9)
+    with_a_missing = [item | {key: torch.cat([missing, item[key]])} for item in output]
+    torch.testing.assert_close(values(name, weighted(with_a_missing, key, torch.tensor([0, 3, 1]))), expected)
 
 
 @pytest.mark.parametrize("name", [*PAIRS, *MODES, *SETS])
 def test_samples_of_a_weight_are_as_many_samples(name: str) -> None:
-    check(name, "samples", "sample_weights")
+    check(name, "samples")
 
 
 @pytest.mark.parametrize("name", [*(name for name in PAIRS if name != "flips"), *CURVE, *PROBABILITIES])
 def test_raters_of_a_weight_are_as_many_raters(name: str) -> None:
-    check(name, "label", "label_weights")
+    check(name, "label")
+
+
+def test_two_samples_of_different_weight() -> None:
+    """Half of the samples agree with the rater, and they have nine tenths of the weight."""
+    rater = torch.tensor([[[0, 1]]])
+    samples = torch.tensor([[[0, 1]], [[1, 0]]])
+    for weights, expected in ((None, 0.5), (torch.tensor([0.9, 0.1]), 0.02), (torch.tensor([9, 1]), 0.02)):
+        output = [{"samples": with_weights(samples, weights), "label": rater}]
+        value = run(GeneralizedEnergyDistanceMetric(2), output, from_engine(["samples", "label"]))
+        assert value == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_one_set_in_an_engine(name: str) -> None:
+    output = weighted(items(2), "samples", torch.tensor([0.9, 0.1]))
+    expected = values(name, output)
+    for output_transform in (
+        lambda output: (from_engine("samples")(output), None),
+        lambda output: ([item["samples"] for item in output], [item["samples"] for item in output]),
+    ):
+        metric = ALL[name]()
+        run(metric, output, output_transform)
+        torch.testing.assert_close(metric.get_buffer(), expected)
+    with pytest.raises(ValueError, match=r"y must be None, .* judges one set of maps: .* name its key twice"):
+        run(ALL[name](), output, from_engine(["samples", "label"]))
+    with pytest.raises(ValueError, match=r"y must be None, .* judges one set of maps: .* name its key twice"):
+        run(ALL[name](), output, from_engine("samples"))  # the two items as a pair
 
 
 def test_items_may_be_with_weights_and_without() -> None:
     first, second = items()
-    both = values("ged", [first | {"sample_weights": torch.tensor([0.75, 0.25])}, second])
+    (heavy,) = weighted([first], "samples", torch.tensor([0.75, 0.25]))
+    both = values("ged", [heavy, second])
     torch.testing.assert_close(both[1:], values("ged", [second]))
-    torch.testing.assert_close(both[:1], values("ged", [first | {"sample_weights": torch.tensor([0.75, 0.25])}]))
+    torch.testing.assert_close(both[:1], values("ged", [heavy]))
 
 
-def test_without_weights_there_are_plain_maps() -> None:
-    output = items()
-    y_pred, y = from_evaluator(("samples", "label"))(output)
-    assert all(a is b["samples"] for a, b in zip(y_pred, output, strict=True))
-    assert all(a is b["label"] for a, b in zip(y, output, strict=True))
-    assert from_evaluator(["label"])(output)[1] is None
-
-
-@pytest.mark.parametrize("wrong", ["samples", [], ["samples", "label", "pred"]])
-def test_from_evaluator_rejects(wrong: list[str] | str) -> None:
-    with pytest.raises(ValueError, match="keys must be a sequence of the key of y_pred and that of y"):
-        from_evaluator(wrong)
+def test_a_batch_carries_weights() -> None:
+    output = items(3)
+    weights = torch.rand(3, 2)
+    rows = [weighted([item], "samples", row)[0] for item, row in zip(output, weights, strict=True)]
+    samples, label = (torch.stack([item[key] for item in output]) for key in ("samples", "label"))
+    found = GeneralizedEnergyDistanceMetric(3)(with_weights(samples, weights), label)
+    torch.testing.assert_close(found, values("ged", rows))
+    mixed = GeneralizedEnergyDistanceMetric(3)(with_weights(samples, weights), list(label))
+    torch.testing.assert_close(mixed, found)
+    one = GeneralizedEnergyDistanceMetric(3)(rows[0]["samples"][None], label[:1])
+    torch.testing.assert_close(one, found[:1])
 
 
 @pytest.mark.parametrize(
@@ -141,40 +176,35 @@ def test_from_evaluator_rejects(wrong: list[str] | str) -> None:
     ],
 )
 def test_a_metric_without_weights_says_so(metric: ItemMetric) -> None:
-    maps = torch.ones(2, 6, 6, 6)
+    maps = MetaTensor(torch.ones(2, 6, 6, 6))
+    plain = metric([maps], [maps])
+    torch.testing.assert_close(metric([with_weights(maps, torch.tensor([3, 3]))], [maps]), plain)
     with pytest.raises(ValueError, match=f"{type(metric).__name__} knows no weights of the maps in y_pred"):
-        metric([WeightedMaps(maps, torch.tensor([0.5, 0.5]))], [maps])
+        metric([maps, with_weights(maps, torch.tensor([0.5, 0.4]))], [maps, maps])
 
 
 def test_probabilities_have_no_weights() -> None:
-    pair = WeightedMaps(torch.full((2, 4, 4), 0.5), torch.tensor([0.5, 0.5]))
+    probabilities = with_weights(torch.full((2, 4, 4), 0.5), torch.tensor([0.5, 0.4]))
     with pytest.raises(ValueError, match="BrierScoreMetric knows no weights of the maps in y_pred"):
-        BrierScoreMetric()([pair], [torch.ones(1, 4, 4)])
+        BrierScoreMetric()([probabilities], [torch.ones(1, 4, 4)])
+    with pytest.raises(ValueError, match="BrierScoreMetric knows no weights of the maps in y_pred"):
+        BrierScoreMetric()(with_weights(probabilities[None], torch.tensor([[0.5, 0.4]])), torch.ones(1, 1, 4, 4))
 
 
 MAPS = torch.ones(2, 4, 4)
 
 
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        ([0.5, 0.4], "y_pred_weights must sum to 1"),
-        ([1.5, -0.5], "y_pred_weights must be finite and at least 0"),
-        ([float("nan"), 1.0], "y_pred_weights must be finite"),
-        ([1.0], r"y_pred_weights must have shape \(1, 2\), one per map, got \(1, 1\)"),
-    ],
-)
-def test_bad_weights(weights: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GeneralizedEnergyDistanceMetric(2)([WeightedMaps(MAPS, torch.tensor(weights))], [MAPS])
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.5, -0.5], [float("nan"), 1.0], [1.0]])
+def test_bad_weights(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"y_pred_weights must be \[1, 2\], one weight for each map, finite"):
+        GeneralizedEnergyDistanceMetric(2)([with_weights(MAPS, torch.tensor(weights))], [MAPS])
 
 
-def test_weights_come_once_and_by_item() -> None:
-    pair = WeightedMaps(MAPS, torch.tensor([0.5, 0.5]))
+def test_weights_come_once() -> None:
+    carrying = with_weights(MAPS, torch.tensor([0.5, 0.5]))
     metric = GeneralizedEnergyDistanceMetric(2)
-    with pytest.raises(ValueError, match="y_weights is given twice, by keyword and with the maps in y"):
-        metric([MAPS], [pair], y_weights=[torch.tensor([0.5, 0.5])])
-    with pytest.raises(TypeError, match="y_pred must be a list with one WeightedMaps an item, got a single one"):
-        metric(pair, [MAPS, MAPS])
-    with pytest.raises(TypeError, match="y must be a list with one WeightedMaps"):
-        metric(MAPS, pair)
+    with pytest.raises(ValueError, match="y_weights is given twice, by keyword and with the maps in y: drop one"):
+        metric([MAPS], [carrying], y_weights=[torch.tensor([0.5, 0.5])])
+    with pytest.raises(ValueError, match="y_pred_weights is given twice"):
+        metric(carrying[None], MAPS[None], y_pred_weights=torch.tensor([[0.5, 0.5]]))
+    metric([MAPS], [carrying], y_weights=None)
