@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from .cache import lidc_scans
-from .crops import LIDCCrop  # noqa: F401  # until bundle is moved
-from .crops_folder import crops_datalist, read_parameters, write_crops  # noqa: F401  # the last two until bundle is moved
+from .crops import LIDCCrop  # noqa: F401  # until tests/bundle is moved
+from .crops_folder import crops_datalist, read_parameters, write_crops  # noqa: F401  # until tests/bundle is moved
 from .database import (
     LIDC_ATTRIBUTES,
     LIDCReading,
     LIDCScan,
-    read_lidc_database,  # noqa: F401  # until bundle is moved
+    read_lidc_database,  # noqa: F401  # until tests/bundle is moved
 )
 from .manifests import LIDC_MANIFESTS, LIDCManifest, load_manifest, split_by_manifest
 from .nodules import LIDCNodule, lidc_nodules
