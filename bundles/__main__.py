@@ -3,8 +3,8 @@
 ``python bundles``: write what follows from each bundle's ``train.json``, so that it is kept by hand in one place.
 
 For each bundle: ``inference.json``, which stands alone, with the ids that the network and the task are made of; and
-``logging.conf``, a copy of the one beside this file, where MONAI looks for it. ``python bundles --check`` writes nothing
-and fails when a file is not what it would write.
+``logging.conf``, a copy of the one beside this file, where MONAI looks for it. ``python bundles --check`` writes
+nothing and fails when a file is not what it would write.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         "prediction_dir": "$@output_dir + '/predictions'",
         "part": "all",
         "max_cases": None,
-        **({"split_file": "$@output_dir + '/split.json'"} if "split_file" in train else {}),
+        "resume": True,  # a part is that of the training's split
     }
     if sampled:
         given |= {"eval_samples": 8, "answer_entropy": "discriminator" in train}
     ids = _with_references(own, train, given)
-    saved = "@answer_entropy" if sampled else "samples=False"
+    saved = "answer_entropy=@answer_entropy" if sampled else "samples=False"
     inferer = "monai_stochseg.inferers.PredictiveInferer(@task.inferer())"
     if not sampled:
         inferer = "@task.inferer() or monai.inferers.SimpleInferer()"
@@ -56,8 +56,8 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
             "progress": False,
         },
         "inferer": f"${inferer}",
-        "postprocessing": "$monai_stochseg.bundle.save_predictions(@prediction_dir, @preprocessing, @task.spatial_dims, "
-        f"{'answer_entropy=' if sampled else ''}{saved})",
+        "postprocessing": "$monai_stochseg.bundle.save_predictions"
+        f"(@prediction_dir, @preprocessing, @task.spatial_dims, {saved})",
         "evaluator": {
             "_target_": f"monai_stochseg.bundle.{'make_predictor' if sampled else 'make_answer_predictor'}",
             "task": "@task",

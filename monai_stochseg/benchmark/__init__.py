@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m monai_stochseg benchmark``: every method on one data set, from one seed, in one table."""
+"""``python -m monai_stochseg benchmark``: every method on one task, in one table."""
 
 from .command import benchmark
 from .methods import BenchmarkError, Method, find_methods

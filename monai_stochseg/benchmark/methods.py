@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which methods there are: the bundles of a task, and the ids by which a bundle's methods differ."""
+"""Which methods there are: those that the bundles name, and the ids by which a bundle's methods differ."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from monai_stochseg.benchmark.settings import SETTINGS
 from monai_stochseg.bundle import find_bundle
 
-TASKS = ("lidc",)
 OWN_IDS = {"output_dir", "resume", "eval_samples"}  # set by the benchmark
 NULLS = ("threshold", "independent")  # what learns no covariance, in every table
-READERS = "readers"  # no bundle: the readers themselves, resampled
+READERS = "readers"  # no bundle: the readers themselves, or the known truth, resampled
 
 
 class BenchmarkError(Exception):
-    """What the command tells in one line: a name that it does not know, a file that is wrong, methods that failed."""
+    """What the command says in one line: a name that it does not know, a file that is wrong, methods that failed."""
 
 
 @dataclass(frozen=True)
@@ -43,64 +43,91 @@ class Method:
         """The method whose training this one samples."""
         return self.sampled_from or self
 
+    def files(self, task: str) -> list[Path]:
+        """The configuration files of a training on a task: that of another task needs the task's overlay."""
+        train = self.folder / "train.json"
+        if is_home(self.folder, task):
+            return [train]
+        return [train, bundles_folder() / "tasks" / f"{SETTINGS[task].overlay}.json"]
+
+
+def bundles_folder() -> Path:
+    """The folder of the package's own bundles."""
+    return Path(find_bundle("ssn_lidc")).parent
+
+
+def is_home(folder: Path, task: str) -> bool:
+    """Whether a bundle, ``<name>_<task>``, is of this task without an overlay."""
+    return folder.name.endswith(f"_{task}")
+
 
 def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]:
     """
-    The methods of a task's bundles.
+    The methods that are compared on a task.
 
-    A bundle ``<name>_<task>`` in the repository, or in ``bundles`` of the working folder, joins by its name. Its file
-    ``benchmark.json`` may name several methods, each with its ``ids`` and perhaps ``trained_as``, the method whose
-    training it samples in another way; without the file there is one, named as the bundle, and a file that names
-    none, ``{}``, keeps a bundle out whose network draws no samples.
+    A bundle in the repository, or in ``bundles`` of the working folder, takes part by its file ``benchmark.json``,
+    which names one method or several, each with its ``ids`` and perhaps ``trained_as``, the method whose training it
+    samples in another way. Any method runs on any task; of two bundles that name the same method, the task's own is
+    taken.
 
     Args:
-        task: ``lidc``.
+        task: one of ``SETTINGS``.
         chosen: names of bundles or of methods; default: all.
 
     Raises:
-        BenchmarkError: for another task, a name that is neither a method nor a bundle (it names those there are), a
-            bundle without a method, two methods of one name, or a ``benchmark.json`` that says something else.
+        BenchmarkError: for another task, a name that is neither a method nor a bundle (it names those there are), two
+            methods of one name, or a ``benchmark.json`` that says something else.
     """
-    if task not in TASKS:
-        raise BenchmarkError(f"task must be one of {', '.join(TASKS)}, got {task!r}.")
+    if task not in SETTINGS:
+        raise BenchmarkError(f"task must be one of {', '.join(SETTINGS)}, got {task!r}.")
     bundles: dict[str, list[Method]] = {}
-    for place in (Path.cwd() / "bundles", Path(find_bundle(f"ssn_{task}")).parent):
-        for folder in sorted(place.glob(f"*_{task}")):
-            if (folder / "train.json").is_file() and folder.name not in bundles:
-                bundles[folder.name] = _methods(folder)
+    for place in (Path.cwd() / "bundles", bundles_folder()):
+        for file in sorted(place.glob("*/benchmark.json")):
+            if file.with_name("train.json").is_file() and file.parent.name not in bundles:
+                bundles[file.parent.name] = _methods(file.parent)
     methods: dict[str, Method] = {}
     for method in (method for group in bundles.values() for method in group):
-        if method.name in (*methods, READERS):
+        other = methods.get(method.name)
+        if method.name == READERS or (other and is_home(other.folder, task) and is_home(method.folder, task)):
             raise BenchmarkError(f"{method.folder.name}: there is another method {method.name!r}; rename one.")
-        methods[method.name] = method
+        if (
+            other is None
+            or is_home(method.folder, task)
+            or (not is_home(other.folder, task)
+            and _is_first(method, other))
+        ):
+            methods[method.name] = method
     if chosen is None:
         return list(methods.values())
     names: list[str] = []
     for name in chosen:
         if name not in methods and name not in bundles:
-            joining = ", ".join(bundle for bundle, group in bundles.items() if group)
-            known = f"the methods are {', '.join(methods)}, the bundles {joining}"
+            known = f"the methods are {', '.join(methods)}, the bundles {', '.join(bundles)}"
             raise BenchmarkError(f"there is no method or bundle {name!r}: {known}.")
-        if name not in methods and not bundles[name]:
-            raise BenchmarkError(f"bundle {name!r} names no method in its benchmark.json, and takes no part.")
         names += [name] if name in methods else [method.name for method in bundles[name]]
     return [methods[name] for name in dict.fromkeys(names)]
 
 
-def check_ids(methods: Sequence[Method], overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
+def _is_first(method: Method, other: Method) -> bool:
+    """Of two bundles that are both away from home, that of LIDC: its sizes are the benchmark's."""
+    return is_home(method.folder, "lidc") and not is_home(other.folder, "lidc")
+
+
+def check_ids(task: str, methods: Sequence[Method], overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
     Refuse an id that none of the methods' configurations has, which MONAI would take in silence. One that only some
     have is of no effect in the others.
 
     Args:
+        task: the task.
         methods: the methods.
-        overlays: names of configuration files after ``train.json``.
+        overlays: names of configuration files of a bundle after the task's.
         ids: the ids.
 
     Raises:
         BenchmarkError: for such an id, and for those that the benchmark sets itself.
     """
-    files = [method.folder / name for method in methods for name in ("train.json", *overlays)]
+    files = [file for m in methods for file in (*m.files(task), *(m.folder / name for name in overlays))]
     known = set().union(*(json.loads(file.read_text("utf-8")) for file in files if file.is_file()))
     for name in ids:
         first = name.replace("::", "#").split("#")[0]
@@ -110,8 +137,6 @@ def check_ids(methods: Sequence[Method], overlays: Sequence[str], ids: Mapping[s
 
 def _methods(folder: Path) -> list[Method]:
     file = folder / "benchmark.json"
-    if not file.is_file():
-        return [Method(folder.name, folder)]
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,57 +14,56 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
-from monai.engines.utils import PrepareBatchExtraInput
+from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
+from monai_stochseg.benchmark.floor import resampling
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.benchmark.methods import Method
-from monai_stochseg.bundle import process_rank
+from monai_stochseg.benchmark.settings import SETTINGS
+from monai_stochseg.bundle.runtime import process_rank
+from monai_stochseg.tasks import Task
 
 NUM_SAMPLES = 100
-METRICS = (
-    "ged",
-    "ged_curve",
-    "hm_iou",
-    "diversity",
-    "rater_diversity",
-    "dice",
-    "dice_nonempty",
-    "ece",
-    "ambiguity",
-    "diversity_correlation",
-    "empty_correlation",
-)
-FIRST = {"ged": 16, "hm_iou": 16, "ambiguity": 16}  # the others judge all samples
-NUM_CLASSES = 2
-SETTINGS, TRAINING, EVALUATION = "settings.json", "training.json", "evaluation.json"
+SETTINGS_FILE, TRAINING, EVALUATION = "settings.json", "training.json", "evaluation.json"
 
 
-def train(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
+def make_task(task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> Task:
+    """The task of a configuration, with its data."""
+    files = [str(file) for file in (*method.files(task), *(method.folder / name for name in overlays))]
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser.read_meta({})
+    parser.update({**ids, "output_dir": ""})
+    made: Task = parser.get_parsed_content("task")
+    return made
+
+
+def train(task: str, method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
-    Train a method, or go on with its training, unless it is done; ``training.json`` in its folder tells of it.
+    Train a method, or go on with its training, unless it is done; ``training.json`` in its folder describes it.
 
     Args:
+        task: one of the benchmark's.
         method: the method.
         folder: of its checkpoints.
-        overlays: names of configuration files after ``train.json``.
+        overlays: names of the bundle's configuration files after the task's.
         ids: overrides of every method.
     """
-    settings = _training_settings(method, overlays, ids)
+    settings = _training_settings(task, method, overlays, ids)
     if _is_done(folder / TRAINING, settings):
         return
-    same = read(folder / SETTINGS) == settings
+    same = read(folder / SETTINGS_FILE) == settings
     resume = _of_first_process(same and (folder / "model_last.pt").is_file())
     if process_rank() == 0:
         (folder / TRAINING).unlink(missing_ok=True)
         if not resume:
-            (folder / SETTINGS).unlink(missing_ok=True)
-    workflow = _workflow(method, overlays, {**method.ids, **ids, "output_dir": str(folder), "resume": resume})
+            (folder / SETTINGS_FILE).unlink(missing_ok=True)
+    workflow = _workflow(task, method, overlays, {**method.ids, **ids, "output_dir": str(folder), "resume": resume})
     network = workflow.parser.get_parsed_content("network")
     trainer = workflow.parser.get_parsed_content("train#trainer")
     # not before the checkpoints of other settings have been moved aside: a run that stops here resumes from none
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: _write(folder / SETTINGS, settings))
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: _write(folder / SETTINGS_FILE, settings))
     timer, memory = StepTimer(trainer), PeakMemory()
     workflow.run()
     result = {
@@ -77,67 +77,74 @@ def train(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[st
     _write(folder / TRAINING, result)
 
 
-def evaluate(method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
+def evaluate(
+    task: str, method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
+) -> None:
     """
-    Evaluate a method on the test patients, unless it is done; ``evaluation.json`` in its folder tells of it.
+    Evaluate a method on the test patients, unless it is done; ``evaluation.json`` in its folder describes it.
 
     Args:
+        task: one of the benchmark's.
         method: the method.
         folder: of its results.
         trained: folder of the checkpoint, another method's where that one's training is sampled.
-        overlays: names of configuration files after ``train.json``.
+        overlays: names of the bundle's configuration files after the task's.
         ids: overrides of every method.
     """
     training = _of_first_process(read(trained / TRAINING))["finished"]
-    settings = _evaluation_settings(method, overlays, ids, training)
+    settings = _evaluation_settings(task, method, overlays, ids, training)
     if _is_done(folder / EVALUATION, settings):
         return
-    given = {**method.ids, **ids, "validate#evaluator#checkpoint": str(trained / "model_best.pt")}
-    workflow = _evaluation(method, folder, overlays, given)
+    given = {**method.ids, **ids, "checkpoint": str(trained / "model_best.pt")}
+    workflow = _evaluation(task, method, folder, trained, overlays, given)
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
     workflow.run()
     images = next(iter(evaluator.data_loader))["image"].to(evaluator.state.device)
     network = workflow.parser.get_parsed_content("network")
     network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     seconds = seconds_per_sample(network, images.as_tensor())
-    _write(folder / EVALUATION, {"settings": settings, "seconds_per_sample": seconds, **_values(evaluator)})
+    cases = _cases(folder, evaluator)
+    _write(
+        folder / EVALUATION,
+        {"settings": settings, "seconds_per_sample": seconds, "cases": cases, **_values(evaluator)},
+    )
 
 
-def evaluate_readers(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
+def evaluate_readers(task: str, method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> None:
     """
-    The readers of each test image, resampled: the floor of every method, in ``evaluation.json`` of the folder.
+    The floor of every method, in ``evaluation.json`` of the folder: where the truth is known draws from it, else the
+    readers of each test image, resampled.
 
     Args:
+        task: one of the benchmark's.
         method: one whose evaluator, and so whose images, to take.
         folder: of the results.
-        overlays: names of configuration files after ``train.json``.
+        overlays: names of the bundle's configuration files after the task's.
         ids: overrides of every method.
     """
-    settings = _as_json({**ids, "overlays": overlays, "metrics": METRICS, "first": FIRST, "bundle": method.folder.name})
+    setting = SETTINGS[task]
+    settings = _as_json(
+        {**ids, "overlays": overlays, "metrics": setting.metrics, "first": setting.first, "bundle": method.folder.name}
+    )
     if _is_done(folder / EVALUATION, settings):
         return
-    given = {
-        **ids,
-        "validate#evaluator#network": "$torch.nn.Identity()",
-        "validate#evaluator#inferer": {"_target_": "monai_stochseg.inferers.RaterInferer", "num_classes": NUM_CLASSES},
-        "validate#evaluator#checkpoint": None,
-    }
-    evaluator = _evaluation(method, folder, overlays, given).parser.get_parsed_content("validate#evaluator")
-    evaluator.prepare_batch = PrepareBatchExtraInput("label")
+    given = {**ids, "network": "$torch.nn.Identity()", "checkpoint": None}
+    workflow = _evaluation(task, method, folder, folder, overlays, given)
+    evaluator = resampling(workflow.parser.get_parsed_content("validate#evaluator"), workflow.parser)
     evaluator.run()
     _write(folder / EVALUATION, {"settings": settings, **_values(evaluator)})
 
 
 def result(
-    method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
+    task: str, method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What training and evaluation of a method with these settings told, None where they have not been done."""
+    """What training and evaluation of a method with these settings gave, None where they have not been done."""
     training, evaluation = read(trained / TRAINING), read(folder / EVALUATION)
     if training is None or evaluation is None:
         return None
-    if training["settings"] != _training_settings(method.trained, overlays, ids):
+    if training["settings"] != _training_settings(task, method.trained, overlays, ids):
         return None
-    if evaluation["settings"] != _evaluation_settings(method, overlays, ids, training["finished"]):
+    if evaluation["settings"] != _evaluation_settings(task, method, overlays, ids, training["finished"]):
         return None
     return {**training, **evaluation}
 
@@ -147,16 +154,15 @@ def read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _training_settings(method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> dict[str, Any]:
-    return _as_json({**method.ids, **ids, "overlays": overlays})
+def _training_settings(task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> dict[str, Any]:
+    return _as_json({**method.ids, **ids, "task": task, "overlays": overlays})
 
 
 def _evaluation_settings(
-    method: Method, overlays: Sequence[str], ids: Mapping[str, Any], training: str
+    task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any], training: str
 ) -> dict[str, Any]:
-    return _as_json(
-        {**method.ids, **ids, "overlays": overlays, "metrics": METRICS, "first": FIRST, "training": training}
-    )
+    judged = {"metrics": SETTINGS[task].metrics, "first": SETTINGS[task].first, "training": training}
+    return _as_json({**_training_settings(task, method, overlays, ids), **judged})
 
 
 def _is_done(path: Path, settings: Mapping[str, Any]) -> bool:
@@ -178,22 +184,43 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _evaluation(method: Method, folder: Path, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
+def _evaluation(
+    task: str, method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
+) -> ConfigWorkflow:
+    setting = SETTINGS[task]
     given = {
+        "part": "test",
+        "run": "$@validate#evaluator.run()",
         **ids,
         "output_dir": str(folder),
         "eval_samples": NUM_SAMPLES,
-        "validate#evaluator#metrics": list(METRICS),
-        "validate#evaluator#first": FIRST,
+        "validate#evaluator#metrics": list(setting.metrics),
+        "validate#evaluator#first": {name: n for name, n in setting.first.items() if name in setting.metrics},
     }
-    return _workflow(method, [*overlays, "evaluate.json"], given)
+    if (trained / "split.json").is_file():
+        given["split_file"] = str(trained / "split.json")
+    return _workflow(task, method, overlays, given)
 
 
-def _workflow(method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
-    files = [str(method.folder / name) for name in ("train.json", *overlays)]
-    workflow = ConfigWorkflow(files, logging_file=False, finalize=[], **ids)  # the group of processes outlives a method
+def _workflow(task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
+    files = [str(file) for file in (*method.files(task), *(method.folder / name for name in overlays))]
+    workflow = ConfigWorkflow(  # the group of processes outlives a method
+        files, meta_file=str(method.folder / "metadata.json"), logging_file=False, finalize=[], **ids
+    )
     workflow.initialize()
     return workflow
+
+
+def _cases(folder: Path, evaluator: Any) -> dict[str, list]:
+    """Each case's patient and metrics, as the evaluation's table has them."""
+    patients = {case.get("name", case["patient"]): case["patient"] for case in evaluator.data_loader.dataset.data}
+    with (folder / "evaluation_test.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["case"] != "mean"]
+    columns = [name for name in ("ged", "hm_iou") if rows and name in rows[0]]
+    return {
+        "patient": [patients[row["case"].removesuffix(".png")] for row in rows],
+        **{name: [float(row[name]) for row in rows] for name in columns},
+    }
 
 
 def _values(evaluator: Any) -> dict[str, Any]:

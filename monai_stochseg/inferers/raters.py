@@ -6,7 +6,7 @@ from monai.inferers import Inferer
 from torch import nn
 from torch.nn import functional as F
 
-from monai_stochseg.distributions import HypothesesDistribution
+from monai_stochseg.distributions import HypothesesDistribution, check_labels, check_weights
 from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT
 
 
@@ -18,25 +18,33 @@ class RaterInferer(Inferer):
 
     Args:
         num_classes: number of classes, the background included.
+        ignore_index: label of void voxels, which become background; None: there are none.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
 
-    def __call__(self, inputs: torch.Tensor, network: nn.Module, label: torch.Tensor) -> HypothesesDistribution:
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        network: nn.Module,
+        label: torch.Tensor,
+        rater_weights: torch.Tensor | None = None,
+    ) -> HypothesesDistribution:
         """
         Args:
-            inputs: image ``[B, C_in, *S]``, not looked at.
+            inputs: image ``[B, C_in, *S]``; only its device is used.
             network: not called.
             label: integer labels of the raters, ``[B, R, *S]``.
+            rater_weights: ``[B, R]``, non-negative, each row with a positive sum; a rater is drawn in proportion to it.
 
         Raises:
-            ValueError: when a label is none of the classes.
+            ValueError: when a label is outside the classes, or the weights do not fit.
         """
-        label = label.to(inputs.device).as_subclass(torch.Tensor).long()
-        if label.numel() and not (label.min() >= 0 and label.max() < self.num_classes):
-            found = f"{label.min().item()} to {label.max().item()}"
-            raise ValueError(f"label must be of 0 to {self.num_classes - 1}, got {found}; a void label has no class.")
-        others = 1 - F.one_hot(label, self.num_classes)
-        return HypothesesDistribution(others.movedim(-1, 2) * IMPOSSIBLE_LOGIT)
+        label = label.to(inputs.device)
+        weights = check_weights(rater_weights, label)
+        labels, _ = check_labels(label, self.num_classes, self.ignore_index, "label", weights)
+        others = 1 - F.one_hot(labels, self.num_classes)
+        return HypothesesDistribution(others.movedim(-1, 2) * IMPOSSIBLE_LOGIT, weights)

@@ -206,6 +206,16 @@ class Task(ABC):
         """How windows are taken of an image and stitched; None: the network sees it whole."""
         return None
 
+    def with_truth(self, num_draws: int) -> Task | None:
+        """
+        The same task with draws from the truth that its data were simulated with, as further raters behind a case's
+        own; None where there is no such truth beyond the raters.
+
+        Args:
+            num_draws: of each case.
+        """
+        return None
+
     @property
     def figure(self) -> dict[str, Any]:
         """Options of :py:class:`monai_stochseg.handlers.SampleFigure`."""

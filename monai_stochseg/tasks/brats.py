@@ -1,15 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
+from pathlib import Path
 from typing import Any
 
-from monai.transforms import CropForegroundd, NormalizeIntensityd
+import torch
+from monai.transforms import CropForegroundd, MapTransform, NormalizeIntensityd
+from monai.utils import convert_to_dst_type
 
 from monai_stochseg.data import BRATS_CLASSES, BRATS_MODALITIES, brats_datalist
+from monai_stochseg.data.simulated import simulate_brain
+from monai_stochseg.data.simulated.cases import TRUTH
 from monai_stochseg.metrics import BRATS_REGIONS
 from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
+
+
+class DrawReadingsd(MapTransform):
+    """
+    Append readings to the label of a simulated patient, drawn from the distribution that its own readings are from.
+
+    Args:
+        dataset_dir: the simulated folder, with its ``truth.json``.
+        num_draws: number of readings.
+    """
+
+    def __init__(self, dataset_dir: str | os.PathLike, num_draws: int) -> None:
+        super().__init__("label")
+        self.truth = json.loads(Path(dataset_dir, TRUTH).read_text(encoding="utf-8"))
+        self.num_draws = num_draws
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """``label`` ``[R, *S]`` becomes ``[R + num_draws, *S]``; the same draws for the same patient."""
+        d = dict(data)
+        seed = self.truth["patients"][d["patient"]]["seed"]
+        brain = simulate_brain(self.truth["parameters"]["spatial_size"], seed)
+        drawn = brain.sample(self.num_draws, torch.Generator().manual_seed(seed + 1))
+        d["label"] = convert_to_dst_type(torch.cat([d["label"].as_tensor(), drawn]), dst=d["label"])[0]
+        return d
 
 
 class BraTS(VolumeTask):
@@ -64,6 +95,14 @@ class BraTS(VolumeTask):
     def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
         """All patients of the folder."""
         return brats_datalist(self.dataset_dir, self.channel_names, require_label=require_label)
+
+    def with_truth(self, num_draws: int) -> BraTS | None:
+        """The same task with readings drawn from the simulation's truth behind those of a case; None for real data."""
+        if not self.simulated:
+            return None
+        task = copy(self)
+        task.after_reading = (DrawReadingsd(self.dataset_dir, num_draws),)
+        return task
 
     def intensity(self) -> list[Callable]:
         """Zero mean and unit variance of each channel within the brain."""

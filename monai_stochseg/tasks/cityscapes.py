@@ -132,7 +132,13 @@ class Cityscapes(Task):
         samples = entries("samples", "label")
         if name == "mode_frequency":
             from dataclasses import asdict
-            return TaskMetric(ModeFrequencyMetric(self.num_raters, **{k: v for k, v in asdict(self.distance).items() if k != "distance"}), samples)
+
+            return TaskMetric(
+                ModeFrequencyMetric(
+                    self.num_raters, **{k: v for k, v in asdict(self.distance).items() if k != "distance"}
+                ),
+                samples,
+            )
         if name == "flip_ratio":
             return TaskMetric(PixelFlipRatioMetric(CITYSCAPES_SWITCHES), samples)
         return super().metric(name)

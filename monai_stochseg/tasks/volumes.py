@@ -108,6 +108,8 @@ class VolumeTask(Task):
             self.mask_key, self.ignore_index = "mask", 255
         self._raters: list[int] | None = None
 
+    #: Transforms that follow the reading of a case, before anything moves its voxels.
+    after_reading: tuple[Callable, ...] = ()
     #: Whether voxels outside the mask of a case do not belong to what is judged.
     masked = False
 
@@ -123,7 +125,9 @@ class VolumeTask(Task):
 
     def _numbers_of_raters(self) -> list[int]:
         if self._raters is None:
-            found = {len(case.get("label", [0])) // max(1, len(case.get("label_classes", [0]))) for case in self._list()}
+            found = {
+                len(case.get("label", [0])) // max(1, len(case.get("label_classes", [0]))) for case in self._list()
+            }
             self._raters = sorted(found)
         return self._raters
 
@@ -146,7 +150,7 @@ class VolumeTask(Task):
         pad: list[Callable] = []
         if with_label and len(self._numbers_of_raters()) > 1:
             pad = [PadRatersd("label", self.num_raters)]
-        return [LoadCased(with_label), *pad]
+        return [LoadCased(with_label), *pad, *self.after_reading]
 
     def load(self, with_label: bool = True) -> list[Callable]:
         """From a case to the centre of its volume, or with patches to the whole volume and its ``mask``."""
@@ -208,7 +212,8 @@ class VolumeTask(Task):
     def _patches(self, size: Sequence[int]) -> list[Callable]:
         label_size = size if self.volume.label_size is None else self.volume.label_size
         border = [(patch - label) // 2 for patch, label in zip(size, label_size, strict=True)]
-        mask = [MaskLabeld("label", mask_key="mask", ignore_index=self.ignore_index)] if self.masked else []
+        void = self.ignore_index
+        mask = [] if void is None else [MaskLabeld("label", mask_key="mask", ignore_index=void)]
         return [
             BorderPadd(("image", "label", "mask"), spatial_border=border),
             CheckMinSized("image", min_size=size),

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared on each task: its data, its sizes and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from monai_stochseg.data import simulated_brain_folder, simulated_cityscapes_folder
+from monai_stochseg.data.lidc import simulated_lidc_folder
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    A task of the benchmark.
+
+    Args:
+        overlay: name of the configuration in ``bundles/tasks`` that a bundle of another task needs.
+        data: makes the simulated data in a folder, and returns its path.
+        small: ids of the setting that takes minutes on two CPU cores: the same number of steps for each method.
+        metrics: names, see :py:meth:`monai_stochseg.tasks.Task.metric`.
+        full_data: makes the data of the papers' sizes; None where there is no such setting.
+        first: metrics that judge only the first samples, by name.
+    """
+
+    overlay: str
+    data: Callable[[Path], str]
+    small: Mapping[str, Any]
+    metrics: tuple[str, ...]
+    full_data: Callable[[Path], str] | None = None
+    first: Mapping[str, int] = field(default_factory=lambda: {"ged": 16, "hm_iou": 16, "ambiguity": 16})
+
+
+_SETS = ("ged", "ged_curve", "hm_iou", "diversity", "rater_diversity")
+_NETWORK = {"channels": [8, 16, 32, 64], "norm": "BATCH"}
+
+SETTINGS: Mapping[str, Setting] = {
+    "lidc": Setting(
+        overlay="lidc",
+        data=partial(simulated_lidc_folder, num_patients=300, spatial_size=48, spacing=1.0, slices_per_nodule=1),
+        full_data=partial(
+            simulated_lidc_folder, num_patients=None, spatial_size=180, spacing=0.5, slices_per_nodule=None
+        ),
+        small={**_NETWORK, "max_epochs": 10, "val_interval": 5, "images_per_epoch": 640, "batch_size": 16},
+        metrics=(
+            *_SETS,
+            *("dice", "dice_nonempty", "ece", "ambiguity", "diversity_correlation", "empty_correlation"),
+        ),
+    ),
+    "brats": Setting(
+        overlay="brats_whole",
+        data=partial(simulated_brain_folder, num_patients=90, spatial_size=(32, 32, 32)),
+        small={
+            **_NETWORK,
+            **{"max_epochs": 8, "val_interval": 4, "images_per_epoch": 160, "batch_size": 4},
+            **{
+                "roi_size": [32, 32, 32],
+                "split_fractions": [0.68, 0.1, 0.22],
+                "task#seed": 0,
+            },  # one split for all seeds
+        },
+        metrics=(*_SETS, "dice", "ece", "diversity_correlation"),
+    ),
+    "cityscapes": Setting(
+        overlay="cityscapes",
+        data=partial(simulated_cityscapes_folder, num_images=120, size=(48, 96)),
+        small={
+            **_NETWORK,
+            **{"max_epochs": 8, "val_interval": 4, "images_per_epoch": 160, "batch_size": 4},
+            **{"spatial_size": [48, 96], "crop_size": [36, 36]},
+        },
+        metrics=(*_SETS, "dice", "mode_frequency", "flip_ratio"),
+    ),
+}
