@@ -2,27 +2,43 @@
 """Predictive distributions over the logit maps of an image."""
 
 from .base import PredictiveDistribution, autocast_mode, full_precision
+from .dropout import DropoutDistribution
+from .expert_mixture import ExpertMixtureDistribution
 from .hypotheses import HypothesesDistribution
 from .labels import check_labels
+from .latent import LatentDistribution
 from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
 from .masked import MaskedDistribution
-from .noise import draw_noise, draw_seeds
+from .noise import draw_latent, draw_noise, draw_seeds
+from .outputs import Gaussian, LatentLevel, LatentOutput, RefinementOutput
+from .refined import RefinedDistribution
 from .weighted_samples import ExpertSamples
 from .weights import check_weights, draw_map, weights_of, with_weights
+from .windowed import WindowedDistribution
 
 __all__ = [
     "DeterministicDistribution",
+    "DropoutDistribution",
+    "ExpertMixtureDistribution",
     "ExpertSamples",
+    "Gaussian",
     "HypothesesDistribution",
     "IndependentDistribution",
+    "LatentDistribution",
+    "LatentLevel",
+    "LatentOutput",
     "LowRankNormal",
     "MaskedDistribution",
     "PredictiveDistribution",
+    "RefinedDistribution",
+    "RefinementOutput",
     "ThresholdDistribution",
+    "WindowedDistribution",
     "autocast_mode",
     "check_labels",
     "check_weights",
+    "draw_latent",
     "draw_map",
     "draw_noise",
     "draw_seeds",

@@ -7,13 +7,17 @@ import torch
 
 from monai_stochseg.distributions.base import plain
 
-__all__ = ["check_labels"]
+__all__ = ["check_labels", "refuse_one_hot"]
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_labels(
-    maps: torch.Tensor, num_classes: int, ignore_index: int | None = None, name: str = "target"
+    maps: torch.Tensor,
+    num_classes: int,
+    ignore_index: int | None = None,
+    name: str = "target",
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Check label maps for being integers within the classes.
@@ -23,6 +27,8 @@ def check_labels(
         num_classes: number of classes C, the background included.
         ignore_index: label of void voxels; None: there are none.
         name: of the argument, for the errors.
+        weights: ``[B, K]``, as :py:func:`check_weights` returns them. A map of weight 0 is missing: it may hold any
+            value, and all of its voxels are void. None: no map is missing.
 
     Returns:
         the labels as int64, with void voxels as 0, and the mask of the voxels that are not void; both of the shape of
@@ -47,6 +53,10 @@ def check_labels(
             f"{name} must be label maps of shape [B, K, *S], none of its axes empty, got {tuple(maps.shape)}."
         )
     maps = plain(maps)
+    present = None if weights is None or bool((weights > 0).all()) else (weights > 0).to(maps.device)
+    if present is not None:
+        present = present.reshape(*present.shape, *[1] * (maps.ndim - 2))
+        maps = maps.masked_fill(~present, 0)
     if maps.is_floating_point():
         fractional = maps.frac() != 0  # true for NaN and infinity as well
         if bool(fractional.any()):
@@ -56,6 +66,8 @@ def check_labels(
             )
     labels = maps.long()
     valid = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
+    if present is not None:
+        valid = valid & present
     labels = labels * valid
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high >= num_classes:
@@ -63,17 +75,33 @@ def check_labels(
             f"{name} has label {low if low < 0 else high}, outside the {num_classes} classes 0 to {num_classes - 1}: "
             f"set num_classes, or name a void label as ignore_index (now {ignore_index})."
         )
-    if labels.shape[1] == num_classes and _are_one_hot(labels, valid):
-        raise ValueError(
-            f"{name} is one-hot: its {num_classes} channels are disjoint and fill the image, so they are classes and "
-            "no raters. Give the classes, [B, raters, *S], such as argmax(1, keepdim=True)."
-        )
+    if labels.shape[1] == num_classes:
+        refuse_one_hot(labels, valid, name)
     return labels, valid
 
 
-def _are_one_hot(labels: torch.Tensor, valid: torch.Tensor) -> bool:
-    """Whether each voxel has a single 1. Constant channels may as well be raters who disagree on a small crop."""
-    if int(labels.max()) > 1 or not bool(((labels.sum(1) == 1) | ~valid.all(1)).all()):
-        return False
-    flat = labels.flatten(2)
-    return bool((flat != flat[..., :1]).any())
+def refuse_one_hot(labels: torch.Tensor, valid: torch.Tensor | None = None, name: str = "target") -> None:
+    """
+    Refuse label maps that are the one-hot channels of one label.
+
+    Args:
+        labels: integers ``[B, K, *S]`` of any type.
+        valid: true where a voxel is not void, of a shape that broadcasts to that of ``labels``; None: everywhere.
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: when each voxel has a single 1 and 0 otherwise.
+    """
+    if labels.shape[1] < 2 or int(labels.max()) > 1:
+        return
+    inside = torch.ones_like(labels[:, :1], dtype=torch.bool) if valid is None else valid.all(1, keepdim=True)
+    single = labels.sum(1, keepdim=True) == 1
+    if not bool((single | ~inside).all()):
+        return
+    # Constant channels may as well be raters who disagree on a small crop.
+    low, high = labels.masked_fill(~inside, 1).flatten(2).amin(2), labels.masked_fill(~inside, 0).flatten(2).amax(2)
+    if bool((low < high).any()):
+        raise ValueError(
+            f"{name} is one-hot: its {labels.shape[1]} channels are disjoint and fill the image, so they are classes "
+            "and no raters. Give the classes, [B, raters, *S], such as argmax(1, keepdim=True)."
+        )

@@ -33,3 +33,10 @@ def draw_uniform(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Ge
     """Uniform numbers in [0, 1) of the dtype and on the device of ``like``, whatever the generator's device."""
     device = like.device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def draw_latent(mean: torch.Tensor, log_std: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """One draw of an axis-aligned normal, with gradients to mean and log-deviation."""
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
+    return mean + log_std.exp() * noise.to(mean.device)

@@ -43,7 +43,8 @@ def check_weights(weights: Any, maps: torch.Tensor, name: str = "rater_weights")
     weights = plain(torch.as_tensor(weights)).detach()
     usable = tuple(weights.shape) == shape and bool(weights.isfinite().all()) and bool((weights >= 0).all())
     if not usable or not bool((weights > 0).any(1).all()):
-        found = weights.tolist() if weights.numel() <= 64 else f"the shape {tuple(weights.shape)}"
+        fits = tuple(weights.shape) == shape and weights.numel() <= 64
+        found = weights.tolist() if fits else f"the shape {tuple(weights.shape)}"
         raise ValueError(
             f"{name} must be {list(shape)}, one weight for each map, finite, non-negative, with a positive sum per "
             f"item, got {found}."

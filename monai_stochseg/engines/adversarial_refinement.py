@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from monai_stochseg.distributions import check_labels, check_weights, draw_map
 from monai_stochseg.distributions.base import plain
 from monai_stochseg.losses import DiscriminatorLoss, LogitAdversarialLoss
-from monai_stochseg.losses.raters import known_labels
 
 
 class AdversarialRefinementTrainer(SupervisedTrainer):
@@ -30,10 +30,11 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
     In an iteration the frozen calibration network and the refinement run once, for N samples of each image. The
     generator's loss is ``adversarial_weight * generator_loss + calibration_weight * loss_function``; it goes through
     the discriminator without a gradient to its weights. The discriminator's loss sets the label map of one rater of
-    each image, drawn anew, against the same samples. Both gradients are taken before either network steps. In cycles
-    of iterations the discriminator steps ``d_on`` times and then rests ``d_off`` times; where the cycle stands follows
-    from ``state.iteration``, and so a resumed training needs no state of it. Codes and raters are drawn from PyTorch's
-    global generator, which :py:class:`monai_stochseg.handlers.EpochSeed` seeds.
+    each image against the same samples. The rater is drawn anew, in proportion to the batch's ``rater_weights`` where
+    it has them, and so never a missing one, of weight 0. Both gradients are taken before either network steps. In
+    cycles of iterations the discriminator steps ``d_on`` times and then rests ``d_off`` times; where the cycle stands
+    follows from ``state.iteration``, and so a resumed training needs no state of it. Codes and raters are drawn from
+    PyTorch's global generator, which :py:class:`monai_stochseg.handlers.EpochSeed` seeds.
 
     Each of MONAI's iteration events fires once, with the losses of both networks there at ``LOSS_COMPLETED`` and both
     gradients at ``BACKWARD_COMPLETED``. The output has MONAI's keys: ``image``, ``label``, ``pred`` (what the
@@ -47,7 +48,8 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
         args: arguments of MONAI's SupervisedTrainer. ``network`` is a
             :py:class:`monai_stochseg.networks.nets.CalibratedAdversarialRefinement`, or a module with its
             ``calibration`` and its ``forward(image, num_samples=)``; ``optimizer`` is the refinement's;
-            ``loss_function`` takes what the network returns and the label ``[B, R, *S]``. Both networks may be wrapped
+            ``loss_function`` takes what the network returns, the label ``[B, R, *S]`` and the raters' weights
+            ``[B, R]`` or None, as :py:class:`monai_stochseg.losses.ConsistencyLoss` does. Both networks may be wrapped
             in DistributedDataParallel.
         discriminator: maps images and label maps ``[B, C, *S]`` to logits, positive where it takes them for a rater's;
             without batch norm.
@@ -70,7 +72,7 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
         TypeError: when the network has no calibration network.
         ValueError: when the calibration network is not frozen, the discriminator has batch norm, d_on is below 1 or
             d_off below 0, max_accuracy is outside (0, 1], num_samples is below 1, or gradients are to be accumulated
-            over iterations; in training, when a label is outside the classes.
+            over iterations; in training, when a label is outside the classes or the weights do not match it.
     """
 
     def __init__(
@@ -136,6 +138,9 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
         batch = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         inputs, targets, args, kwargs = batch if len(batch) == 4 else (*batch, (), {})
         image, label = plain(inputs), plain(targets)
+        rater_weights = batchdata.get("rater_weights")
+        if rater_weights is not None:
+            rater_weights = check_weights(rater_weights, label)
         engine.state.output = output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
         engine.network.train()
         _unwrapped(engine.network).calibration.eval()
@@ -146,11 +151,11 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
             pred = engine.inferer(image, engine.network, *args, num_samples=engine.num_samples, **kwargs)
             output[Keys.PRED] = pred
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-            reals, valid = engine._draw_reals(label, pred.logits.shape[2])
+            reals, valid = engine._draw_reals(label, rater_weights, pred.logits.shape[2])
             fakes = (pred.logits.softmax(2) * valid.unsqueeze(1)).flatten(0, 1)
             engine._discriminate(image, reals, fakes)
             output[AdversarialKeys.GENERATOR_LOSS] = engine.generator_loss(output[AdversarialKeys.FAKE_LOGITS])
-            output[AdversarialKeys.RECONSTRUCTION_LOSS] = engine.loss_function(pred, label).mean()
+            output[AdversarialKeys.RECONSTRUCTION_LOSS] = engine.loss_function(pred, label, rater_weights).mean()
             output[Keys.LOSS] = (
                 engine.adversarial_weight * output[AdversarialKeys.GENERATOR_LOSS]
                 + engine.calibration_weight * output[AdversarialKeys.RECONSTRUCTION_LOSS]
@@ -172,11 +177,14 @@ class AdversarialRefinementTrainer(SupervisedTrainer):
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
-    def _draw_reals(self, label: torch.Tensor, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw_reals(
+        self, label: torch.Tensor, rater_weights: torch.Tensor | None, num_classes: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The one-hot label map of one rater of each image, 0 where void, and which voxels are not, ``[B, 1, *S]``."""
-        rater = torch.randint(label.shape[1], (len(label),), device=label.device)
-        drawn = label[torch.arange(len(label), device=label.device), rater].unsqueeze(1)
-        labels, valid = known_labels(drawn, num_classes, self.ignore_index)
+        weights = check_weights(rater_weights, label)
+        checked = check_labels(label, num_classes, self.ignore_index, "label", weights)
+        items, rater = torch.arange(len(label), device=label.device), draw_map(weights)
+        labels, valid = (x[items, rater].unsqueeze(1) for x in checked)
         return one_hot(labels, num_classes) * valid, valid
 
     def _discriminate(self, image: torch.Tensor, reals: torch.Tensor, fakes: torch.Tensor) -> None:

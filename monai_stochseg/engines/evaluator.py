@@ -10,6 +10,7 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
+from monai_stochseg.distributions import check_weights, with_weights
 from monai_stochseg.inferers import PredictiveInferer, draw_samples
 
 
@@ -22,7 +23,11 @@ class StochasticEvaluator(SupervisedEvaluator):
     * ``probabilities``: marginal class probabilities over the samples, ``[C, *S]``;
     * ``samples``: label maps, ``[N, *S]``, uint8;
     * ``sample_weights``: ``[N]``, only where samples do not weigh the same;
-    * ``label_weights``: ``[M]``, with ``label_weights_key`` only.
+    * ``rater_weights``: ``[R]``, summing to 1, only where the batch has them: of the label's raters, or of the modes of
+      a known truth such as :py:class:`monai_stochseg.transforms.ClassSwitchModesd` writes. A missing rater has 0.
+
+    ``samples`` and ``label`` carry their weights with them, so that MONAI's ``from_engine(["samples", "label"])`` gives
+    the metrics of this package the weighted value.
 
     Every run of the evaluator draws the same noise, whatever was drawn before it.
 
@@ -30,14 +35,12 @@ class StochasticEvaluator(SupervisedEvaluator):
         num_samples: number of samples N.
         inferer: maps ``(image, network, mask=)`` to a predictive distribution.
         mask_key: key of a region mask ``[B, 1, *S]`` in the batch, outside which samples are background.
-        label_weights_key: key in the batch of the weights ``[B, M]`` of the label's M raters or modes, such as
-            :py:class:`monai_stochseg.transforms.ClassSwitchModesd` writes. Default: they weigh the same.
         seed: seed of the samples' noise.
         chunk_size: samples held as logits at a time.
         kwargs: further arguments of MONAI's SupervisedEvaluator.
 
     Raises:
-        ValueError: when num_samples is below 1.
+        ValueError: when num_samples is below 1; at an iteration, when ``rater_weights`` do not match the label.
     """
 
     def __init__(
@@ -46,7 +49,6 @@ class StochasticEvaluator(SupervisedEvaluator):
         num_samples: int = 16,
         inferer: Callable | None = None,
         mask_key: str | None = None,
-        label_weights_key: str | None = None,
         seed: int = 0,
         chunk_size: int = 1,
         **kwargs: Any,
@@ -56,7 +58,6 @@ class StochasticEvaluator(SupervisedEvaluator):
         super().__init__(*args, inferer=PredictiveInferer() if inferer is None else inferer, **kwargs)
         self.num_samples = num_samples
         self.mask_key = mask_key
-        self.label_weights_key = label_weights_key
         self.seed = seed
         self.chunk_size = chunk_size
 
@@ -66,8 +67,9 @@ class StochasticEvaluator(SupervisedEvaluator):
         if engine.mask_key is not None:
             kwargs = {**kwargs, "mask": batchdata[engine.mask_key].to(engine.state.device)}
         output = {Keys.IMAGE: inputs, Keys.LABEL: targets}
-        if engine.label_weights_key is not None:
-            output["label_weights"] = batchdata[engine.label_weights_key].to(engine.state.device)
+        if targets is not None and "rater_weights" in batchdata:
+            output["rater_weights"] = check_weights(batchdata["rater_weights"], targets)
+            output[Keys.LABEL] = with_weights(targets, output["rater_weights"])
         engine.state.output = output
         with engine.mode(engine.network):
             with torch.autocast(engine.state.device.type, enabled=engine.amp, **engine.amp_kwargs):
@@ -77,7 +79,7 @@ class StochasticEvaluator(SupervisedEvaluator):
             samples = draw_samples(distribution, engine.num_samples, generator, engine.chunk_size)
         output[Keys.PRED] = _with_meta(pred, inputs)
         output["probabilities"] = _with_meta(samples.probabilities, inputs)
-        output["samples"] = _with_meta(samples.labels, inputs)
+        output["samples"] = with_weights(_with_meta(samples.labels, inputs), samples.weights)
         if samples.weights is not None:
             output["sample_weights"] = samples.weights
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)

@@ -7,11 +7,10 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
+from monai_stochseg.distributions import LatentLevel, LatentOutput
 from monai_stochseg.losses import gaussian_kl
 
 __all__ = ["LatentDivergence"]
-
-_TERMS = ("posterior_mean", "posterior_log_std", "prior_mean", "prior_log_std")
 
 
 class LatentDivergence:
@@ -20,7 +19,7 @@ class LatentDivergence:
 
     At the end of each epoch ``engine.state.metrics`` holds the epoch's mean over images, of all processes, of
     KL(posterior || prior) in nats: ``kl``, a number, and ``kl_dimension``, an array with the part of each dimension
-    of the latent, which :py:class:`MLFlowTracker` logs as ``kl_dimension_0``, ``kl_dimension_1``, ... Put this handler
+    of the latent, or of the latents of all levels one after the other, which :py:class:`MLFlowTracker` logs as ``kl_dimension_0``, ``kl_dimension_1``, ... Put this handler
     before those that log the metrics.
 
     When every dimension stays below ``threshold`` for ``patience`` epochs the posterior has collapsed: it tells the
@@ -33,8 +32,8 @@ class LatentDivergence:
         patience: number of epochs in a row after which to warn.
 
     Raises:
-        ValueError: When ``threshold`` is not positive or ``patience`` is below 1.
-        TypeError: During training, when the network's output has no posterior and prior.
+        ValueError: when ``threshold`` is not positive or ``patience`` is below 1.
+        TypeError: in training, when the network's output has no posterior and prior.
     """
 
     def __init__(self, threshold: float = 0.01, patience: int = 5) -> None:
@@ -65,12 +64,12 @@ class LatentDivergence:
 
     def _update(self, engine: Engine) -> None:
         output = engine.state.output[CommonKeys.PRED]
-        if not all(hasattr(output, name) for name in _TERMS):
+        if not isinstance(output, LatentOutput):
             raise TypeError(
-                f"the network's output must have {', '.join(_TERMS)}, as that of ProbabilisticUNet, "
-                f"got {type(output).__name__}."
+                "the network's output must be LatentOutput, whose levels have a posterior and a prior, as that of "
+                f"ProbabilisticUNet, got {type(output).__name__}."
             )
-        divergence = gaussian_kl(*(getattr(output, name).detach() for name in _TERMS)).double()
+        divergence = torch.cat([_divergence(level) for level in output.levels], dim=1)
         # the number of images stands beside the sums, so that both are added over processes at once
         total = torch.cat([divergence.sum(0), divergence.new_tensor([len(divergence)])])
         self._total = total if self._total is None else self._total + total
@@ -90,3 +89,10 @@ class LatentDivergence:
                 f"{self.patience} epochs, samples of an image will be alike. Lower ELBOLoss's beta, raise it from 0 "
                 "over the first epochs (LossSchedule), or set a target_reconstruction (GECO)."
             )
+
+
+@torch.no_grad()
+def _divergence(level: LatentLevel) -> torch.Tensor:
+    """Nats of each dimension, ``[B, L]``, summed over the voxels of a latent that has them."""
+    divergence = gaussian_kl(*level.posterior, *level.prior).double()
+    return divergence.reshape(*divergence.shape[:2], -1).sum(2)

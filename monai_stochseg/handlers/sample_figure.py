@@ -89,7 +89,7 @@ class SampleFigure:
             max_raters=self.max_raters,
             colours=self.colours,
             sample_weights=first.get("sample_weights"),
-            rater_weights=first.get("label_weights"),
+            rater_weights=first.get("rater_weights"),
             calibration=None if self.calibration_key is None else first[self.calibration_key],
         )
         self.filename.parent.mkdir(parents=True, exist_ok=True)

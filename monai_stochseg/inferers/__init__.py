@@ -5,13 +5,11 @@ from .predictive import PredictiveInferer
 from .raters import RaterInferer
 from .sampling import Samples, draw_samples
 from .valid_convolution import ValidConvolutionInferer
-from .windowed import WindowedDistribution
 
 __all__ = [
     "PredictiveInferer",
     "RaterInferer",
     "Samples",
     "ValidConvolutionInferer",
-    "WindowedDistribution",
     "draw_samples",
 ]

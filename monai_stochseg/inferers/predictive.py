@@ -7,8 +7,7 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
-from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution
-from monai_stochseg.inferers.windowed import WindowedDistribution
+from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution, WindowedDistribution
 
 
 class PredictiveInferer(Inferer):
@@ -18,7 +17,7 @@ class PredictiveInferer(Inferer):
     Of a network whose ``forward`` gives the distribution's parameters as one tensor and whose
     ``distribution(parameters, mask=)`` reads them, as a Stochastic Segmentation Network does, the parameters are
     stitched from the windows first and sampled once. Any other network needs ``predictive(x)``: with an inferer of
-    windows each sample has one noise in all of them, see :py:class:`WindowedDistribution`.
+    windows each sample has one noise in all of them, see :py:class:`monai_stochseg.distributions.WindowedDistribution`.
 
     Args:
         inferer: how windows are taken and stitched, for instance MONAI's ``SlidingWindowInferer`` or

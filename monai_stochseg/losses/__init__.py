@@ -3,6 +3,7 @@
 
 from .adversarial_loss import DiscriminatorLoss, DiscriminatorTerms, LogitAdversarialLoss, r1_penalty
 from .calibration import CalibrationLoss
+from .consistency import ConsistencyLoss
 from .coupling import solve_coupling
 from .elbo import ELBOLoss, gaussian_kl
 from .multiple_hypotheses import MultipleHypothesesLoss
@@ -14,6 +15,7 @@ from .ssn import SSNLoss
 
 __all__ = [
     "CalibrationLoss",
+    "ConsistencyLoss",
     "DiscriminatorLoss",
     "DiscriminatorTerms",
     "ELBOLoss",

@@ -7,10 +7,9 @@ from monai.utils import LossReduction
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import full_precision
-from monai_stochseg.losses.raters import check_target, known_labels
+from monai_stochseg.distributions import LatentOutput, check_labels, check_weights, full_precision
+from monai_stochseg.losses.raters import check_target
 
-_NAMES = ("logits", "posterior_mean", "posterior_log_std", "prior_mean", "prior_log_std", "rater")
 # The constraint's multiplier stays between exp(-10) and exp(10).
 _LOG_MULTIPLIER_BOUND = 10.0
 
@@ -19,7 +18,8 @@ class ELBOLoss(_Loss):
     """
     Negative evidence lower bound of a network with a latent (Kohl et al. 2018, https://arxiv.org/abs/1806.05034,
     equation 4): cross entropy of the logits of a latent from the posterior, plus beta times the divergence of the
-    posterior from the prior, KL(Q || P), summed over the latent's dimensions.
+    posterior from the prior, KL(Q || P), summed over the latent's dimensions, and over the levels of a network that has
+    several latents.
 
     Computed in float32 or better under autocast too. ``beta`` is an attribute that a schedule may set.
 
@@ -78,25 +78,33 @@ class ELBOLoss(_Loss):
             self.register_buffer("log_multiplier", torch.zeros(()))
             self.register_buffer("violation", torch.zeros(()))
 
-    def forward(self, input: tuple[torch.Tensor, ...], target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input: LatentOutput, target: torch.Tensor, rater_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
         Args:
             input: output of a network with a latent such as :py:class:`monai_stochseg.networks.nets.ProbabilisticUNet`:
-                logits ``[B, C, *S]``; mean and log-deviation of the posterior, then of the prior, each ``[B, L]``; and
-                the rater ``[B]`` whose label the posterior has seen.
+                logits ``[B, C, *S]``; one level for each latent, its posterior and its prior; and the rater ``[B]``
+                whose label the posterior has seen.
             target: integer labels of the raters, ``[B, raters, *S]``, as the network was given them.
+            rater_weights: ``[B, raters]``, as the network was given them: it drew the rater by them, and the loss does
+                not weigh once more. A missing rater has weight 0.
 
         Raises:
-            TypeError: when ``input`` is not these six tensors.
-            ValueError: when shapes do not fit or a label is outside the classes.
+            TypeError: when ``input`` is not a LatentOutput.
+            ValueError: when shapes do not fit, a label is outside the classes, there is no level, or the network drew a
+                missing rater.
             FloatingPointError: when a term is not finite; names it.
         """
-        if not isinstance(input, tuple) or len(input) != len(_NAMES):
-            raise TypeError(f"input must be the tuple ({', '.join(_NAMES)}), got {type(input).__name__}.")
-        logits, *latent, rater = input
-        labels, valid = self._check(logits, target, rater)
+        if not isinstance(input, LatentOutput):
+            raise TypeError(f"input must be LatentOutput(logits, levels, rater), got {type(input).__name__}.")
+        logits, levels, rater = input
+        if not levels:
+            raise ValueError("input must have at least one level, a posterior and a prior, got none.")
+        labels, valid = self._check(logits, target, rater, rater_weights)
         with torch.autocast(logits.device.type, enabled=False):
-            divergence = gaussian_kl(*latent).sum(1)
+            terms = [gaussian_kl(*posterior, *prior).flatten(1).sum(1) for posterior, prior in levels]
+            divergence = torch.stack(terms).sum(0)
             reconstruction = self._reconstruction(full_precision(logits), labels, valid)
         if self.target_reconstruction is None:
             item = reconstruction + self.beta * divergence
@@ -104,7 +112,7 @@ class ELBOLoss(_Loss):
             item = self.log_multiplier.exp() * (reconstruction - self.target_reconstruction) + self.beta * divergence
         if not torch.isfinite(item).all():
             sums = {"reconstruction": reconstruction, "divergence": divergence, "loss": item}
-            raise FloatingPointError(_describe(dict(zip(_NAMES, input, strict=True)) | sums))
+            raise FloatingPointError(_describe(_terms(input) | sums))
         if self.target_reconstruction is not None and self.training:
             self._update_multiplier(reconstruction.detach().mean() / self.target_reconstruction - 1)
         if self.reduction == LossReduction.NONE.value:
@@ -112,7 +120,7 @@ class ELBOLoss(_Loss):
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
     def _check(
-        self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor
+        self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor, rater_weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The labels ``[B, *S]`` of the posterior's rater with void voxels as 0, and which voxels count."""
         target = check_target(target, logits, "logits")
@@ -121,8 +129,15 @@ class ELBOLoss(_Loss):
                 f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
                 f"got {rater.tolist()}: give the loss the labels that the network was given."
             )
-        chosen = target[torch.arange(len(target), device=target.device), rater]
-        return known_labels(chosen, logits.shape[1], self.ignore_index)
+        weights = check_weights(rater_weights, target)
+        items = torch.arange(len(target), device=target.device)
+        if not bool((weights[items, rater] > 0).all()):
+            raise ValueError(
+                f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0: give the network "
+                "the rater_weights as well."
+            )
+        labels, valid = check_labels(target, logits.shape[1], self.ignore_index, weights=weights)
+        return labels[items, rater], valid[items, rater]
 
     def _reconstruction(self, logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Cross entropy per item, ``[B]``."""
@@ -148,13 +163,13 @@ def gaussian_kl(
     Divergence KL(posterior || prior) of axis-aligned normals in closed form, in float32 or better.
 
     Args:
-        posterior_mean: ``[B, L]``, as the other three.
+        posterior_mean: ``[B, L, ...]``, as the other three.
         posterior_log_std: log of the standard deviation.
         prior_mean: mean of the second normal.
         prior_log_std: log of its standard deviation.
 
     Returns:
-        nats per dimension, ``[B, L]``.
+        nats per dimension, ``[B, L, ...]``.
 
     Raises:
         ValueError: when the shapes differ.
@@ -168,8 +183,18 @@ def gaussian_kl(
     return 0.5 * (torch.exp(2 * log_ratio) + distance.square() - 1) - log_ratio
 
 
+def _terms(output: LatentOutput) -> dict[str, torch.Tensor]:
+    """The output's tensors by name."""
+    terms = {"logits": output.logits}
+    for i, level in enumerate(output.levels):
+        place = "" if len(output.levels) == 1 else f" of level {i}"
+        for name, normal in level._asdict().items():
+            terms |= {f"{name}_mean{place}": normal.mean, f"{name}_log_std{place}": normal.log_std}
+    return terms
+
+
 def _describe(terms: dict[str, torch.Tensor]) -> str:
     """The first term that is not finite."""
     name, term = next((name, term) for name, term in terms.items() if not torch.isfinite(term).all())
     first = tuple((~torch.isfinite(term)).nonzero()[0].tolist())
-    return f"ELBOLoss: the {name} of batch item {first[0]} is {float(term[first])}."
+    return f"ELBOLoss: the {name} of batch item {first[0]} is {float(term[first].detach())}."

@@ -5,8 +5,9 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
+from monai_stochseg.distributions import check_weights
 from monai_stochseg.losses.rater_cross_entropy import rater_cross_entropy
-from monai_stochseg.losses.raters import check_rater_weights, reduce_raters
+from monai_stochseg.losses.raters import reduce_raters
 
 
 class MultipleHypothesesLoss(_Loss):
@@ -51,10 +52,10 @@ class MultipleHypothesesLoss(_Loss):
             ValueError: when shapes do not fit, there is a single head, or a label is outside the classes.
             FloatingPointError: when the result is not finite; names the item and the rater.
         """
-        values = rater_cross_entropy(input, target, self.ignore_index)
+        values = rater_cross_entropy(input, target, rater_weights, self.ignore_index)
         num_heads = values.shape[1]
         if num_heads < 2:
             raise ValueError(f"input must hold at least 2 heads, got {num_heads}: train one by RaterCrossEntropyLoss.")
         share = self.eps / (num_heads - 1)
         values = share * values.sum(1) + (1 - self.eps - share) * values.min(1).values
-        return reduce_raters(values, check_rater_weights(rater_weights, target), self.reduction)
+        return reduce_raters(values, check_weights(rater_weights, target), self.reduction)

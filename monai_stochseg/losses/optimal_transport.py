@@ -7,10 +7,10 @@ import torch
 from monai.utils import LossReduction, look_up_option
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import ExpertSamples, full_precision
+from monai_stochseg.distributions import ExpertSamples, check_labels, check_weights, full_precision
 from monai_stochseg.losses.coupling import solve_coupling
 from monai_stochseg.losses.expert_groups import expert_groups
-from monai_stochseg.losses.raters import check_rater_weights, check_target, known_labels
+from monai_stochseg.losses.raters import check_target
 from monai_stochseg.losses.sample_costs import cross_entropy_cost, iou_cost
 
 __all__ = ["OptimalTransportLoss", "solve_coupling"]
@@ -101,8 +101,8 @@ class OptimalTransportLoss(_Loss):
         self._check_options()
         logits, u = _check_samples(input)
         target = check_target(target, logits[:, 0], "a sample")
-        weights = full_precision(check_rater_weights(rater_weights, target)).double()
-        labels, valid = known_labels(target, logits.shape[2], self.ignore_index)
+        weights = check_weights(rater_weights, target).double()
+        labels, valid = check_labels(target, logits.shape[2], self.ignore_index, weights=weights)
         # all samples are equally near to void: it would give the first of them its mass
         seen = weights * valid.flatten(2).any(2)
         some = seen.sum(1) > 0

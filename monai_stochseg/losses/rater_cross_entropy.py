@@ -5,8 +5,8 @@ import torch
 from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import full_precision
-from monai_stochseg.losses.raters import check_rater_weights, check_target, known_labels, reduce_raters
+from monai_stochseg.distributions import check_labels, check_weights, full_precision
+from monai_stochseg.losses.raters import check_target, reduce_raters
 
 
 class RaterCrossEntropyLoss(_Loss):
@@ -42,21 +42,28 @@ class RaterCrossEntropyLoss(_Loss):
             FloatingPointError: when the result is not finite; names the item and the rater.
         """
         members = input.unsqueeze(1) if input.dim() == target.dim() else input
-        values = rater_cross_entropy(members, target, self.ignore_index).mean(1)
-        return reduce_raters(values, check_rater_weights(rater_weights, target), self.reduction)
+        values = rater_cross_entropy(members, target, rater_weights, self.ignore_index).mean(1)
+        return reduce_raters(values, check_weights(rater_weights, target), self.reduction)
 
 
-def rater_cross_entropy(logits: torch.Tensor, target: torch.Tensor, ignore_index: int | None = None) -> torch.Tensor:
+def rater_cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    rater_weights: torch.Tensor | None = None,
+    ignore_index: int | None = None,
+) -> torch.Tensor:
     """
     Cross entropy of every hypothesis against every rater, in float32 or better under autocast too.
 
     Args:
         logits: M hypotheses, ``[B, M, C, *S]``.
         target: integer labels of R raters, ``[B, R, *S]``.
+        rater_weights: ``[B, R]``; 0 marks a missing rater, whose label may hold any value.
         ignore_index: label of void voxels.
 
     Returns:
-        nats per voxel, ``[B, M, R]``: the mean over the voxels that are not void to the rater, 0 where all are.
+        nats per voxel, ``[B, M, R]``: the mean over the voxels that are not void to the rater; 0 where all are, or the
+        rater is missing.
 
     Raises:
         ValueError: when shapes do not fit or a label is outside the classes.
@@ -64,7 +71,8 @@ def rater_cross_entropy(logits: torch.Tensor, target: torch.Tensor, ignore_index
     if logits.dim() < 4:
         raise ValueError(f"logits must be [B, M, C, *S], got {tuple(logits.shape)}.")
     target = check_target(target, logits[:, 0], "a hypothesis")
-    labels, valid = (x.flatten(2).unsqueeze(1) for x in known_labels(target, logits.shape[2], ignore_index))
+    checked = check_labels(target, logits.shape[2], ignore_index, weights=check_weights(rater_weights, target))
+    labels, valid = (x.flatten(2).unsqueeze(1) for x in checked)
     with torch.autocast(logits.device.type, enabled=False):
         log_p = full_precision(logits).log_softmax(2).flatten(3)
         log_p = log_p.gather(2, labels.expand(-1, log_p.shape[1], -1, -1))

@@ -6,7 +6,9 @@ from __future__ import annotations
 import torch
 from monai.utils import LossReduction
 
-__all__ = ["check_rater_weights", "check_target", "known_labels", "reduce_raters"]
+from monai_stochseg.distributions.base import plain
+
+__all__ = ["check_target", "reduce_raters"]
 
 
 def check_target(target: torch.Tensor, like: torch.Tensor, name: str) -> torch.Tensor:
@@ -25,49 +27,7 @@ def check_target(target: torch.Tensor, like: torch.Tensor, name: str) -> torch.T
         raise ValueError(
             f"target must be [B, raters, *S] for {name} of shape {tuple(like.shape)}, got {tuple(target.shape)}."
         )
-    return target.as_tensor() if hasattr(target, "as_tensor") else target
-
-
-def known_labels(target: torch.Tensor, num_classes: int, ignore_index: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    The labels as indices of classes, with void voxels as 0, and which voxels are not void; both of target's shape.
-
-    Raises:
-        ValueError: when a label is outside the classes.
-    """
-    labels = target.long()
-    valid = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
-    labels = labels * valid
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"target holds the label {low if low < 0 else high}, outside the {num_classes} classes "
-            f"(ignore_index is {ignore_index})."
-        )
-    return labels, valid
-
-
-def check_rater_weights(rater_weights: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
-    """
-    Weights of the raters of ``target`` ``[B, R, *S]``, on its device, each row summing to 1.
-
-    Args:
-        rater_weights: ``[B, R]``, non-negative, each row with a positive sum; None: uniform.
-        target: the raters' labels.
-
-    Raises:
-        ValueError: when the shape does not fit, or a weight is negative or not finite, or all of an item are 0.
-    """
-    shape = target.shape[:2]
-    if rater_weights is None:
-        return torch.full(shape, 1 / shape[1], device=target.device)
-    usable = rater_weights.isfinite() & (rater_weights >= 0)
-    if rater_weights.shape != shape or not usable.all() or (rater_weights.sum(1) <= 0).any():
-        raise ValueError(
-            f"rater_weights must be [B, raters] = {tuple(shape)}, non-negative, with a positive sum "
-            f"per item, got {rater_weights.tolist()}."
-        )
-    return (rater_weights / rater_weights.sum(1, keepdim=True)).to(target.device)
+    return plain(target)
 
 
 def reduce_raters(values: torch.Tensor, weights: torch.Tensor, reduction: str) -> torch.Tensor:

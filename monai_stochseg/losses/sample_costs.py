@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import torch
 
+from monai_stochseg.distributions import check_labels
 from monai_stochseg.losses.class_sums import class_sums
 
 __all__ = ["cross_entropy_cost", "iou_cost"]
+
+# Marks the voxels that do not count: no class, and within the range of short and of half precision.
+_VOID = torch.iinfo(torch.short).min
 
 
 def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -19,14 +23,17 @@ def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) ->
 
     Args:
         logits: N samples, ``[B, N, C, *S]``.
-        labels: classes of M raters, ``[B, M, *S]``; void voxels hold any class.
+        labels: integer classes of M raters, ``[B, M, *S]``; void voxels may hold any value.
         valid: the voxels that are not void, ``[B, M, *S]``.
 
     Returns:
         ``[B, N, M]`` in [0, 1), in float32 or better; 0 for a rater without a valid voxel.
+
+    Raises:
+        ValueError: when a valid label is no integer or outside the classes.
     """
     valid, raters = valid.flatten(2), labels.shape[1]
-    marked = _marked(labels.flatten(2), valid)
+    marked = _marked(labels.flatten(2), valid, logits.shape[2])
     masks = valid[:, :1] if valid.all() else valid  # one mask serves all raters that have no void
     sums = class_sums(logits.flatten(3), marked, masks, first_class=1)
     intersection, size = sums[..., :raters], sums[..., raters:]
@@ -40,17 +47,24 @@ def cross_entropy_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.
 
     Args:
         logits: N samples, ``[B, N, C, *S]``.
-        labels: classes of M raters, ``[B, M, *S]``; void voxels hold any class.
+        labels: integer classes of M raters, ``[B, M, *S]``; void voxels may hold any value.
         valid: the voxels that are not void, ``[B, M, *S]``.
 
     Returns:
         nats per voxel, ``[B, N, M]``, in float32 or better; 0 for a rater without a valid voxel.
+
+    Raises:
+        ValueError: when a valid label is no integer or outside the classes.
     """
     valid = valid.flatten(2)
-    log_likelihood = class_sums(logits.flatten(3), _marked(labels.flatten(2), valid), valid[:, :0], log=True).sum(0)
+    marked = _marked(labels.flatten(2), valid, logits.shape[2])
+    log_likelihood = class_sums(logits.flatten(3), marked, valid[:, :0], log=True).sum(0)
     return -log_likelihood / valid.sum(2).clamp(min=1)[:, None]
 
 
-def _marked(labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """The labels with void voxels as -1, in a type that takes little memory."""
-    return labels.short().masked_fill_(~valid, -1)
+def _marked(labels: torch.Tensor, valid: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """The labels, checked, with void voxels as no class, in a type that takes little memory."""
+    marked = labels if labels.is_floating_point() else labels.long()
+    marked = marked.masked_fill(~valid, _VOID)
+    check_labels(marked, num_classes, ignore_index=_VOID, name="labels")
+    return marked.short()

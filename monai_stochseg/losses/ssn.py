@@ -10,8 +10,16 @@ from monai.utils import LossReduction
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import draw_noise, draw_seeds, full_precision, split_parameters
-from monai_stochseg.losses.raters import check_rater_weights, check_target, known_labels
+from monai_stochseg.distributions import (
+    check_labels,
+    check_weights,
+    draw_map,
+    draw_noise,
+    draw_seeds,
+    full_precision,
+    split_parameters,
+)
+from monai_stochseg.losses.raters import check_target
 
 # Elements of the logits drawn at a time: small images are drawn many at once, a volume's samples one by one.
 _CHUNK_ELEMENTS = 2**20
@@ -75,27 +83,25 @@ class SSNLoss(_Loss):
         self,
         input: torch.Tensor,
         target: torch.Tensor,
-        mask: torch.Tensor | None = None,
         rater_weights: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """
         Args:
             input: the network's parameters ``[B, C * (2 + R), *S]``.
             target: integer labels of the raters, ``[B, raters, *S]``.
-            mask: region ``[B, 1, *S]``; voxels where it is 0 are left out of the sum.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
+            mask: region ``[B, 1, *S]``; voxels where it is 0 are left out of the sum.
             generator: source of the noise and of the drawn raters; the default is PyTorch's global one.
 
         Raises:
             ValueError: when shapes do not fit or a label is outside the classes.
             FloatingPointError: when the result is not finite; names the term that is not.
         """
-        target, valid = self._check(input, target, mask)
-        weights = check_rater_weights(rater_weights, target)
+        target, valid, weights = self._check(input, target, rater_weights, mask)
         if self.raters == "random" and target.shape[1] > 1:
-            device = "cpu" if generator is None else generator.device
-            rater = torch.multinomial(weights.to(device), 1, generator=generator).to(target.device)
+            rater = draw_map(weights, generator)[:, None]
             target, valid = (x.gather(1, rater[..., None].expand(-1, -1, x.shape[-1])) for x in (target, valid))
             weights = torch.ones_like(rater, dtype=torch.float32)
 
@@ -110,17 +116,25 @@ class SSNLoss(_Loss):
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
     def _check(
-        self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels ``[B, raters, V]`` with void voxels as 0, and which of them count."""
+        self,
+        input: torch.Tensor,
+        target: torch.Tensor,
+        rater_weights: torch.Tensor | None,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Labels ``[B, raters, V]`` with void voxels as 0, which of them count, and the weights of the raters."""
         split_parameters(input, self.out_channels, self.rank)  # raises for another number of channels
         target = check_target(target, input, "input")
         if mask is not None and mask.shape != input[:, :1].shape:
-            raise ValueError(f"mask must be [B, 1, *S] as {tuple(input[:, :1].shape)}, got {tuple(mask.shape)}.")
-        labels, valid = known_labels(target.flatten(2), self.out_channels, self.ignore_index)
+            raise ValueError(
+                f"mask must be [B, 1, *S] as {tuple(input[:, :1].shape)}, got {tuple(mask.shape)}: the raters' weights "
+                "are the argument rater_weights."
+            )
+        weights = check_weights(rater_weights, target)
+        labels, valid = check_labels(target.flatten(2), self.out_channels, self.ignore_index, weights=weights)
         if mask is not None:
             valid = valid & (mask.flatten(2) > 0)
-        return labels, valid
+        return labels, valid, weights
 
     def _describe(self, input: torch.Tensor, item: torch.Tensor) -> str:
         mean, log_diag, cov_factor = split_parameters(input.detach(), self.out_channels, self.rank)

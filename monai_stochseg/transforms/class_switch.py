@@ -28,18 +28,17 @@ def class_switch_modes(label: torch.Tensor, switches: Switches, num_classes: int
     image has as many.
 
     Args:
-        label: `[1, *S]`, integer classes.
+        label: ``[1, *S]``, integer classes.
         switches: source class to (target class, probability), each thrown independently for the whole image.
         num_classes: number of classes C, the targets included.
 
     Returns:
-        the modes, `[2^n, *S]` of the label's type, and their probabilities, `[2^n]` float32, which sum to 1.
+        the modes, ``[2^n, *S]`` of the label's type, and their probabilities, ``[2^n]`` float32, which sum to 1.
 
     Raises:
-        ValueError: When there is no switch, a source or a target is outside the classes, a source is the target of
-            a switch, a probability is outside [0, 1], the label is not `[1, *S]`, or its type cannot hold a
+        ValueError: when there is no switch, a source or a target is outside the classes, a source is the target of
+            a switch, a probability is outside [0, 1], the label is not ``[1, *S]``, or its type cannot hold a
             target.
-
     """
     table = _check_switches(switches, num_classes)
     if label.ndim < 2 or len(label) != 1:
@@ -63,13 +62,12 @@ class RandClassSwitch(Randomizable, Transform):
 
     Args:
         switches: source class to (target class, probability), such as
-            :py:data:`monai_stochseg.data.CITYSCAPES_SWITCHES`.
+            :py:data:``monai_stochseg.data.CITYSCAPES_SWITCHES``.
         num_classes: number of classes C, the targets included.
 
     Raises:
-        ValueError: When there is no switch, a source or a target is outside the classes, a source is the target of
+        ValueError: when there is no switch, a source or a target is outside the classes, a source is the target of
             a switch, or a probability is outside [0, 1].
-
     """
 
     backend = (TransformBackends.TORCH,)
@@ -87,15 +85,14 @@ class RandClassSwitch(Randomizable, Transform):
         Switch the classes of one label.
 
         Args:
-            label: `[R, *S]`, integer classes; all raters are switched alike. Other values, such as void, stay.
+            label: ``[R, *S]``, integer classes; all raters are switched alike. Other values, such as void, stay.
             randomize: False repeats what was thrown last.
 
         Returns:
-            `[R, *S]`, of the label's type, with its metadata and applied operations.
+            ``[R, *S]``, of the label's type, with its metadata and applied operations.
 
         Raises:
-            ValueError: When the label's type cannot hold a target.
-
+            ValueError: when the label's type cannot hold a target.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         _check_type(img, self.switches)
@@ -110,14 +107,13 @@ class RandClassSwitch(Randomizable, Transform):
 
 class RandClassSwitchd(Randomizable, MapTransform):
     """
-    Dictionary-based version of :py:class:`RandClassSwitch`: all keys are switched alike.
+    Dictionary-based version of :py:class:``RandClassSwitch``: all keys are switched alike.
 
     Args:
-        keys: keys of the labels, `[R, *S]`.
+        keys: keys of the labels, ``[R, *S]``.
         switches: source class to (target class, probability).
         num_classes: number of classes C, the targets included.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = RandClassSwitch.backend
@@ -134,7 +130,7 @@ class RandClassSwitchd(Randomizable, MapTransform):
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Switch the labels of `keys`; raises as :py:class:`RandClassSwitch`."""
+        """Switch the labels of ``keys``; raises as :py:class:``RandClassSwitch``."""
         d = dict(data)
         first = self.first_key(d)
         for key in self.key_iterator(d):
@@ -145,18 +141,18 @@ class RandClassSwitchd(Randomizable, MapTransform):
 class ClassSwitchModesd(MapTransform):
     """
     Replace labels by all their modes under class switches, for an evaluation against the whole truth, see
-    :py:func:`class_switch_modes`.
+    :py:func:``class_switch_modes``.
 
     Args:
-        keys: keys of the labels, `[1, *S]`; each is replaced by its modes, `[2^n, *S]`.
+        keys: keys of the labels, ``[1, *S]``; each is replaced by its modes, ``[2^n, *S]``.
         switches: source class to (target class, probability).
         num_classes: number of classes C, the targets included.
-        weights_key: key to write the probabilities of the modes, `[2^n]` float32, which are those of all keys.
+        rater_weights_key: key to write the probabilities of the modes, ``[2^n]`` float32, which are those of all keys;
+            the losses, metrics and engines of this package find them under the default.
         allow_missing_keys: whether a label may be absent.
 
     Raises:
-        ValueError: As :py:func:`class_switch_modes`.
-
+        ValueError: as :py:func:``class_switch_modes``.
     """
 
     backend = (TransformBackends.TORCH,)
@@ -166,20 +162,20 @@ class ClassSwitchModesd(MapTransform):
         keys: KeysCollection,
         switches: Switches,
         num_classes: int,
-        weights_key: str = "label_weights",
+        rater_weights_key: str = "rater_weights",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.switches = _check_switches(switches, num_classes)
         self.num_classes = num_classes
-        self.weights_key = weights_key
+        self.rater_weights_key = rater_weights_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Make the modes of the labels of `keys`."""
+        """Make the modes of the labels of ``keys``."""
         d = dict(data)
         for key in self.key_iterator(d):
             label = convert_to_tensor(d[key], track_meta=get_track_meta())
-            modes, d[self.weights_key] = class_switch_modes(label, self.switches, self.num_classes)
+            modes, d[self.rater_weights_key] = class_switch_modes(label, self.switches, self.num_classes)
             d[key] = convert_to_dst_type(modes, dst=label)[0]
         return d
 

@@ -23,7 +23,7 @@ class RandRater(Randomizable, Transform):
         self.rater = 0
 
     def randomize(self, weights: torch.Tensor) -> None:
-        """Draw one of the raters whose weights, `[R']`, are positive."""
+        """Draw one of the raters whose weights, ``[R']``, are positive."""
         p = weights.double().cpu().numpy()
         self.rater = int(self.R.choice(len(p), p=p / p.sum()))
 
@@ -37,17 +37,16 @@ class RandRater(Randomizable, Transform):
         Draw from one label.
 
         Args:
-            label: `[R, *S]`, S of 2 or 3 axes.
-            rater_weights: `[R]`, at least 0, one of them positive; or a mask, 0 where a rater is missing. None: the
+            label: ``[R, *S]``, S of 2 or 3 axes.
+            rater_weights: ``[R]``, at least 0, one of them positive; or a mask, 0 where a rater is missing. None: the
                 raters are drawn alike.
             randomize: False takes the rater that was drawn last.
 
         Returns:
-            `[1, *S]`, of the label's type, with its metadata and applied operations.
+            ``[1, *S]``, of the label's type, with its metadata and applied operations.
 
         Raises:
-            ValueError: When there is no rater, the weights do not fit, or the last drawn rater is not in this label.
-
+            ValueError: when there is no rater, the weights do not fit, or the last drawn rater is not in this label.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         labels, weights = present_raters(img, rater_weights)
@@ -60,14 +59,13 @@ class RandRater(Randomizable, Transform):
 
 class RandRaterd(Randomizable, MapTransform):
     """
-    Dictionary-based version of :py:class:`RandRater`: one rater is drawn for all keys.
+    Dictionary-based version of :py:class:``RandRater``: one rater is drawn for all keys.
 
     Args:
-        keys: keys of the labels, `[R, *S]`, of the same raters; each is replaced by that of one rater, `[1, *S]`.
-        rater_weights_key: key of the weights of the raters, `[R]`, or of a mask that is 0 where a rater is missing.
+        keys: keys of the labels, ``[R, *S]``, of the same raters; each is replaced by that of one rater, ``[1, *S]``.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
             None: the raters are drawn alike.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     backend = RandRater.backend
@@ -85,7 +83,7 @@ class RandRaterd(Randomizable, MapTransform):
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Draw one rater for the labels of `keys`; raises as :py:class:`RandRater`."""
+        """Draw one rater for the labels of ``keys``; raises as :py:class:``RandRater``."""
         d = dict(data)
         weights = None if self.rater_weights_key is None else d[self.rater_weights_key]
         first = self.first_key(d)

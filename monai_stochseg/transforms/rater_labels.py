@@ -26,18 +26,17 @@ def present_raters(
     The raters that count.
 
     Args:
-        label: `[R, *S]`.
-        rater_weights: `[R]`, at least 0, one of them positive; 0 (or False, in a mask) says that a rater is missing.
+        label: ``[R, *S]``.
+        rater_weights: ``[R]``, at least 0, one of them positive; 0 (or False, in a mask) says that a rater is missing.
             None: each of them counts once.
 
     Returns:
-        the labels and the weights of the raters whose weight is positive, `[R', *S]` and `[R']` float32, on the
+        the labels and the weights of the raters whose weight is positive, ``[R', *S]`` and ``[R']`` float32, on the
         device of the label, without metadata.
 
     Raises:
-        ValueError: When the label is not `[R, *S]` of 2 or 3 spatial axes, has no rater or no voxel, or the weights
+        ValueError: when the label is not ``[R, *S]`` of 2 or 3 spatial axes, has no rater or no voxel, or the weights
             do not fit.
-
     """
     if label.ndim not in (3, 4) or not label.numel():
         raise ValueError(
@@ -61,15 +60,14 @@ def class_labels(label: torch.Tensor, num_classes: int) -> torch.Tensor:
     The label in the smallest integer type that holds its classes.
 
     Args:
-        label: `[R, *S]`, integer classes of any type.
+        label: ``[R, *S]``, integer classes of any type.
         num_classes: number of classes C, the background included.
 
     Returns:
-        `[R, *S]`, uint8, or int32 for more than 256 classes.
+        ``[R, *S]``, uint8, or int32 for more than 256 classes.
 
     Raises:
-        ValueError: When a value is not an integer, lies outside the classes, or the label is one-hot already.
-
+        ValueError: when a value is not an integer, lies outside the classes, or the label is one-hot already.
     """
     low, high = (float(value) for value in (label.byte() if label.dtype == torch.bool else label).aminmax())
     if not (low >= 0 and high < num_classes):  # false for NaN too
@@ -105,12 +103,11 @@ class RaterTransformd(MapTransform):
     Apply a transform of one label and its raters' weights to labels in a dictionary.
 
     Args:
-        keys: keys of the labels, `[R, *S]`.
+        keys: keys of the labels, ``[R, *S]``.
         transform: called with a label and the weights of its raters.
-        rater_weights_key: key of the weights of the raters, `[R]`, or of a mask that is 0 where a rater is missing.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
             None: each rater counts once.
         allow_missing_keys: whether a label may be absent.
-
     """
 
     def __init__(
@@ -125,7 +122,7 @@ class RaterTransformd(MapTransform):
         self.rater_weights_key = rater_weights_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Transform the labels of `keys`; raises as the array version."""
+        """Transform the labels of ``keys``; raises as the array version."""
         d = dict(data)
         weights = None if self.rater_weights_key is None else d[self.rater_weights_key]
         for key in self.key_iterator(d):

@@ -13,21 +13,18 @@ from ..data.case import check_geometry
 
 class StackRatersd(ConcatItemsd):
     """
-    Stack the labels of several raters on the rater axis, as MONAI's `ConcatItemsd` does, which neither checks that
+    Stack the labels of several raters on the rater axis, as MONAI's ``ConcatItemsd`` does, which neither checks that
     they lie on one voxel grid nor keeps the place of a missing rater. It stands right behind the loading, and before
     whatever moves the label.
 
     Args:
-        keys: keys of the raters' labels, `[1, *S]` each.
-        name: key of the result, `[R, *S]`, in the order of `keys`, with the metadata of the first one.
-        rater_weights_key: key to write which raters are there, `[R]` float32: 1, or 0 where one is missing. The
-            transforms and losses of this package take it as the raters' weights.
-        allow_missing_keys: whether raters may be absent. The label of a missing rater is 0, and its weight as well,
-            so that it is not taken for background: needs `rater_weights_key`.
-
-    Raises:
-        ValueError: When raters may be absent, but `rater_weights_key` is not given.
-
+        keys: keys of the raters' labels, ``[1, *S]`` each.
+        name: key of the result, ``[R, *S]``, in the order of ``keys``, with the metadata of the first one.
+        rater_weights_key: key to write which raters are there, ``[R]`` float32: 1, or 0 where one is missing. The
+            transforms, losses and engines of this package take it as the raters' weights. Default:
+            ``"rater_weights"`` where raters may be absent, otherwise not written.
+        allow_missing_keys: whether raters may be absent. The label of a missing rater is 0, and its weight as well, so
+            that it is not taken for background.
     """
 
     def __init__(
@@ -38,19 +35,16 @@ class StackRatersd(ConcatItemsd):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, name, allow_missing_keys=allow_missing_keys)
-        if allow_missing_keys and rater_weights_key is None:
-            raise ValueError("allow_missing_keys needs rater_weights_key: a missing rater is known by its weight 0.")
-        self.rater_weights_key = rater_weights_key
+        self.rater_weights_key = "rater_weights" if allow_missing_keys and not rater_weights_key else rater_weights_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Stack the raters of one case; its other entries are kept.
 
         Raises:
-            KeyError: When a rater is absent and must not be.
-            ValueError: When all raters are absent, or a label is not `[1, *S]`.
-            CaseError: When the labels differ in shape or affine.
-
+            KeyError: when a rater is absent and must not be.
+            ValueError: when all raters are absent, or a label is not ``[1, *S]``.
+            CaseError: when the labels differ in shape or affine.
         """
         labels = {key: data[key] for key in self.key_iterator(dict(data))}
         if not labels:

@@ -11,7 +11,9 @@ from monai_stochseg.distributions import check_weights, draw_map, weights_of, wi
 MAPS = torch.zeros(2, 3, 4, 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
+)
 def test_weights_are_normalised(dtype):
     weights = check_weights(torch.tensor([[1, 1, 0], [0, 0, 1]], dtype=dtype), MAPS)
     torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5, 0], [0, 0, 1]]).to(weights))

@@ -36,9 +36,10 @@ def make_dataset(seed: int = 0) -> Dataset:
     return Dataset([{"image": x, "label": y} for x, y in zip(images, labels, strict=True)])
 
 
-def gap(output, label):
-    """A consistency loss that takes the label too."""
+def gap(output, label, rater_weights):
+    """A consistency loss that takes the label and its weights too."""
     assert label.shape[1] == 4
+    assert rater_weights is None
     return (output.logits.softmax(2).mean(1) - output.calibration).square().mean()
 
 
@@ -148,7 +149,7 @@ def test_the_loss_is_made_of_its_weighted_terms():
     logits = discriminator(output["image"].repeat_interleave(SAMPLES, 0), output["fakes"])
     torch.testing.assert_close(output["fake_logits"], logits)
     torch.testing.assert_close(output["generator_loss"], softplus(-logits).mean())
-    torch.testing.assert_close(output["reconstruction_loss"], gap(output["pred"], output["label"]))
+    torch.testing.assert_close(output["reconstruction_loss"], gap(output["pred"], output["label"], None))
     torch.testing.assert_close(output["loss"], 3 * output["generator_loss"] + 7 * output["reconstruction_loss"])
     right = torch.cat([output["real_logits"] > 0] * SAMPLES + [output["fake_logits"] <= 0]).double().mean()
     assert output["discriminator_accuracy"] == pytest.approx(float(right))
@@ -289,5 +290,5 @@ def test_rejects(kwargs, error, match):
 
 
 def test_rejects_labels_outside_the_classes():
-    with pytest.raises(ValueError, match="target holds the label 255, outside the 2 classes"):
+    with pytest.raises(ValueError, match="label has label 255, outside the 2 classes"):
         make_trainer(ignore_index=None).run()

@@ -8,8 +8,9 @@ from monai.handlers import IgniteMetricHandler, from_engine
 from monai.transforms import AsDiscreted
 from torch import nn
 
+from monai_stochseg.distributions import HypothesesDistribution, weights_of
 from monai_stochseg.engines import StochasticEvaluator
-from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, from_evaluator
+from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric
 from monai_stochseg.networks.nets import StochasticSegmentationNetwork
 
 
@@ -91,38 +92,71 @@ def test_metrics_and_postprocessing():
     *items, metrics = run(
         key_val_metric={
             "ged": IgniteMetricHandler(
-                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3),
+                metric_fn=GeneralizedEnergyDistanceMetric(3),
                 output_transform=from_engine(["samples", "label"]),
             )
         },
         postprocessing=AsDiscreted("pred", argmax=True),
     )
     assert items[0]["pred"].shape == (1, 6, 5)
-    expected = GeneralizedEnergyDistanceMetric(num_classes=3)
+    expected = GeneralizedEnergyDistanceMetric(3)
     expected([i["samples"] for i in items], [i["label"] for i in items])
     assert metrics["ged"] == pytest.approx(expected.aggregate().item())
 
 
 def test_weights_of_the_label_reach_the_metrics():
     items = [
-        {"image": torch.zeros(1, 6, 5), "label": torch.stack([torch.zeros(6, 5), torch.ones(6, 5)]), "probabilities": p}
+        {"image": torch.zeros(1, 6, 5), "label": torch.stack([torch.zeros(6, 5), torch.ones(6, 5)]), "rater_weights": p}
         for p in (torch.tensor([0.25, 0.75]), torch.tensor([1.0, 0.0]))
     ]
     *outputs, metrics = run(
         loader=DataLoader(Dataset(items), batch_size=2),
-        label_weights_key="probabilities",
         key_val_metric={
             "ged": IgniteMetricHandler(
-                metric_fn=GeneralizedEnergyDistanceMetric(num_classes=3),
-                output_transform=from_evaluator(["samples", "label"]),
+                metric_fn=GeneralizedEnergyDistanceMetric(3),
+                output_transform=from_engine(["samples", "label"]),
             )
         },
     )
-    assert [item["label_weights"].tolist() for item in outputs] == [[0.25, 0.75], [1, 0]]
-    expected = GeneralizedEnergyDistanceMetric(num_classes=3)
+    assert [item["rater_weights"].tolist() for item in outputs] == [[0.25, 0.75], [1, 0]]
+    assert [weights_of(item["label"]).tolist() for item in outputs] == [[0.25, 0.75], [1, 0]]
+    expected = GeneralizedEnergyDistanceMetric(3)
     for output, item in zip(outputs, items, strict=True):
-        expected(output["samples"][None], item["label"][None], y_weights=item["probabilities"][None])
+        expected(output["samples"][None], item["label"][None], y_weights=item["rater_weights"][None])
     assert metrics["ged"] == pytest.approx(expected.aggregate().item())
+
+
+class Weighted(nn.Module):
+    """Two constant answers of weights 0.25 and 0.75."""
+
+    def predictive(self, x):
+        logits = 9 * torch.eye(2).reshape(1, 2, 2, 1, 1).expand(len(x), -1, -1, 6, 5)
+        distribution = HypothesesDistribution(logits)
+        distribution.sample_logits = lambda n, generator=None: logits
+        distribution.weights = torch.tensor([[0.25, 0.75]]).expand(len(x), -1)
+        return distribution
+
+
+def test_weights_of_the_samples_reach_the_metrics():
+    metric = IgniteMetricHandler(
+        metric_fn=GeneralizedEnergyDistanceMetric(2), output_transform=from_engine(["samples", "label"])
+    )
+    items = [{"image": MetaTensor(torch.zeros(1, 6, 5)), "label": torch.zeros(1, 6, 5)} for _ in range(3)]
+    loader = DataLoader(Dataset(items), batch_size=3)
+    evaluator = StochasticEvaluator("cpu", loader, Weighted(), num_samples=2, key_val_metric={"ged": metric})
+    evaluator.run()
+    for item in evaluator.state.output:
+        assert item["sample_weights"].tolist() == weights_of(item["samples"]).tolist() == [0.25, 0.75]
+        assert "rater_weights" not in item
+        assert weights_of(item["label"]) is None
+    # 2 * 0.75 from samples to the label, less 2 * 0.25 * 0.75 among samples
+    assert evaluator.state.metrics["ged"] == pytest.approx(1.5 - 0.375)
+
+
+def test_rater_weights_must_match_the_label():
+    items = [{"image": torch.zeros(1, 6, 5), "label": torch.zeros(3, 6, 5), "rater_weights": torch.ones(2)}]
+    with pytest.raises(ValueError, match=r"rater_weights must be \[1, 3\]"):
+        run(loader=DataLoader(Dataset(items)))
 
 
 def test_rejects():

@@ -15,10 +15,10 @@ from monai.utils import path_to_sqlite_uri
 from tiny_training import EPOCH_LENGTH, make_trainer
 from torch import distributed, multiprocessing, nn
 
+from monai_stochseg.distributions import Gaussian, LatentLevel, LatentOutput
 from monai_stochseg.handlers import LatentDivergence, MLFlowTracker
 from monai_stochseg.losses import ELBOLoss
 from monai_stochseg.networks.nets import ProbabilisticUNet
-from monai_stochseg.networks.nets.probabilistic_unet import ProbabilisticUNetOutput
 
 
 class _Scripted(nn.Module):
@@ -32,7 +32,8 @@ class _Scripted(nn.Module):
     def forward(self, x):
         mean = torch.tensor(next(self.means)).expand(len(x), -1) + self.weight
         zero = torch.zeros_like(mean)
-        return ProbabilisticUNetOutput(x + self.weight, mean, zero, zero, zero, torch.zeros(len(x)))
+        level = LatentLevel(Gaussian(mean, zero), Gaussian(zero, zero))
+        return LatentOutput(x + self.weight, (level,), torch.zeros(len(x)))
 
 
 class _Record:
@@ -129,5 +130,5 @@ def test_errors():
         LatentDivergence(threshold=0)
     with pytest.raises(ValueError, match="patience must be at least 1 epoch but is 0"):
         LatentDivergence(patience=0)
-    with pytest.raises(TypeError, match=r"must have posterior_mean, .* as that of ProbabilisticUNet, got .*Tensor"):
+    with pytest.raises(TypeError, match=r"must be LatentOutput, .* as that of ProbabilisticUNet, got .*Tensor"):
         make_trainer([LatentDivergence()]).run()

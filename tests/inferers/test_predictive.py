@@ -8,7 +8,8 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
-from monai_stochseg.inferers import PredictiveInferer, ValidConvolutionInferer, WindowedDistribution
+from monai_stochseg.distributions import WindowedDistribution
+from monai_stochseg.inferers import PredictiveInferer, ValidConvolutionInferer
 from monai_stochseg.networks.nets import DeepMedic, ProbabilisticUNet, StochasticSegmentationNetwork
 
 

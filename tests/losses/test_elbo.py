@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
 
+from monai_stochseg.distributions import Gaussian, LatentLevel, LatentOutput
 from monai_stochseg.losses import ELBOLoss, gaussian_kl
 
 BATCH, CLASSES, LATENT = 2, 3, 4
@@ -19,7 +20,19 @@ def inputs(shape: tuple[int, ...] = (4, 5), raters: int = 1, dtype: torch.dtype 
     latent = [torch.randn(BATCH, LATENT, generator=generator, dtype=dtype).requires_grad_() for _ in range(4)]
     rater = torch.randint(0, raters, (BATCH,), generator=generator)
     target = torch.randint(0, CLASSES, (BATCH, raters, *shape), generator=generator)
-    return (logits, *latent, rater), target
+    return output(logits, *latent, rater), target
+
+
+def output(logits: torch.Tensor, *latent_and_rater: torch.Tensor) -> LatentOutput:
+    """Of one level."""
+    *latent, rater = latent_and_rater
+    return LatentOutput(logits, (LatentLevel(Gaussian(*latent[:2]), Gaussian(*latent[2:])),), rater)
+
+
+def tensors(output: LatentOutput) -> tuple[torch.Tensor, ...]:
+    """Logits, posterior and prior of the first level."""
+    posterior, prior = output.levels[0]
+    return output.logits, *posterior, *prior
 
 
 def plain_kl(latent: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -32,25 +45,25 @@ def plain_kl(latent: tuple[torch.Tensor, ...]) -> torch.Tensor:
 @pytest.mark.parametrize("reconstruction", ["sum", "mean"])
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
 def test_value_and_gradient_equal_the_plain_formula(shape, reconstruction, beta):
-    output, target = inputs(shape)
-    value = ELBOLoss(beta, reconstruction, reduction="none")(output, target)
-    voxels = F.cross_entropy(output[0], target[:, 0], reduction="none").flatten(1)
-    plain = getattr(voxels, reconstruction)(1) + beta * plain_kl(output[1:5])
+    given, target = inputs(shape)
+    value = ELBOLoss(beta, reconstruction, reduction="none")(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten(1)
+    plain = getattr(voxels, reconstruction)(1) + beta * plain_kl(tensors(given)[1:])
     torch.testing.assert_close(value, plain)
-    for one, two in zip(*(torch.autograd.grad(v.sum(), output[:5]) for v in (value, plain)), strict=True):
+    for one, two in zip(*(torch.autograd.grad(v.sum(), tensors(given)) for v in (value, plain)), strict=True):
         torch.testing.assert_close(one, two)
 
 
 def test_a_hand_computed_case():
     """Two voxels of two equal classes, 2 log 2; a mean one deviation off, 1/2 nat; halved beta."""
     zero = torch.zeros(1, 1)
-    output = (torch.zeros(1, 2, 1, 2), zero + 1, zero, zero, zero, torch.tensor([0]))
-    value = ELBOLoss(beta=0.5)(output, torch.tensor([[[[0, 1]]]]))
+    given = output(torch.zeros(1, 2, 1, 2), zero + 1, zero, zero, zero, torch.tensor([0]))
+    value = ELBOLoss(beta=0.5)(given, torch.tensor([[[[0, 1]]]]))
     assert value.item() == pytest.approx(2 * math.log(2) + 0.25)
 
 
 def test_kl_is_per_dimension_and_zero_for_equal_normals():
-    (_, *latent, _), _ = inputs()
+    latent = tensors(inputs()[0])[1:]
     divergence = gaussian_kl(*latent)
     assert divergence.shape == (BATCH, LATENT)
     torch.testing.assert_close(divergence.sum(1), plain_kl(latent))
@@ -58,47 +71,49 @@ def test_kl_is_per_dimension_and_zero_for_equal_normals():
 
 
 def test_the_target_is_the_rater_of_the_output():
-    output, target = inputs(raters=3)
-    chosen = torch.stack([y[rater : rater + 1] for y, rater in zip(target, output[-1], strict=True)])
-    alone = ELBOLoss()((*output[:-1], torch.zeros(BATCH, dtype=torch.long)), chosen)
-    torch.testing.assert_close(ELBOLoss()(output, target), alone, rtol=0, atol=0)
+    given, target = inputs(raters=3)
+    chosen = torch.stack([y[rater : rater + 1] for y, rater in zip(target, given.rater, strict=True)])
+    alone = ELBOLoss()(given._replace(rater=torch.zeros(BATCH, dtype=torch.long)), chosen)
+    torch.testing.assert_close(ELBOLoss()(given, target), alone, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("reconstruction", ["sum", "mean"])
 def test_void_voxels_are_left_out(reconstruction):
-    output, target = inputs()
+    given, target = inputs()
     target[:, :, 1] = 255
-    value = ELBOLoss(0.0, reconstruction, ignore_index=255, reduction="none")(output, target)
-    voxels = F.cross_entropy(output[0], target[:, 0], reduction="none", ignore_index=255)[:, [0, 2, 3]].flatten(1)
+    value = ELBOLoss(0.0, reconstruction, ignore_index=255, reduction="none")(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none", ignore_index=255)[:, [0, 2, 3]].flatten(1)
     torch.testing.assert_close(value, getattr(voxels, reconstruction)(1))
-    nothing = ELBOLoss(0.0, reconstruction, ignore_index=255)(output, torch.full_like(target, 255))
+    nothing = ELBOLoss(0.0, reconstruction, ignore_index=255)(given, torch.full_like(target, 255))
     assert nothing.item() == 0
 
 
 def test_reductions():
-    output, target = inputs()
-    values = {reduction: ELBOLoss(reduction=reduction)(output, target) for reduction in ("none", "sum", "mean")}
+    given, target = inputs()
+    values = {reduction: ELBOLoss(reduction=reduction)(given, target) for reduction in ("none", "sum", "mean")}
     assert values["none"].shape == (BATCH,)
     torch.testing.assert_close(values["none"].sum(), values["sum"])
     torch.testing.assert_close(values["none"].mean(), values["mean"])
 
 
 def test_half_precision_is_computed_in_float32():
-    output, target = inputs(shape=(64, 64), dtype=torch.float32)
-    half = tuple(x.detach().to(torch.bfloat16) for x in output[:-1])
+    given, target = inputs(shape=(64, 64), dtype=torch.float32)
+    half = [x.detach().to(torch.bfloat16) for x in tensors(given)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = ELBOLoss()((*half, output[-1]), target)
+        value = ELBOLoss()(output(*half, given.rater), target)
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value, ELBOLoss()((*(x.float() for x in half), output[-1]), target), rtol=0, atol=0)
+    torch.testing.assert_close(
+        value, ELBOLoss()(output(*(x.float() for x in half), given.rater), target), rtol=0, atol=0
+    )
 
 
 def test_geco_raises_and_lowers_the_multiplier():
-    output, target = inputs()
-    cross_entropy = ELBOLoss(beta=0.0, reconstruction="mean")(output, target).item()
+    given, target = inputs()
+    cross_entropy = ELBOLoss(beta=0.0, reconstruction="mean")(given, target).item()
     for factor, sign in ((0.1, 1), (10.0, -1)):
         loss = ELBOLoss(0.5, "mean", target_reconstruction=cross_entropy * factor, multiplier_rate=0.1, momentum=0.0)
-        first = loss(output, target)
-        expected = cross_entropy * (1 - factor) + 0.5 * plain_kl(output[1:5]).mean()
+        first = loss(given, target)
+        expected = cross_entropy * (1 - factor) + 0.5 * plain_kl(tensors(given)[1:]).mean()
         torch.testing.assert_close(first.detach(), expected.detach())
         violation = max(-1.0, min(1.0, 1 / factor - 1))
         assert loss.log_multiplier.item() == pytest.approx(0.1 * violation)
@@ -106,20 +121,20 @@ def test_geco_raises_and_lowers_the_multiplier():
         first.backward()  # the update has not touched the graph
         loss.eval()
         before = loss.log_multiplier.clone()
-        loss(output, target)
+        loss(given, target)
         assert loss.log_multiplier == before
 
 
 def test_geco_resumes_from_its_state_and_stays_bounded():
-    output, target = inputs()
+    given, target = inputs()
     loss = ELBOLoss(target_reconstruction=1e-3, multiplier_rate=1.0, momentum=0.5)
     for _ in range(3):
-        loss(output, target)
+        loss(given, target)
     resumed = ELBOLoss(target_reconstruction=1e-3, multiplier_rate=1.0, momentum=0.5)
     resumed.load_state_dict(loss.state_dict())
-    torch.testing.assert_close(resumed(output, target), loss(output, target), rtol=0, atol=0)
+    torch.testing.assert_close(resumed(given, target), loss(given, target), rtol=0, atol=0)
     for _ in range(20):
-        loss(output, target)
+        loss(given, target)
     assert loss.log_multiplier.item() == 10
     assert not ELBOLoss().state_dict()
 
@@ -129,19 +144,19 @@ NAMES = ("logits", "posterior_mean", "posterior_log_std", "prior_mean", "prior_l
 
 @pytest.mark.parametrize("index", range(5))
 def test_a_non_finite_term_is_named(index):
-    output, target = inputs()
-    broken = [x.detach().clone() for x in output]
+    given, target = inputs()
+    broken = [x.detach().clone() for x in tensors(given)]
     broken[index][1, 2] = torch.nan
     with pytest.raises(FloatingPointError, match=f"the {NAMES[index]} of batch item 1 is nan"):
-        ELBOLoss()(tuple(broken), target)
+        ELBOLoss()(output(*broken, given.rater), target)
 
 
 def test_an_infinite_divergence_of_finite_terms_is_named():
-    output, target = inputs()
-    broken = [x.detach().clone() for x in output]
+    given, target = inputs()
+    broken = [x.detach().clone() for x in tensors(given)]
     broken[2][1, 2] = 1e6
     with pytest.raises(FloatingPointError, match="the divergence of batch item 1 is inf"):
-        ELBOLoss()(tuple(broken), target)
+        ELBOLoss()(output(*broken, given.rater), target)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +178,48 @@ def test_rejects_options(arguments, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda o, y: (o[0], y), TypeError, r"input must be the tuple \(logits, posterior_mean"),
-        (lambda o, y: (o[:5], y), TypeError, "input must be the tuple"),
+        (lambda o, y: (o.logits, y), TypeError, r"input must be LatentOutput\(logits, levels, rater\), got Tensor"),
+        (lambda o, y: ((*o,), y), TypeError, "input must be LatentOutput.*, got tuple"),
+        (lambda o, y: (o._replace(levels=()), y), ValueError, "at least one level"),
         (lambda o, y: (o, y[:, 0]), ValueError, r"target must be \[B, raters, \*S\]"),
         (lambda o, y: (o, y[..., 1:]), ValueError, r"target must be \[B, raters, \*S\]"),
-        (lambda o, y: ((*o[:5], o[5] + 1), y), ValueError, "one of the target's 1 raters for each of 2 items"),
+        (lambda o, y: (o._replace(rater=o.rater + 1), y), ValueError, "one of the target's 1 raters for each of 2"),
         (lambda o, y: (o, y + 1), ValueError, "label 3, outside the 3 classes"),
         (lambda o, y: (o, y - 1), ValueError, "label -1, outside the 3 classes"),
-        (lambda o, y: ((*o[:4], o[4][:, 1:], o[5]), y), ValueError, "must have one shape"),
+        (lambda o, y: (o, y, torch.ones(2, 2)), ValueError, r"rater_weights must be \[2, 1\]"),
+        (lambda o, y: (output(*tensors(o)[:4], tensors(o)[4][:, 1:], o.rater), y), ValueError, "must have one shape"),
     ],
 )
 def test_rejects_inputs(change, error, message):
     with pytest.raises(error, match=message):
         ELBOLoss()(*change(*inputs()))
+
+
+def test_the_divergence_is_summed_over_levels():
+    given, target = inputs()
+    (level,) = given.levels
+    plain = plain_kl(tensors(given)[1:])
+    places = LatentLevel(*(Gaussian(*(x[..., None, None].expand(-1, -1, 2, 3) for x in n)) for n in level))
+    alone, both = (
+        ELBOLoss(reduction="none")(given._replace(levels=levels), target) for levels in ((level,), (level, places))
+    )
+    torch.testing.assert_close(both - alone, 6 * plain)
+
+
+def test_the_level_of_a_non_finite_term_is_named():
+    given, target = inputs()
+    (level,) = given.levels
+    broken = level._replace(prior=Gaussian(level.prior.mean, level.prior.log_std * torch.nan))
+    with pytest.raises(FloatingPointError, match="the prior_log_std of level 1 of batch item 0 is nan"):
+        ELBOLoss()(given._replace(levels=(level, broken)), target)
+
+
+def test_a_missing_rater_is_not_read_and_must_not_be_drawn():
+    given, target = inputs(raters=3)
+    given = given._replace(rater=torch.tensor([0, 2]))
+    weights = torch.tensor([[1.0, 0.0, 3.0], [0.0, 1.0, 1.0]])
+    expected = ELBOLoss()(given, target)
+    target[0, 1], target[1, 0] = 255, -7
+    torch.testing.assert_close(ELBOLoss()(given, target, weights), expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"drew the raters \[0, 2\], one of whom is missing"):
+        ELBOLoss()(given, target, weights.flip(0))

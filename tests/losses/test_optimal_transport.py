@@ -227,7 +227,7 @@ def test_it_learns_the_raters_and_their_weights(cost):
     logits = (0.1 * torch.randn(1, 4, 2, 6, 6)).requires_grad_()
     gate = torch.zeros(1, 4, requires_grad=True)
     target = torch.zeros(1, 2, 6, 6)
-    target[0, 0, :3] = target[0, 1, 3:] = 1
+    target[0, 0, :3] = target[0, 1, 2:] = 1
     optimizer = torch.optim.Adam([logits, gate], lr=0.3)
     loss = OptimalTransportLoss(cost, gamma=0.5)
     for step in range(80):
@@ -310,7 +310,7 @@ def test_rejects_options(options, error, message):
         (lambda s, y, v: (s._replace(weights=s.weights - 1 / 6), y, v), ValueError, "must be non-negative"),
         (lambda s, y, v: (s, y[..., 1:], v), ValueError, r"target must be \[B, raters, \*S\] for a sample"),
         (lambda s, y, v: (s, y - 1, v), ValueError, "label -1, outside the 3 classes"),
-        (lambda s, y, v: (s, y, v[:, 1:]), ValueError, r"rater_weights must be \[B, raters\] = \(3, 4\)"),
+        (lambda s, y, v: (s, y, v[:, 1:]), ValueError, r"rater_weights must be \[3, 4\], .* got the shape \(3, 3\)"),
         (lambda s, y, v: (s, y, 0 * v), ValueError, "non-negative, with a positive sum"),
     ],
 )

@@ -32,7 +32,7 @@ def plain_iou(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -
 
 
 def plain_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    return rater_cross_entropy(logits, labels.masked_fill(~valid, 255), 255)
+    return rater_cross_entropy(logits, labels.masked_fill(~valid, 255), ignore_index=255)
 
 
 PLAIN = {iou_cost: plain_iou, cross_entropy_cost: plain_cross_entropy}

@@ -216,7 +216,15 @@ def test_rejects_options(arguments, message):
         (lambda p, y: {"input": p, "target": y, "rater_weights": torch.zeros(2, 1)}, "positive sum"),
         (
             lambda p, y: {"input": p, "target": y, "rater_weights": torch.ones(2, 3)},
-            r"rater_weights must be \[B, raters\]",
+            r"rater_weights must be \[2, 1\], .* got the shape \(2, 3\)",
+        ),
+        (
+            lambda p, y: {"input": p, "target": y, "rater_weights": torch.ones(2, 1, 4, 5)},  # a mask
+            r"rater_weights must be \[2, 1\], .* got the shape \(2, 1, 4, 5\)",
+        ),
+        (
+            lambda p, y: {"input": p, "target": y, "mask": torch.ones(2, 1)},  # weights
+            r"mask must be \[B, 1, \*S\] .* got \(2, 1\): the raters' weights are the argument rater_weights",
         ),
     ],
 )

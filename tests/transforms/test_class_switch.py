@@ -107,11 +107,12 @@ def test_metadata_is_kept() -> None:
 def test_dictionary_of_modes() -> None:
     switches = {str(source): list(switch) for source, switch in SWITCHES.items()}  # as in a JSON file
     data = {"label": LABEL, "patient": "ulm"}
-    result = ClassSwitchModesd("label", switches, 5, weights_key="weights")(data)
+    result = ClassSwitchModesd("label", switches, 5, rater_weights_key="weights")(data)
     modes, probabilities = class_switch_modes(LABEL, SWITCHES, 5)
     assert torch.equal(result["label"], modes)
     assert torch.equal(result["weights"], probabilities)
     assert result["patient"] == "ulm"
+    assert torch.equal(ClassSwitchModesd("label", switches, 5)(data)["rater_weights"], probabilities)
     assert ClassSwitchModesd("absent", SWITCHES, 5, allow_missing_keys=True)(data) == data
 
 

@@ -45,6 +45,13 @@ def test_a_missing_rater_is_not_background(missing):
     assert soft[:, 0, 0].tolist() == [0.5 * (key != missing) for key in KEYS]
 
 
+def test_where_raters_may_be_absent_the_weights_have_the_name_that_batches_know():
+    data = case()
+    assert StackRatersd(KEYS, allow_missing_keys=True)(data)["rater_weights"].tolist() == [1, 1, 1]
+    del data["b"]
+    assert StackRatersd(KEYS, allow_missing_keys=True)(data)["rater_weights"].tolist() == [1, 0, 1]
+
+
 def test_the_result_may_take_the_place_of_a_rater():
     result = StackRatersd(KEYS, "a", rater_weights_key="known", allow_missing_keys=True)({"b": case()["b"]})
     assert result["a"].shape == (3, 4, 5)
@@ -67,7 +74,5 @@ def test_refuses_data(change, error, message):
 def test_refuses_missing_raters():
     with pytest.raises(KeyError, match="d"):
         StackRatersd([*KEYS, "d"])(case())
-    with pytest.raises(ValueError, match="allow_missing_keys needs rater_weights_key"):
-        StackRatersd(KEYS, allow_missing_keys=True)
     with pytest.raises(ValueError, match=r"there is no rater: none of the keys \['a', 'b', 'c'\]"):
         StackRatersd(KEYS, rater_weights_key="known", allow_missing_keys=True)({"patient": "p1"})

@@ -3,22 +3,18 @@
 
 from .bilinear_unet import BilinearUNet
 from .black_box import BlackBox
-from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement, RefinedDistribution
+from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement
 from .calibration_network import BlackBoxCalibrationNetwork, CalibrationNetwork
 from .deepmedic import DeepMedic
-from .dropout_unet import DropoutDistribution, DropoutUNet, MonteCarloDropout
+from .dropout_unet import DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
 from .image_to_image_vae import Image2ImageVAE
 from .mheads_unet import MHeads, MHeadsUNet
-from .mixture_of_stochastic_experts import (
-    ExpertMixtureDistribution,
-    MixtureOfStochasticExperts,
-    MixtureOfStochasticExpertsUNet,
-)
+from .mixture_of_stochastic_experts import MixtureOfStochasticExperts, MixtureOfStochasticExpertsUNet
 from .null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
-from .probabilistic_unet import LatentDistribution, ProbabilisticUNet, ProbabilisticUNetOutput
+from .probabilistic_unet import ProbabilisticUNet
 from .refinement_discriminator import RefinementDiscriminator
-from .refinement_network import RefinementNetwork, RefinementOutput
+from .refinement_network import RefinementNetwork
 from .stochastic_segmentation_network import StochasticSegmentationNetwork
 
 __all__ = [
@@ -29,24 +25,18 @@ __all__ = [
     "CalibrationNetwork",
     "DeepMedic",
     "DeterministicSampler",
-    "DropoutDistribution",
     "DropoutUNet",
     "Ensemble",
-    "ExpertMixtureDistribution",
     "Image2ImageVAE",
     "IndependentSampler",
-    "LatentDistribution",
     "MHeads",
     "MHeadsUNet",
     "MixtureOfStochasticExperts",
     "MixtureOfStochasticExpertsUNet",
     "MonteCarloDropout",
     "ProbabilisticUNet",
-    "ProbabilisticUNetOutput",
-    "RefinedDistribution",
     "RefinementDiscriminator",
     "RefinementNetwork",
-    "RefinementOutput",
     "StochasticSegmentationNetwork",
     "ThresholdSampler",
     "UNetEnsemble",

@@ -2,102 +2,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.quasirandom import SobolEngine
 
-from monai_stochseg.distributions import ExpertSamples, PredictiveDistribution, autocast_mode, full_precision
-from monai_stochseg.distributions.base import check_num_samples
+from monai_stochseg.distributions import (
+    ExpertMixtureDistribution,
+    ExpertSamples,
+    autocast_mode,
+    draw_latent,
+    full_precision,
+)
+from monai_stochseg.distributions.expert_mixture import sample_weights
 from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
-from monai_stochseg.networks.nets.probabilistic_unet import draw_latent
 
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
 _REPRESENTATIONS = ("compact", "standard")
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-class ExpertMixtureDistribution(PredictiveDistribution):
-    """
-    Label maps decoded from a latent with a mixture of K isotropic normals as its prior, sum_k pi_k N(m_k, sigma_k^2 I).
-
-    In the standard representation a sample draws its expert from pi, then the latent from the expert. In the compact
-    one every expert gives S samples, all samples of the first expert first, and each weighs pi_k / S.
-
-    Args:
-        gate: pi, the probabilities of the experts ``[B, K]``, each row summing to 1.
-        mean: m, ``[K, L]``.
-        log_std: log of sigma, ``[K]``.
-        decoder: maps one latent per image ``[B, L]`` to logits ``[B, C, *S]``.
-        num_samples: S of the compact representation. Default: the standard one, whose samples weigh the same.
-
-    Raises:
-        ValueError: when the gate is no ``[B, K]`` probabilities, or num_samples is below 1.
-    """
-
-    def __init__(
-        self,
-        gate: torch.Tensor,
-        mean: torch.Tensor,
-        log_std: torch.Tensor,
-        decoder: Callable[[torch.Tensor], torch.Tensor],
-        num_samples: int | None = None,
-    ) -> None:
-        if gate.dim() != 2 or gate.shape[1] != len(mean):
-            raise ValueError(f"gate must be [B, K] = [B, {len(mean)}], got {tuple(gate.shape)}.")
-        if (gate < 0).any() or not torch.allclose(gate.sum(1), gate.new_ones(()), atol=1e-3):
-            raise ValueError(f"gate must not be negative and sum to 1 per item, got {gate.tolist()}.")
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-        self.gate = gate.detach()
-        self.mean = mean
-        self.log_std = log_std
-        self.num_samples = num_samples
-        self.weights = None if num_samples is None else _sample_weights(self.gate, num_samples)
-        self._decoder = decoder
-
-    @torch.no_grad()
-    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """
-        Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a standard draw equal the whole draw.
-
-        Raises:
-            ValueError: for ``n`` below 1, or other than K * S in the compact representation.
-        """
-        check_num_samples(n)
-        batch, num_experts = self.gate.shape
-        if self.num_samples is None:
-            gate = self.gate if generator is None else self.gate.to(generator.device)
-        elif n != num_experts * self.num_samples:
-            raise ValueError(
-                f"the compact representation has {num_experts} experts of {self.num_samples} samples each, "
-                f"{num_experts * self.num_samples} in all: n={n} must be that, or num_samples another, or the "
-                "representation 'standard'."
-            )
-        samples = []
-        for i in range(n):  # one by one: the same draws in chunks of any size, and the memory of one
-            if self.num_samples is None:
-                expert = torch.multinomial(gate, 1, generator=generator).squeeze(1).to(self.mean.device)
-            else:
-                expert = torch.full((batch,), i // self.num_samples, device=self.mean.device)
-            samples.append(self._decoder(draw_latent(self.mean[expert], self.log_std[expert, None], generator)))
-        return torch.stack(samples, dim=1)
-
-    @torch.no_grad()
-    def mode_logits(self) -> torch.Tensor:
-        """
-        Log of the experts' mean softmax, each at the mean of its latent, weighted by pi, without gradients,
-        ``[B, C, *S]``: as :py:class:`monai_stochseg.distributions.HypothesesDistribution`, a single answer whose
-        expected cross entropy is low, which no single expert's is where experts disagree.
-        """
-        return reduce(torch.logaddexp, map(self._weighted_log_softmax, self.mean, self.gate.log().unbind(1)))
-
-    def _weighted_log_softmax(self, latent: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
-        logits = self._decoder(latent.expand(len(self.gate), -1))
-        return logits.log_softmax(1) + log_weight.reshape(-1, *[1] * (logits.dim() - 1))
 
 
 class MixtureOfStochasticExperts(nn.Module):
@@ -205,7 +129,7 @@ class MixtureOfStochasticExperts(nn.Module):
         mean = self.prior_mean.repeat_interleave(self.num_samples, dim=0).expand(len(x), -1, -1)
         log_std = self.prior_log_std().repeat_interleave(self.num_samples)[:, None]
         logits = self._decode(dense, draw_latent(mean, log_std, generator))
-        return ExpertSamples(logits, _sample_weights(self._gate(global_features), self.num_samples), self.num_experts)
+        return ExpertSamples(logits, sample_weights(self._gate(global_features), self.num_samples), self.num_experts)
 
     def prior_log_std(self) -> torch.Tensor:
         """Log of the experts' deviations sigma, ``[K]``."""
@@ -379,11 +303,6 @@ class _Crown(nn.Module):
 
 def _pointwise_head(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     return pointwise_head(spatial_dims, in_channels, out_channels).apply(init_orthogonal)
-
-
-def _sample_weights(gate: torch.Tensor, num_samples: int) -> torch.Tensor:
-    """pi_k / S of S samples of every expert, ``[B, K * S]``."""
-    return gate.repeat_interleave(num_samples, dim=1) / num_samples
 
 
 def _spread_means(num_experts: int, latent_dim: int) -> torch.Tensor:

@@ -2,82 +2,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
-from monai_stochseg.distributions import PredictiveDistribution, autocast_mode, full_precision
+from monai_stochseg.distributions import (
+    Gaussian,
+    LatentDistribution,
+    LatentLevel,
+    LatentOutput,
+    autocast_mode,
+    check_weights,
+    draw_latent,
+    draw_map,
+    full_precision,
+)
+from monai_stochseg.distributions.base import plain
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
 _LOG_STD_BOUND = 5.0
-
-
-class ProbabilisticUNetOutput(NamedTuple):
-    """
-    What a training step of a Probabilistic U-Net gives :py:class:`monai_stochseg.losses.ELBOLoss`: ``logits``
-    ``[B, C, *S]`` of one latent drawn from the posterior; means and log-deviations ``[B, L]`` of posterior and prior;
-    ``rater`` ``[B]``, the rater whose label the posterior has seen.
-    """
-
-    logits: torch.Tensor
-    posterior_mean: torch.Tensor
-    posterior_log_std: torch.Tensor
-    prior_mean: torch.Tensor
-    prior_log_std: torch.Tensor
-    rater: torch.Tensor
-
-
-class LatentDistribution(PredictiveDistribution):
-    """
-    Label maps decoded from a latent vector with an axis-aligned normal prior.
-
-    Args:
-        mean: the prior's mean, ``[B, L]``.
-        log_std: log of the prior's standard deviations, ``[B, L]``.
-        decoder: maps one latent per image ``[B, L]`` to logits ``[B, C, *S]``.
-    """
-
-    def __init__(
-        self, mean: torch.Tensor, log_std: torch.Tensor, decoder: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
-        self.mean = mean
-        self.log_std = log_std
-        self._decoder = decoder
-
-    def sample_latents(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw ``n`` latents from the prior, ``[B, n, L]``; the chunks of a draw equal the whole draw."""
-        return torch.stack([draw_latent(self.mean, self.log_std, generator) for _ in range(n)], dim=1)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """
-        The logits of given latents, with gradients.
-
-        Args:
-            latents: ``[B, n, L]``.
-
-        Returns:
-            logits ``[B, n, C, *S]``.
-
-        Raises:
-            ValueError: when the latents do not fit the prior.
-        """
-        batch, latent_dim = self.mean.shape
-        if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_dim:
-            raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
-        return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
-
-    @torch.no_grad()
-    def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
-        return self.decode(self.sample_latents(n, generator))
-
-    @torch.no_grad()
-    def mode_logits(self) -> torch.Tensor:
-        """The logits of the prior's mean, without gradients, ``[B, C, *S]``."""
-        return self._decoder(self.mean)
 
 
 class ProbabilisticUNet(nn.Module):
@@ -160,7 +105,7 @@ class ProbabilisticUNet(nn.Module):
         y: torch.Tensor | None = None,
         rater_weights: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> ProbabilisticUNetOutput:
+    ) -> LatentOutput:
         """
         A training step: of several raters one is drawn per item, as in the paper, and a latent from its posterior.
 
@@ -174,23 +119,23 @@ class ProbabilisticUNet(nn.Module):
             ValueError: without a label, or when shapes do not fit.
         """
         y = _check_label(x, y)
-        rater = _draw_rater(y, rater_weights, generator)
+        weights = check_weights(rater_weights, y)
+        alone = torch.zeros(len(y), dtype=torch.long, device=y.device)  # takes nothing from the generator
+        rater = alone if y.shape[1] == 1 else draw_map(weights, generator)
         label = y[torch.arange(len(y), device=y.device), rater].unsqueeze(1)
-        posterior_mean, posterior_log_std = self.posterior(x, label)
-        prior_mean, prior_log_std = self.prior(x)
-        logits = self.decoder(x)(draw_latent(posterior_mean, posterior_log_std, generator))
-        return ProbabilisticUNetOutput(logits, posterior_mean, posterior_log_std, prior_mean, prior_log_std, rater)
+        posterior, prior = self.posterior(x, label), self.prior(x)
+        logits = self.decoder(x)(draw_latent(*posterior, generator))
+        return LatentOutput(logits, (LatentLevel(posterior, prior),), rater)
 
-    def prior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def prior(self, x: torch.Tensor) -> Gaussian:
         """Mean and log-deviation of the latent of an image, each ``[B, L]``."""
         x = full_precision(x)
         if self.prior_net is None:
             zeros = x.new_zeros(len(x), self.latent_dim)
-            return zeros, zeros
-        mean, log_std = self.prior_net(x)
-        return mean, log_std
+            return Gaussian(zeros, zeros)
+        return Gaussian(*self.prior_net(x))
 
-    def posterior(self, x: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior(self, x: torch.Tensor, y: torch.Tensor | None) -> Gaussian:
         """
         Mean and log-deviation of the latent of an image and one rater's label ``[B, 1, *S]``, each ``[B, L]``.
 
@@ -203,8 +148,7 @@ class ProbabilisticUNet(nn.Module):
         x = full_precision(x)
         classes = torch.arange(self.out_channels, device=y.device).reshape(1, -1, *[1] * (y.dim() - 2))
         one_hot = (y == classes).to(x) - 0.5
-        mean, log_std = self.posterior_net(torch.cat([x, one_hot], dim=1) if self.posterior_image else one_hot)
-        return mean, log_std
+        return Gaussian(*self.posterior_net(torch.cat([x, one_hot], dim=1) if self.posterior_image else one_hot))
 
     def decoder(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """
@@ -292,38 +236,12 @@ class _Combination(nn.Module):
             return result
 
 
-def draw_latent(mean: torch.Tensor, log_std: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """One draw of an axis-aligned normal, with gradients to mean and log-deviation."""
-    device = mean.device if generator is None else generator.device
-    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
-    return mean + log_std.exp() * noise.to(mean.device)
-
-
-def _draw_rater(y: torch.Tensor, rater_weights: torch.Tensor | None, generator: torch.Generator | None) -> torch.Tensor:
-    """The index of one rater per item ``[B]``, in proportion to the weights."""
-    if rater_weights is None:
-        rater_weights = torch.ones(y.shape[:2], device=y.device)
-    elif (
-        rater_weights.shape != y.shape[:2]
-        or not (rater_weights.isfinite() & (rater_weights >= 0)).all()
-        or (rater_weights.sum(1) <= 0).any()
-    ):
-        raise ValueError(
-            f"rater_weights must be [B, raters] = {tuple(y.shape[:2])}, non-negative, with a positive sum "
-            f"per item, got {rater_weights.tolist()}."
-        )
-    if y.shape[1] == 1:
-        return torch.zeros(len(y), dtype=torch.long, device=y.device)
-    device = "cpu" if generator is None else generator.device
-    return torch.multinomial(rater_weights.to(device), 1, generator=generator).squeeze(1).to(y.device)
-
-
 def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
     if y is None:
         raise ValueError("the posterior needs the label: call network(image, label), or network.predictive(image).")
     if y.dim() != x.dim() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
         raise ValueError(f"y must be [B, raters, *S] for an image of shape {tuple(x.shape)}, got {tuple(y.shape)}.")
-    return y.as_tensor() if hasattr(y, "as_tensor") else y
+    return plain(y)
 
 
 def _join(x: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:

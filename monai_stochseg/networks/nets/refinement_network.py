@@ -2,33 +2,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from monai.networks.blocks import ADN, Convolution
 from monai.networks.layers.factories import Conv
 from torch import nn
 
-from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions import RefinementOutput, draw_latent, full_precision
 from monai_stochseg.networks.blocks import NoiseInjection
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
-from monai_stochseg.networks.nets.probabilistic_unet import draw_latent
 
 _ACT = ("LEAKYRELU", {"negative_slope": 0.2})
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
-
-
-class RefinementOutput(NamedTuple):
-    """
-    What a training step of Calibrated Adversarial Refinement needs: ``logits`` ``[B, N, C, *S]`` of N samples, the
-    ``calibration`` output ``[B, C, *S]`` that they refine (probabilities), and mean and log-deviation ``[B, L]`` of the
-    code, 0 where it is standard normal.
-    """
-
-    logits: torch.Tensor
-    calibration: torch.Tensor
-    mean: torch.Tensor
-    log_std: torch.Tensor
 
 
 class RefinementNetwork(nn.Module):

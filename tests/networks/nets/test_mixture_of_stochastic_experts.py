@@ -6,20 +6,19 @@ import math
 import pytest
 import torch
 from monai.data import DataLoader, Dataset
-from monai.handlers import IgniteMetricHandler
+from monai.handlers import IgniteMetricHandler, from_engine
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import FlexibleUNet, SegResNet
 from torch import nn
 from torch.nn import functional as F
 
-from monai_stochseg.distributions import ExpertSamples
+from monai_stochseg.distributions import ExpertMixtureDistribution, ExpertSamples
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.inferers import PredictiveInferer, draw_samples
-from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance, from_evaluator
+from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance
 from monai_stochseg.networks.blocks import LayerFeatures
 from monai_stochseg.networks.nets import (
     BilinearUNet,
-    ExpertMixtureDistribution,
     MixtureOfStochasticExperts,
     MixtureOfStochasticExpertsUNet,
 )
@@ -321,8 +320,8 @@ def test_the_evaluator_writes_the_weights(representation):
     image, label = batch(2)
     items = [{"image": i, "label": y} for i, y in zip(image, label, strict=True)]
     net = network(representation=representation).eval()
-    metric = GeneralizedEnergyDistanceMetric(num_classes=3)
-    ged = IgniteMetricHandler(metric_fn=metric, output_transform=from_evaluator(["samples", "label"]))
+    metric = GeneralizedEnergyDistanceMetric(3)
+    ged = IgniteMetricHandler(metric_fn=metric, output_transform=from_engine(["samples", "label"]))
     evaluator = StochasticEvaluator(
         "cpu",
         DataLoader(Dataset(items), batch_size=4),
@@ -340,7 +339,7 @@ def test_the_evaluator_writes_the_weights(representation):
         torch.testing.assert_close(item["probabilities"].sum(0), torch.ones(image.shape[2:]))
     samples = torch.stack([item["samples"] for item in output])
     weights = net.gate(image).repeat_interleave(2, dim=1) / 2 if representation == "compact" else None
-    expected = compute_generalized_energy_distance(samples, label, num_classes=3, y_pred_weights=weights).mean()
+    expected = compute_generalized_energy_distance(samples, label, 3, y_pred_weights=weights).mean()
     assert evaluator.state.metrics["ged"] == pytest.approx(expected.item(), abs=1e-5)
 
 

@@ -180,7 +180,7 @@ def test_raters_are_drawn_by_weight_and_seen_by_the_posterior():
     output = net(image, label, weights)
     assert output.rater.tolist() == [1, 2]
     mean, _ = net.posterior(image, torch.stack([label[0, 1:2], label[1, 2:3]]))
-    torch.testing.assert_close(output.posterior_mean, mean)
+    torch.testing.assert_close(output.levels[0].posterior.mean, mean)
     assert {tuple(net(image, label).rater.tolist()) for _ in range(80)} == {(i, j) for i in range(3) for j in range(3)}
 
 
@@ -250,7 +250,7 @@ def test_rejects_options(arguments, message):
         (lambda net, x, y: net.posterior(x, y), r"the label of one rater, \[B, 1, \*S\], got \(2, 2, 8, 8\)"),
         (lambda net, x, y: net(x, y[:, 0]), r"y must be \[B, raters, \*S\]"),
         (lambda net, x, y: net(x, y[..., 1:]), r"y must be \[B, raters, \*S\]"),
-        (lambda net, x, y: net(x, y, torch.ones(2, 3)), r"rater_weights must be \[B, raters\]"),
+        (lambda net, x, y: net(x, y, torch.ones(2, 3)), r"rater_weights must be \[2, 2\], .* got the shape \(2, 3\)"),
         (lambda net, x, y: net(x, y, torch.full(y.shape[:2], torch.nan)), "non-negative, with a positive sum .* nan"),
         (lambda net, x, y: net(x, y, torch.zeros(2, 2)), "positive sum"),
         (lambda net, x, y: net.predictive(x).decode(torch.zeros(2, LATENT)), r"latents must be \[B, n, L\]"),

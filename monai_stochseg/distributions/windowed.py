@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from monai.inferers import Inferer
 
-from monai_stochseg.distributions import PredictiveDistribution, autocast_mode, draw_seeds, full_precision
+from monai_stochseg.distributions.base import PredictiveDistribution, autocast_mode, full_precision
+from monai_stochseg.distributions.noise import draw_seeds
+
+__all__ = ["WindowedDistribution"]
 
 
 class WindowedDistribution(PredictiveDistribution):
@@ -19,7 +22,8 @@ class WindowedDistribution(PredictiveDistribution):
 
     A limit: noise of each voxel or feature, such as the masks of dropout, repeats from window to window of equal size,
     so that places a window apart are correlated, and windows that overlap disagree. Only a network whose parameters can
-    be stitched before they are sampled has one noise field for the whole image, see :py:class:`PredictiveInferer`.
+    be stitched before they are sampled has one noise field for the whole image, see
+    :py:class:`monai_stochseg.inferers.PredictiveInferer`.
 
     The network runs when samples are drawn: once in each window for all samples that are asked for together, in the
     autocast mode in which the distribution was made.

@@ -5,8 +5,13 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 
-from monai_stochseg.distributions import HypothesesDistribution, PredictiveDistribution, draw_seeds
-from monai_stochseg.inferers import ValidConvolutionInferer, WindowedDistribution, draw_samples
+from monai_stochseg.distributions import (
+    HypothesesDistribution,
+    PredictiveDistribution,
+    WindowedDistribution,
+    draw_seeds,
+)
+from monai_stochseg.inferers import ValidConvolutionInferer, draw_samples
 from monai_stochseg.networks.nets import ProbabilisticUNet
 
 

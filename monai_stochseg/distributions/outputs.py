@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What networks with a latent give their losses."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
+
+
+class Gaussian(NamedTuple):
+    """
+    An axis-aligned normal of a latent.
+
+    Args:
+        mean: ``[B, L]``, or ``[B, L, *S']`` of a latent with a place for each voxel of a coarser grid.
+        log_std: log of the standard deviations, of the same shape.
+    """
+
+    mean: torch.Tensor
+    log_std: torch.Tensor
+
+
+class LatentLevel(NamedTuple):
+    """
+    The two normals of one latent, both of one shape.
+
+    Args:
+        posterior: that of image and label, from which training draws.
+        prior: that of the image alone.
+    """
+
+    posterior: Gaussian
+    prior: Gaussian
+
+
+class LatentOutput(NamedTuple):
+    """
+    A training step of a network with latents, as :py:class:`monai_stochseg.losses.ELBOLoss` takes it.
+
+    Args:
+        logits: ``[B, C, *S]``, decoded from latents that were drawn from the posteriors.
+        levels: one for each latent: a single one of a Probabilistic U-Net, several of a hierarchical network.
+        rater: ``[B]``, the rater whose label the posteriors have seen.
+    """
+
+    logits: torch.Tensor
+    levels: tuple[LatentLevel, ...]
+    rater: torch.Tensor
+
+
+class RefinementOutput(NamedTuple):
+    """
+    A training step of Calibrated Adversarial Refinement.
+
+    Args:
+        logits: ``[B, N, C, *S]`` of N samples.
+        calibration: the calibration output that the samples refine, probabilities ``[B, C, *S]``.
+        mean: of the code, ``[B, L]``; 0 where it is standard normal.
+        log_std: log of the code's standard deviations, ``[B, L]``; 0 where it is standard normal.
+    """
+
+    logits: torch.Tensor
+    calibration: torch.Tensor
+    mean: torch.Tensor
+    log_std: torch.Tensor

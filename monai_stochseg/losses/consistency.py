@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+from monai.utils import look_up_option
+from torch.nn.modules.loss import _Loss
+
+from monai_stochseg.distributions import RefinementOutput, check_labels, check_weights
+from monai_stochseg.losses.calibration import CalibrationLoss
+from monai_stochseg.losses.elbo import gaussian_kl
+from monai_stochseg.losses.rater_cross_entropy import RaterCrossEntropyLoss
+from monai_stochseg.losses.raters import check_target
+
+__all__ = ["ConsistencyLoss"]
+
+
+class ConsistencyLoss(_Loss):
+    """
+    What ties the samples of a refinement network to the data, beside the discriminator (Kassapis et al. 2021,
+    https://arxiv.org/abs/2006.13144).
+
+    Args:
+        kind: ``"calibration"``, the method: the divergence between the samples' mean and the calibration output;
+            ``"cross_entropy"``, its control, which collapses: that of every sample against every rater; ``"latent"``,
+            for the variant with a probabilistic encoder: KL of the code to a standard normal, in nats per image.
+        divergence: of ``"calibration"``, see :py:class:`monai_stochseg.losses.CalibrationLoss`.
+        beta: factor of ``"latent"``.
+        ignore_index: label of void voxels, which are left out where any rater has it (``"calibration"``), or for the
+            rater who has it.
+
+    Raises:
+        ValueError: for another kind, or a divergence that CalibrationLoss does not know.
+    """
+
+    def __init__(
+        self, kind: str = "calibration", divergence: str = "kl", beta: float = 1.0, ignore_index: int | None = None
+    ) -> None:
+        super().__init__()
+        self.kind = look_up_option(kind, ("calibration", "cross_entropy", "latent"))
+        self.beta = beta
+        self.ignore_index = ignore_index
+        self.calibration = CalibrationLoss(divergence)
+        self.cross_entropy = RaterCrossEntropyLoss(ignore_index)
+
+    def forward(
+        self, input: RefinementOutput, target: torch.Tensor, rater_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Args:
+            input: what the network returns in training.
+            target: integer labels of the raters, ``[B, raters, *S]``.
+            rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
+                Beside that, they matter to ``"cross_entropy"`` alone.
+
+        Raises:
+            ValueError: when shapes do not fit or a label is outside the classes.
+        """
+        target = check_target(target, input.calibration, "the calibration output")
+        weights = check_weights(rater_weights, target)
+        _, valid = check_labels(target, input.calibration.shape[1], self.ignore_index, weights=weights)
+        if self.kind == "cross_entropy":
+            loss: torch.Tensor = self.cross_entropy(input.logits, target, weights)
+        elif self.kind == "latent":
+            zero = torch.zeros_like(input.mean)
+            loss = self.beta * gaussian_kl(input.mean, input.log_std, zero, zero).sum(1).mean()
+        else:
+            missing = (weights == 0).reshape(*weights.shape, *[1] * (valid.ndim - 2))
+            mask = None if self.ignore_index is None else (valid | missing).all(1, keepdim=True)
+            loss = self.calibration(input.logits.softmax(2), input.calibration, mask)
+        return loss
