@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,16 +9,17 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution, WindowedDistribution
+from monai_stochseg.networks.contract import describe_missing, gives_parameters, is_predictive
 
 
 class PredictiveInferer(Inferer):
     """
     Image in, predictive distribution out, with samples that have no seams.
 
-    Of a network whose ``forward`` gives the distribution's parameters as one tensor and whose
-    ``distribution(parameters, mask=)`` reads them, as a Stochastic Segmentation Network does, the parameters are
-    stitched from the windows first and sampled once. Any other network needs ``predictive(x)``: with an inferer of
-    windows each sample has one noise in all of them, see :py:class:`monai_stochseg.distributions.WindowedDistribution`.
+    Some networks give the distribution's parameters as one tensor, which their ``distribution(parameters, mask=)``
+    reads, such as a Stochastic Segmentation Network: the parameters are stitched from the windows first and sampled
+    once. Any other network needs ``predictive(x)``: with an inferer of windows each sample has one noise in all of
+    them, see :py:class:`monai_stochseg.distributions.WindowedDistribution`.
 
     Args:
         inferer: how windows are taken and stitched, for instance MONAI's ``SlidingWindowInferer`` or
@@ -45,26 +47,23 @@ class PredictiveInferer(Inferer):
             kwargs: further keyword arguments of the network's ``forward`` or ``predictive``.
 
         Raises:
-            TypeError: when the network has neither ``distribution`` nor ``predictive``.
+            TypeError: when the network has neither a method ``distribution(parameters, mask=)`` nor a method
+                ``predictive(x)``.
         """
         parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
         module: Any = network.module if isinstance(network, parallel) else network
-        distribution: PredictiveDistribution
-        if hasattr(module, "distribution"):
+        if gives_parameters(module):
             parameters = self.inferer(inputs, network, *args, **kwargs)
             if mask is not None:
                 mask = mask.to(parameters.device)
-            distribution = module.distribution(parameters, mask=mask)
-            return distribution
-        if not hasattr(module, "predictive"):
-            raise TypeError(
-                f"{type(module).__name__} has neither `distribution(parameters, mask=)` nor `predictive(x)`: it gives "
-                "no distribution to draw from."
-            )
+            return module.distribution(parameters, mask=mask)
+        if not is_predictive(module):
+            raise TypeError(f"{describe_missing(module)}: it gives no distribution to draw from.")
+        predictive: Callable[..., PredictiveDistribution] = module.predictive
         if isinstance(self.inferer, SimpleInferer):
-            distribution = module.predictive(inputs, *args, **kwargs)
+            distribution = predictive(inputs, *args, **kwargs)
         else:
             distribution = WindowedDistribution(
-                inputs, lambda window: module.predictive(window, *args, **kwargs), self.inferer
+                inputs, lambda window: predictive(window, *args, **kwargs), self.inferer
             )
         return distribution if mask is None else MaskedDistribution(distribution, mask)

@@ -76,11 +76,15 @@ class SoftDiceCELoss(_Loss):
         self.lambda_dice = lambda_dice
         self.lambda_ce = lambda_ce
 
-    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input: torch.Tensor, target: torch.Tensor, rater_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """
         Args:
             input: logits, ``[B, C, *S]``.
             target: probabilities, ``[B, C, *S]``, summing to 1 over C.
+            rater_weights: not read: the target has merged the raters by their weights. It is here so that a trainer
+                can call all losses alike.
 
         Raises:
             ValueError: when the shapes differ, or the target holds no probabilities of at least 2 classes.

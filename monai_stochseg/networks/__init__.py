@@ -2,5 +2,6 @@
 """Networks and the parts that they share."""
 
 from . import blocks, nets
+from .contract import ParameterNetwork, PredictiveNetwork, gives_parameters, is_predictive
 
-__all__ = ["blocks", "nets"]
+__all__ = ["ParameterNetwork", "PredictiveNetwork", "blocks", "gives_parameters", "is_predictive", "nets"]

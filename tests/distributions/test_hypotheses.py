@@ -52,6 +52,15 @@ def test_the_mode_is_the_mean_of_the_probabilities():
     torch.testing.assert_close(weighted.flatten(), torch.tensor([0.4, 0.6]))
 
 
+def test_offsets_of_the_logits_do_not_move_the_mode():
+    """Logits are known up to a constant: one that a hypothesis adds to all classes must not give it more weight."""
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    shifted = logits + torch.tensor([0.0, 30.0, -20.0]).reshape(1, 3, 1, 1)
+    mode = HypothesesDistribution(logits).mode_logits()
+    torch.testing.assert_close(mode.exp(), logits.softmax(2).mean(1))
+    torch.testing.assert_close(HypothesesDistribution(shifted).mode_logits(), mode, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_the_mode_and_half_precision_becomes_float32():
     logits = torch.randn(1, 2, 2, 3).to(torch.bfloat16).requires_grad_()
     distribution = HypothesesDistribution(logits)

@@ -8,7 +8,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch import nn
 
-from monai_stochseg.distributions import WindowedDistribution
+from monai_stochseg.distributions import DeterministicDistribution, WindowedDistribution
 from monai_stochseg.inferers import PredictiveInferer, ValidConvolutionInferer
 from monai_stochseg.networks.nets import DeepMedic, ProbabilisticUNet, StochasticSegmentationNetwork
 
@@ -133,6 +133,41 @@ def test_a_mask_of_a_network_with_a_latent(inferer):
     assert (inside[..., 6:].argmax(2) == 0).all()
 
 
+class Named(nn.Module):
+    """Has a ``distribution`` that is no method of the contract, and draws from ``predictive``."""
+
+    def __init__(self, distribution: object) -> None:
+        super().__init__()
+        self.distribution = distribution
+
+    def predictive(self, x: torch.Tensor) -> DeterministicDistribution:
+        return DeterministicDistribution(torch.cat([x, -x], 1))
+
+
+class OfAnImage(Named):
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def distribution(self, image: torch.Tensor) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "net", [Named("normal"), Named(nn.Conv2d(1, 1, 1)), Named(torch.distributions.Normal), OfAnImage()]
+)
+def test_an_attribute_named_distribution_is_not_the_contract(net):
+    image = torch.randn(1, 1, 4, 4)
+    torch.testing.assert_close(PredictiveInferer()(image, net).mode_logits(), torch.cat([image, -image], 1))
+
+
 def test_a_network_without_a_distribution_is_named():
-    with pytest.raises(TypeError, match=r"Pixelwise has neither `distribution.*` nor `predictive"):
-        PredictiveInferer()(torch.randn(1, 1, 8, 8), Pixelwise())
+    image, net = torch.randn(1, 1, 8, 8), Pixelwise()
+    message = r"Pixelwise has neither a method predictive\(x\) nor a method distribution\(parameters, mask=None\)"
+    with pytest.raises(TypeError, match=message + ": it gives no distribution"):
+        PredictiveInferer()(image, net)
+    net.distribution = "normal"
+    with pytest.raises(TypeError, match=message + "; its distribution is no method but 'normal': it gives"):
+        PredictiveInferer()(image, net)
+    net.distribution = OfAnImage().distribution
+    with pytest.raises(TypeError, match=r"its distribution takes other arguments, distribution\(image"):
+        PredictiveInferer()(image, net)

@@ -32,7 +32,7 @@ def test_shapes_and_gradients(spatial_dims, ablation):
     image, label = batch(spatial_dims)
     output = net(image, label)
     assert output.logits.shape == (2, CLASSES, *image.shape[2:])
-    assert all(term.shape == (2, LATENT) for term in output[1:5])
+    assert all(term.shape == (2, LATENT) for normal in output.levels[0] for term in normal)
     assert output.rater.tolist() == [0, 0]
     ELBOLoss()(output, label).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
@@ -92,7 +92,8 @@ def test_training_step_under_autocast(spatial_dims):
         loss = ELBOLoss()(output, label)
         predictive = net.predictive(image)
     loss.backward()
-    assert all(term.dtype == torch.float32 for term in (loss, *output[:5]))
+    terms = [loss, output.logits, *(term for normal in output.levels[0] for term in normal)]
+    assert all(term.dtype == torch.float32 for term in terms)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
     assert predictive.sample_logits(1).dtype == torch.float32  # drawn outside of autocast, as the evaluator does
     assert draw_samples(predictive, 3).labels.shape == (2, 3, *image.shape[2:])
@@ -222,8 +223,8 @@ def test_log_deviations_are_bounded(value):
         net.posterior_net.head.bias.fill_(-value)
     image, label = batch(2)
     output = net(image, label)
-    assert output.prior_log_std.abs().max() <= 5
-    assert output.posterior_log_std.abs().max() <= 5
+    assert output.levels[0].prior.log_std.abs().max() <= 5
+    assert output.levels[0].posterior.log_std.abs().max() <= 5
 
 
 @pytest.mark.parametrize(

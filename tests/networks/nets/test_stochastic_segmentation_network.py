@@ -158,3 +158,13 @@ def test_rejects_a_backbone_of_other_channels():
     net = StochasticSegmentationNetwork(unet(2), FEATURES + 1, CLASSES, spatial_dims=2)
     with pytest.raises(ValueError, match="the backbone gave 8 channels, feature_channels=9"):
         net(torch.randn(1, 2, 8, 8))
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_the_head_sees_the_positive_part_of_the_features(diagonal):
+    net = StochasticSegmentationNetwork(nn.Identity(), 3, 2, rank=2, spatial_dims=2, diagonal=diagonal)
+    features = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    parameters = net(features)
+    torch.testing.assert_close(net(features.clamp(min=0)), parameters)
+    torch.testing.assert_close(parameters[:, :2], net.mean(features.clamp(min=0)))
+    assert not torch.allclose(parameters[:, :2], net.mean(features))
