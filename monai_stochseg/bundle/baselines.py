@@ -57,7 +57,9 @@ def make_baseline(
         "independent": lambda: Baseline(IndependentSampler(BilinearUNet(*core, norm)), RaterCrossEntropyLoss(void)),
         "dropout": lambda: Baseline(DropoutUNet(*core, norm=norm), RaterCrossEntropyLoss(void)),
         "ensemble": lambda: Baseline(UNetEnsemble(*core, num_hypotheses, norm), RaterCrossEntropyLoss(void)),
-        "mheads": lambda: Baseline(MHeadsUNet(*core, num_hypotheses, norm=norm), MultipleHypothesesLoss(ignore_index=void)),
+        "mheads": lambda: Baseline(
+            MHeadsUNet(*core, num_hypotheses, norm=norm), MultipleHypothesesLoss(ignore_index=void)
+        ),
         "image2image_vae": lambda: Baseline(Image2ImageVAE(*core, norm=norm), ELBOLoss(ignore_index=void)),
     }
     if method not in methods:

@@ -164,4 +164,3 @@ def _table(options: Options, part: str, metrics: Mapping[str, TaskMetric], std: 
     """A row a case; metrics whose value is no mean over cases have no column."""
     of_cases = {name: metric for name, (metric, _) in metrics.items() if not isinstance(metric, PooledMetric)}
     return CaseTable(os.path.join(options.output_dir, f"evaluation_{part}.csv"), of_cases, std=std)
-

@@ -7,7 +7,15 @@ import numpy as np
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer, SimpleInferer
-from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd, Invertd, SaveImaged
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    Compose,
+    CopyItemsd,
+    Invertd,
+    InvertibleTransform,
+    SaveImaged,
+)
 from torch import nn
 
 from monai_stochseg.bundle.loaders import evaluation_loader
@@ -87,6 +95,8 @@ def make_answer_predictor(
         val_handlers=[WeightsLoader(network, checkpoint, signature=task.signature)],
         **options.engine,
     )
+
+
 def save_predictions(
     output_dir: str,
     transform: Callable | None,
@@ -100,7 +110,7 @@ def save_predictions(
 
     Args:
         output_dir: where; made when absent.
-        transform: the pre-processing, which is inverted; None: nothing is to be inverted.
+        transform: the pre-processing, which is inverted; None, or one that changes no grid: nothing is to be inverted.
         spatial_dims: 2 or 3. Of 2D images all files have the axes ``[H, W, 1, N]``, N being 1 but for the samples.
         samples: whether there are any.
         answer_entropy: whether to save the entropy of the single answer too, as ``answer_entropy``: the uncertainty
@@ -113,7 +123,7 @@ def save_predictions(
         **dict.fromkeys(entropies.values(), np.float32),
     }
     inverse: list[Callable] = []
-    if transform is not None:
+    if transform is not None and _is_invertible(transform):
         nearest = [key == "samples" for key in dtypes]
         inverse = [Invertd(list(dtypes), transform, orig_keys="image", nearest_interp=nearest, to_tensor=True)]
     return Compose(
@@ -135,3 +145,9 @@ def save_predictions(
             ),
         ]
     )
+
+
+def _is_invertible(transform: Callable) -> bool:
+    """Whether any step can be inverted; MONAI's ``Invertd`` refuses a transform without such a step."""
+    steps = transform.flatten().transforms if isinstance(transform, Compose) else [transform]
+    return any(isinstance(step, InvertibleTransform) for step in steps)

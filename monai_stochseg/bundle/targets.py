@@ -56,4 +56,3 @@ def label_target(
         check_raters(task, f"target {target!r}")
     present = [Lambdad("label", drop_empty_raters)] if task.nonempty_raters else []
     return Compose([*present, *targets[target]])
-

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from monai.data import Dataset
 from monai.engines import Evaluator, SupervisedTrainer
-from monai.engines.utils import PrepareBatchExtraInput, default_prepare_batch
+from monai.engines.utils import default_prepare_batch
 from monai.handlers import LrScheduleHandler, StatsHandler, ValidationHandler
 from monai.inferers import Inferer
 from torch import nn
@@ -97,7 +97,7 @@ def make_trainer(
     check_method(task, getattr(network, "module", network), loss)
     own: list[Any] = list(handlers)
     state: dict[str, Any] = {"loss": loss}
-    engine: Callable[..., SupervisedTrainer] = _trainer_with_rater_weights
+    engine: Callable[..., SupervisedTrainer] = partial(_trainer_with_rater_weights, _takes_label(network))
     if adversary is not None:
         own = [
             RefinementMonitor(),
@@ -115,7 +115,6 @@ def make_trainer(
         )
     if task.draws_split:
         own = [SplitRecord(task.split(task.datalist()), _split_file(options)), *own]
-    takes_label = adversary is None and _takes_label(network)
     return engine(
         max_epochs=max_epochs,
         train_data_loader=training_loader(
@@ -125,7 +124,6 @@ def make_trainer(
         optimizer=optimizer,
         loss_function=loss,
         inferer=inferer,
-        prepare_batch=PrepareBatchExtraInput("label") if takes_label else default_prepare_batch,
         train_handlers=_handlers(task, network, optimizer, lr_scheduler, evaluator, options, own, state),
         decollate=False,
         **options.engine,
@@ -187,23 +185,26 @@ def _split_file(options: Options) -> str:
 
 
 def _takes_label(network: nn.Module) -> bool:
-    """Whether ``forward(x, y)`` needs the label for a posterior."""
+    """Whether the network is called as ``forward(x, y)``, with the label for a posterior."""
     module: Any = getattr(network, "module", network)
-    needed = [p for p in inspect.signature(module.forward).parameters.values() if p.default is inspect.Parameter.empty]
-    return len([p for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD]) > 1
+    return "y" in inspect.signature(module.forward).parameters
 
 
-def _trainer_with_rater_weights(*, loss_function: Callable, prepare_batch: Callable, **kwargs: Any) -> SupervisedTrainer:
+def _trainer_with_rater_weights(takes_label: bool, *, loss_function: Callable, **kwargs: Any) -> SupervisedTrainer:
     # MONAI's trainer passes the loss one target: until then label and weights are a pair.
     return SupervisedTrainer(
-        loss_function=partial(_apply, loss_function), prepare_batch=partial(_pair, prepare_batch), **kwargs
+        loss_function=partial(_apply, loss_function), prepare_batch=partial(_prepare, takes_label), **kwargs
     )
 
 
-def _pair(prepare_batch: Callable, batch: Mapping[str, Any], device: Any, *args: Any, **kwargs: Any) -> tuple:
-    image, label, *rest = prepare_batch(batch, device, *args, **kwargs)
+def _prepare(takes_label: bool, batch: Mapping[str, Any], device: Any, *args: Any, **kwargs: Any) -> tuple:
+    """Image and target, and for a posterior the label and the raters' weights."""
+    image, label = default_prepare_batch(batch, device, *args, **kwargs)
     weights = batch.get("rater_weights")
-    return image, (label,) if weights is None else (label, weights.to(device)), *rest
+    target = (label,) if weights is None else (label, weights.to(device))
+    if not takes_label:
+        return image, target
+    return image, target, (label,), {} if weights is None else {"rater_weights": target[1]}
 
 
 def _apply(loss_function: Callable, pred: Any, target: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from monai_stochseg.data import (
 from monai_stochseg.data.cityscapes import CITYSCAPES_VOID
 from monai_stochseg.data.simulated.streets import MARK
 from monai_stochseg.handlers import MetricFigure
-from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, PixelFlipRatioMetric
+from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.tasks.sample_metrics import TaskMetric, entries
 from monai_stochseg.transforms import ClassSwitchModesd, LoadCityscapesd, RandClassSwitchd
@@ -131,14 +131,7 @@ class Cityscapes(Task):
         """As :py:meth:`Task.metric`, and ``mode_frequency`` and ``flip_ratio`` of the known truth."""
         samples = entries("samples", "label")
         if name == "mode_frequency":
-            from dataclasses import asdict
-
-            return TaskMetric(
-                ModeFrequencyMetric(
-                    self.num_raters, **{k: v for k, v in asdict(self.distance).items() if k != "distance"}
-                ),
-                samples,
-            )
+            return TaskMetric(ModeFrequencyMetric(self.num_raters, self.distance), samples)
         if name == "flip_ratio":
             return TaskMetric(PixelFlipRatioMetric(CITYSCAPES_SWITCHES), samples)
         return super().metric(name)

@@ -12,9 +12,9 @@ from monai_stochseg.data.lidc import (
     LIDC_MANIFESTS,
     crops_datalist,
     load_manifest,
-    read_parameters,
     split_by_manifest,
 )
+from monai_stochseg.data.lidc.crops_folder import read_parameters
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.transforms import LoadCropd
 from monai_stochseg.transforms.load_crop import LUNG_WINDOW

@@ -78,7 +78,7 @@ _METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMet
     "hm_iou": (HungarianMatchedIoUMetric, _SAMPLES),
     "diversity": (SampleDiversityMetric, entries("samples")),
     "rater_diversity": (SampleDiversityMetric, entries("label")),
-    "dice": (partial(RaterDiceMetric), _SAMPLES),
+    "dice": (RaterDiceMetric, _SAMPLES),
     "dice_nonempty": (partial(RaterDiceMetric, nonempty_raters=True), _SAMPLES),
     "ambiguity": (lambda distance: AmbiguityAccuracyMetric(), _SAMPLES),
     "diversity_correlation": (DiversityCorrelationMetric, _SAMPLES),
@@ -106,10 +106,4 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     if name not in _METRICS:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
-    from dataclasses import asdict
-    from inspect import signature
-
-    if "<lambda>" in str(make):
-        return TaskMetric(make(distance), output_transform)
-    d = {k: v for k, v in asdict(distance).items() if k in signature(make).parameters}
-    return TaskMetric(make(**d), output_transform)
+    return TaskMetric(make(distance), output_transform)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -16,8 +17,7 @@ import pytest
 
 from monai_stochseg.__main__ import main
 from monai_stochseg.benchmark import BenchmarkError, benchmark, find_methods, run
-from monai_stochseg.benchmark.command import _title
-from monai_stochseg.data import CaseError
+from monai_stochseg.data import CaseError, simulated_brain_folder, simulated_cityscapes_folder
 
 TINY = {"max_epochs": 1, "val_interval": 1, "images_per_epoch": 8, "batch_size": 4, "channels": [4, 8]}
 METHODS = ["deterministic", "threshold", "independent"]
@@ -61,21 +61,23 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    files = [*folder.glob(f"*/{CHECKPOINT}"), *folder.glob(f"*/{RESULT}")]
+    files = [*folder.glob(f"seed_0/*/{CHECKPOINT}"), *folder.glob(f"seed_0/*/{RESULT}")]
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
 
 
 def joined(folder: Path, name: str, **changes: object) -> None:
-    """A bundle in the working folder, without benchmark.json: that of the baselines with other ids."""
+    """A bundle in the working folder: that of the baselines with other ids."""
     source, bundle = Path(__file__).parents[2] / "bundles" / "baselines_lidc", folder / "bundles" / name
     bundle.mkdir(parents=True)
-    shutil.copy(source / "evaluate.json", bundle)
+    shutil.copy(source / "metadata.json", bundle)
+    (bundle / "benchmark.json").write_text(json.dumps({name: {}}))
     config = json.loads((source / "train.json").read_text())
     (bundle / "train.json").write_text(json.dumps(config | changes))
 
 
 def test_table_and_output(done) -> None:
-    steps = "threshold: training\n" + "".join(f"{name}: evaluation\n" for name in METHODS) + "readers\n"
+    steps = ["threshold: training", *(f"{name}: evaluation" for name in METHODS), "readers"]
+    steps = "".join(f"seed 0, {step}\n" for step in steps)
     table = (done / "benchmark.md").read_text()
     assert (done / "output.txt").read_text() == f"{steps}{table}\n"
     assert table.startswith("lidc, real readings on a SIMULATED CT; small setting but for max_epochs 1, ")
@@ -97,24 +99,28 @@ def test_table_and_output(done) -> None:
     assert "Key metric: val_ged" in log
 
 
-def test_done_is_done_and_another_seed_is_not(done, crops_folder, tmp_path) -> None:
+def test_done_is_done_and_each_seed_has_its_own(done, crops_folder, tmp_path) -> None:
     folder = shutil.copytree(done, tmp_path / "results")
     before = times(folder)
     assert len(before) == 5
     again = {"out": str(folder), "dataset_dir": str(crops_folder), "methods": "threshold", "ids": TINY}
     assert "| threshold |" in (benchmark(**again) or "")
     assert times(folder) == before
-    benchmark(**again, seed=1)
-    after = times(folder)
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == before.keys() - {f"deterministic/{RESULT}"}
-    assert (folder / "threshold" / "model_last.previous.pt").is_file()
+    benchmark(**again, seeds=2)
+    assert times(folder) == before
+    assert {path.name for path in (folder / "seed_1").iterdir()} == {"threshold", "independent", "readers"}
+    found = rows(folder)
+    assert (found["threshold"]["seeds"], found["deterministic"]["seeds"]) == ("2", "1")
+    one, other = (json.loads((folder / f"seed_{i}" / "threshold" / RESULT).read_text())["dice"] for i in (0, 1))
+    assert float(found["threshold"]["Dice"]) == pytest.approx((one + other) / 2)
+    low, high = (float(end) for end in found["threshold"]["GED 16, 95 %"].split(" to "))
+    assert low <= float(found["threshold"]["GED 16"]) <= high
 
 
 def test_resumes(done, crops_folder, tmp_path) -> None:
     folder = shutil.copytree(done, tmp_path / "results")
     longer = {**TINY, "max_epochs": 2}
-    trained = folder / "threshold"
+    trained = folder / "seed_0" / "threshold"
     settings = json.loads((trained / "settings.json").read_text())
     (trained / "settings.json").write_text(json.dumps(settings | {"max_epochs": 2}))
     (trained / "training.json").unlink()
@@ -127,15 +133,15 @@ def test_a_run_that_stopped_before_it_trained_takes_no_other_settings_weights(
     done, crops_folder, tmp_path, monkeypatch
 ):
     folder = shutil.copytree(done, tmp_path / "results")
-    trained = folder / "threshold"
+    trained = folder / "seed_0" / "threshold"
     monkeypatch.setattr(run.ConfigWorkflow, "run", _stop)
-    ids = {**TINY, "dataset_dir": str(crops_folder), "manifest": "kohl"}
+    ids = {**TINY, "dataset_dir": str(crops_folder)}
     method = find_methods("lidc", ["threshold"])[0]
     with pytest.raises(KeyboardInterrupt):
-        run.train(method, trained, [], {**ids, "seed": 1})
+        run.train("lidc", method, trained, [], {**ids, "seed": 1})
     assert not (trained / "settings.json").exists()
     monkeypatch.undo()
-    run.train(method, trained, [], {**ids, "seed": 1, "norm": "BATCH"})
+    run.train("lidc", method, trained, [], {**ids, "seed": 1, "norm": "BATCH"})
     assert (trained / "model_last.previous.pt").is_file()
     assert json.loads((trained / "training.json").read_text())["seconds_per_step"] > 0
 
@@ -152,9 +158,11 @@ def test_a_failing_method_leaves_the_others(done, crops_folder, tmp_path) -> Non
     finished = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     assert finished.returncode == 1
     first, *_, last = finished.stderr.splitlines()  # between them may stand what Python says of its processes
-    assert first.startswith("broken_lidc: training: ValueError: method must be one of deterministic, ")
-    assert re.fullmatch(r"BenchmarkError: these failed, see \S+benchmark.log: broken_lidc: training; \S+ has .*", last)
-    assert "broken_lidc: evaluation" not in finished.stdout
+    assert first.startswith("seed 0, broken_lidc: training: ValueError: method must be one of deterministic, ")
+    assert re.fullmatch(
+        r"BenchmarkError: these failed, see \S+benchmark.log: seed 0, broken_lidc: training; \S+ has .*", last
+    )
+    assert "seed 0, broken_lidc: evaluation" not in finished.stdout
     assert "Traceback" in (folder / "benchmark.log").read_text()
     assert set(rows(folder)) == {"mine_lidc", *METHODS, "readers"}  # those done before stay
     assert float(rows(folder)["mine_lidc"]["parameters"]) > 0
@@ -165,30 +173,54 @@ def test_two_processes(crops_folder, tmp_path) -> None:
     words = command(tmp_path / "out", crops_folder, "deterministic")
     finished = subprocess.run([sys.executable, *torchrun, *words], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("deterministic: evaluation") == 1
+    assert finished.stdout.count("seed 0, deterministic: evaluation") == 1
     found = rows(tmp_path / "out")
     assert list(found) == [*METHODS, "readers"]
-    assert json.loads((tmp_path / "out" / "threshold" / "training.json").read_text())["steps"] == 1
+    assert json.loads((tmp_path / "out" / "seed_0" / "threshold" / "training.json").read_text())["steps"] == 1
     assert float(found["readers"]["GED 100"]) < 0.05
 
 
-def test_title_of_real_data_that_came_split(crops_folder, tmp_path) -> None:
-    crops = shutil.copytree(crops_folder, tmp_path / "crops")
-    index = json.loads((crops / "crops.json").read_text())
-    (crops / "crops.json").write_text(json.dumps(index | {"parameters": {}}))
-    title = _title("lidc", True, {"dataset_dir": str(crops), "manifest": None, "seed": 3}, {})
-    assert title == "lidc, real CT; full setting, seed 3, split as the data came"
+@pytest.mark.parametrize(
+    ("task", "make", "ids", "floor"),
+    [
+        (
+            "brats",
+            partial(simulated_brain_folder, num_patients=8, spatial_size=(16, 16, 16)),
+            {"roi_size": [16] * 3},
+            0.4,
+        ),
+        (
+            "cityscapes",
+            partial(simulated_cityscapes_folder, num_images=8, size=(32, 64)),
+            {"spatial_size": [32, 64], "crop_size": [16, 16]},
+            0.05,
+        ),
+    ],
+)
+def test_other_tasks_and_the_truth_as_their_floor(tmp_path, task, make, ids, floor) -> None:
+    """A method of an LIDC bundle by the task's overlay; the floor is drawn from the truth, not from the raters."""
+    table = benchmark(
+        task=task, out="out", methods="threshold", dataset_dir=make(tmp_path / "data"), ids={**TINY, **ids}
+    )
+    assert table is not None
+    assert table.startswith(f"{task}, SIMULATED ")
+    found = rows(tmp_path / "out")
+    assert list(found) == ["threshold", "independent", "readers"]
+    assert 0 <= float(found["readers"]["GED 100"]) < floor
+    assert float(found["readers"]["GED 100"]) < float(found["threshold"]["GED 100"])
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"task": "brain"}, BenchmarkError, "task must be one of lidc, got 'brain'"),
+        ({"task": "brain"}, BenchmarkError, "task must be one of lidc, brats, cityscapes, got 'brain'"),
         ({"methods": "nothing"}, BenchmarkError, "there is no method or bundle 'nothing'"),
         ({"ids": {"max_epoch": 1}}, BenchmarkError, "no bundle has an id 'max_epoch' to be set"),
         ({"ids": "max_epochs"}, BenchmarkError, "ids must be like .*, got 'max_epochs'"),
-        ({"manifest": "koln"}, CaseError, "'koln' is none of"),
-        ({"manifest": "svls"}, CaseError, "the split svls leaves test empty"),
+        ({"seeds": 0}, BenchmarkError, "seeds must be at least 1, got 0"),
+        ({"task": "brats", "full": True}, BenchmarkError, "the papers' sizes are those of LIDC"),
+        ({"ids": {"manifest": "koln"}}, CaseError, "'koln' is none of"),
+        ({"ids": {"manifest": "svls"}}, CaseError, "part 'test' is empty"),
         ({"dataset_dir": "nowhere"}, CaseError, "nowhere holds no crops"),
     ],
 )

@@ -48,37 +48,41 @@ def test_all_methods() -> None:
         assert methods[name].ids == {"method": name}
 
 
-def test_a_bundle_joins_by_its_name(tmp_path) -> None:
+def test_a_bundle_takes_part_by_its_file(tmp_path) -> None:
     join(tmp_path, "mine_lidc")
-    join(tmp_path, "other_brats")
     join(tmp_path, "two_lidc", json.dumps({"a": {}, "b": {"trained_as": "a", "ids": {"n": 1}}}))
+    join(tmp_path, "away_brats", json.dumps({"away": {}}))
     methods = {method.name: method for method in find_methods("lidc")}
-    assert methods["mine_lidc"].folder == tmp_path / "bundles" / "mine_lidc"
     assert methods["b"].trained == methods["a"]
-    assert "ssn" in methods
-    assert "other_brats" not in methods
+    assert {"ssn", "away"} <= methods.keys()
+    assert "mine_lidc" not in {method.folder.name for method in methods.values()}
+
+
+def test_any_method_runs_on_any_task_by_an_overlay(repository) -> None:
+    methods = find_methods("brats")
+    assert {method.name for method in methods} == {method.name for method in find_methods("lidc")}
+    for method in methods:
+        train, overlay = method.files("brats")
+        assert train == method.folder / "train.json"
+        assert overlay == repository / "bundles" / "tasks" / "brats_whole.json"
+    assert all(len(method.files("lidc")) == 1 for method in find_methods("lidc"))
+
+
+def test_of_two_bundles_with_one_method_the_tasks_own_is_taken() -> None:
+    folders = {task: find_methods(task, ["mose"])[0].folder.name for task in ("lidc", "brats", "cityscapes")}
+    assert folders == {"lidc": "mose_lidc", "brats": "mose_lidc", "cityscapes": "mose_cityscapes"}
 
 
 def test_a_bundle_of_the_working_folder_comes_first(tmp_path) -> None:
-    join(tmp_path, "probunet_lidc")
+    join(tmp_path, "probunet_lidc", json.dumps({"probunet": {}}))
     (method,) = find_methods("lidc", ["probunet_lidc"])
-    assert (method.name, method.folder) == ("probunet_lidc", tmp_path / "bundles" / "probunet_lidc")
-
-
-def test_a_bundle_without_a_method_takes_no_part(tmp_path) -> None:
-    without = find_methods("lidc")
-    join(tmp_path, "mine_lidc", "{}")
-    assert find_methods("lidc") == without
-    assert "msvls_lidc" not in {method.folder.name for method in without}
-    for name in ("mine_lidc", "msvls_lidc"):
-        with pytest.raises(BenchmarkError, match=f"^bundle '{name}' names no method in its benchmark.json"):
-            find_methods("lidc", ["ssn", name])
+    assert (method.name, method.folder) == ("probunet", tmp_path / "bundles" / "probunet_lidc")
 
 
 @pytest.mark.parametrize(
     ("task", "chosen", "message"),
     [
-        ("brats", None, "task must be one of lidc, got 'brats'"),
+        ("brain", None, "task must be one of lidc, brats, cityscapes, got 'brain'"),
         ("lidc", ["ssn", "sssn"], "no method or bundle 'sssn': the methods are .*probunet.*, the bundles .*ssn_lidc"),
     ],
 )
@@ -106,11 +110,10 @@ def test_refuses(tmp_path, benchmark, message) -> None:
 
 def test_ids() -> None:
     methods = find_methods("lidc")
-    check_ids(
-        methods, [], {"max_epochs": 1, "rank": 2, "train#trainer#num_workers": 1, "validate::evaluator::amp": False}
-    )
+    ids = {"max_epochs": 1, "rank": 2, "options#num_workers": 1, "validate::evaluator::figure": {}}
+    check_ids("lidc", methods, [], ids)
     for name in ("max_epoch", "trian#trainer#amp", "output_dir"):
         with pytest.raises(
             BenchmarkError, match=f"no bundle has an id '{name.split('#')[0]}' to be set; .*'max_epochs'"
         ):
-            check_ids(methods, [], {name: 1})
+            check_ids("lidc", methods, [], {name: 1})
