@@ -6,8 +6,8 @@ import torch
 from monai_stochseg.distributions import check_weights
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
+from .label_maps import check_label_maps, refuse_one_hot_raters
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 
 __all__ = ["BrierScoreMetric", "compute_brier_score"]
 
@@ -71,6 +71,7 @@ def compute_brier_score(
     y_pred = check_probabilities("y_pred", y_pred)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     inside = check_mask(mask, y_pred)
+    refuse_one_hot_raters(y, y_weights, y_pred.shape[1], mask=inside)
     weights = check_weights(y_weights, y, "y_weights")
     frequency = label_frequency("y", y, weights, y_pred.shape[1], inside)
     error = (y_pred - frequency).square().sum(1, keepdim=True) * inside

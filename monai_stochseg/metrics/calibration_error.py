@@ -14,8 +14,8 @@ from monai.utils import MetricReduction, look_up_option
 from monai_stochseg.distributions import check_weights
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
+from .label_maps import check_label_maps, refuse_one_hot_raters
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 from .pooled_metric import PooledMetric
 
 __all__ = [
@@ -286,22 +286,12 @@ def calibration_target(
             )
     else:
         probabilities, y = check_label_maps(probabilities=probabilities, y=y)
-        if y.shape[1] == probabilities.shape[1] and _is_one_hot(y):
-            raise ValueError(
-                f"y is one-hot: its {y.shape[1]} channels are disjoint and fill the image, and would count as so many "
-                "raters: pass class labels [B, R, *S], or soft_target=True."
-            )
+        refuse_one_hot_raters(y, y_weights, probabilities.shape[1], mask=inside)
         weights = check_weights(y_weights, y, "y_weights")
         frequency = label_frequency("y", y, weights, probabilities.shape[1], inside)
     if foreground_only:
         inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
     return probabilities, frequency, inside
-
-
-def _is_one_hot(y: torch.Tensor) -> bool:
-    """Whether each voxel has a single 1. Constant channels may as well be raters who disagree on a small crop."""
-    binary = bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
-    return binary and bool((y != y.flatten(2)[..., :1].reshape(*y.shape[:2], *[1] * (y.ndim - 2))).any())
 
 
 def _check_options(num_bins: int, kind: str) -> None:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import torch
-from monai.data import MetaTensor
+
+from monai_stochseg.distributions.base import plain
+
+from .label_maps import check_integers
 
 __all__ = ["check_mask", "check_probabilities", "label_frequency"]
 
@@ -24,7 +27,7 @@ def check_mask(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
         return torch.ones(shape, dtype=torch.bool, device=like.device)
     if mask.shape != shape:
         raise ValueError(f"mask must have shape [B, 1, *S] = {shape}, got {tuple(mask.shape)}.")
-    return _plain(mask).to(like.device) > 0
+    return plain(mask).to(like.device) > 0
 
 
 def check_probabilities(name: str, probabilities: torch.Tensor, class_axis: int = 1) -> torch.Tensor:
@@ -51,15 +54,15 @@ def check_probabilities(name: str, probabilities: torch.Tensor, class_axis: int 
             f"{name} must be class probabilities of shape {axes} with C of at least 2, "
             f"got {tuple(probabilities.shape)}."
         )
-    plain = _plain(probabilities).to(torch.get_default_dtype())
-    low, total = plain.min(), plain.sum(class_axis)
+    values = plain(probabilities).to(torch.get_default_dtype())
+    low, total = values.min(), values.sum(class_axis)
     # Negated, so that NaN fails; the tolerance leaves room for a softmax in half precision.
     if not (low >= 0 and (total - 1).abs().max() < 1e-2):
         raise ValueError(
             f"{name} must be at least 0 and sum to 1 over the classes, got a least value of {low:.4g} and sums from "
             f"{total.min():.4g} to {total.max():.4g}: pass probabilities, the softmax of logits."
         )
-    return plain
+    return values
 
 
 def label_frequency(
@@ -72,29 +75,27 @@ def label_frequency(
         name: name of the argument that brought the maps, for the errors.
         maps: label maps ``[B, K, *S]``, as :py:func:`~.pairwise_distance.check_label_maps` returns them.
         weights: ``[B, K]``, as :py:func:`monai_stochseg.distributions.check_weights` returns them. A map of weight 0
-            is not looked at.
+            may hold anything.
         num_classes: number of classes C, the background included.
-        mask: boolean ``[B, 1, *S]``, outside which labels are not looked at.
+        mask: boolean ``[B, 1, *S]``, outside which labels may be anything.
 
     Returns:
         ``[B, C, *S]`` in PyTorch's default dtype, summing to 1 over C inside the mask.
 
     Raises:
-        ValueError: when there are fewer than two classes, or a label is none of them.
+        ValueError: when there are fewer than two classes, or a label of a map that counts is no integer or outside
+            them.
     """
     if num_classes < 2:
         raise ValueError(f"num_classes counts the background and must be at least 2, got {num_classes}.")
+    for item, row_weights, region in zip(maps, weights, mask, strict=True):
+        counted = item[row_weights > 0].where(region, 0)
+        check_integers(name, counted)
+        low, high = (int(value) for value in counted.long().aminmax())
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"{name} has label {low if low < 0 else high}, outside the {num_classes} classes 0 to "
+                f"{num_classes - 1}: set num_classes, or leave void voxels out by the mask."
+            )
     weights = weights.reshape(*weights.shape, *[1] * (maps.ndim - 2))
-    classes = torch.arange(num_classes, device=maps.device)
-    # Promoted, for in uint8 class 256 would be class 0.
-    unknown = ~torch.isin(maps.to(torch.promote_types(maps.dtype, torch.int64)), classes) & (weights > 0) & mask
-    if unknown.any():
-        raise ValueError(
-            f"{name} has label {maps[unknown][0].item():g}, none of the {num_classes} classes 0 to {num_classes - 1}: "
-            "set num_classes, or leave void voxels out by the mask."
-        )
     return torch.stack([((maps == c) * weights).sum(1) for c in range(num_classes)], dim=1)
-
-
-def _plain(x: torch.Tensor) -> torch.Tensor:
-    return x.as_tensor() if isinstance(x, MetaTensor) else x

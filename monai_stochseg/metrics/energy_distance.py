@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-
 import torch
 from monai.utils import MetricReduction
 
-from monai_stochseg.distributions import check_weights
-
-from .map_sets import mean_distance, weighted_maps
+from .map_sets import check_self_pairs, counted_pairs, mean_distance
 from .metric import ItemMetric
-from .pairwise_distance import LabelMapDistance, check_label_maps
+from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["GeneralizedEnergyDistanceMetric", "compute_generalized_energy_distance"]
 
@@ -22,80 +17,60 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
 
     ``y_pred`` are samples ``[B, N, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items ``[N, *S]`` and
     ``[R, *S]``, in which N and R may differ between items. Weights are passed by keyword, ``y_pred_weights`` and
-    ``y_weights``. What is computed: :py:func:`compute_generalized_energy_distance`. An item whose value is undefined
-    (NaN) is left out of the mean over items, and a mean over no defined item is NaN.
+    ``y_weights``, or carried by the maps. What is computed: :py:func:`compute_generalized_energy_distance`. An item
+    whose value is undefined (NaN) is left out of the mean over items, and a mean over no defined item is NaN.
 
-    In an engine: ``IgniteMetricHandler(metric_fn=GeneralizedEnergyDistanceMetric(num_classes=4),
+    In an engine: ``IgniteMetricHandler(metric_fn=GeneralizedEnergyDistanceMetric(4),
     output_transform=from_engine(["samples", "label"]))``.
 
     Args:
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        distance: ``"iou"`` or ``"dice"``.
-        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
+        distance: between two label maps, or the number of classes, see
+            :py:class:`~.pairwise_distance.LabelMapDistance`.
         self_pairs: whether the pairs of a map with itself count.
-        ignore_index: the label of void voxels.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
-        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
-        ValueError: when an option is unknown or no class takes part.
+        ValueError: when an option is unknown.
+
+    Example::
+
+        >>> metric = GeneralizedEnergyDistanceMetric(LabelMapDistance(num_classes=2, empty="ignore"))
+        >>> samples, raters = torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 1, 1, 0], [0, 0, 1, 1]]])
+        >>> metric(samples, raters)
+        tensor([[0.3333]])
+        >>> metric.aggregate()
+        tensor([0.3333])
     """
 
     weighted = ("y_pred", "y")
 
     def __init__(
         self,
-        num_classes: int,
-        include_background: bool = False,
-        distance: str = "iou",
-        empty: str = "agree",
+        distance: LabelMapDistance | int,
         self_pairs: bool = True,
-        ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
-        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
+        self.distance = as_distance(distance)
         self.self_pairs = self_pairs
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor | None = None,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        if y is None:
-            raise ValueError(
-                "y, the raters' label maps, is required; the spread of one set is SampleDiversityMetric's."
-            )
         return compute_generalized_energy_distance(
-            y_pred,
-            y,
-            **asdict(self.pairwise),
-            self_pairs=self.self_pairs,
-            y_pred_weights=y_pred_weights,
-            y_weights=y_weights,
+            y_pred, y, self.distance, self_pairs=self.self_pairs, **weights
         ).unsqueeze(1)
 
 
 def compute_generalized_energy_distance(
     y_pred: torch.Tensor,
     y: torch.Tensor,
+    distance: LabelMapDistance | int,
     *,
-    num_classes: int,
-    include_background: bool = False,
-    classes: Sequence[int] | None = None,
-    distance: str = "iou",
-    empty: str = "agree",
     self_pairs: bool = True,
     y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
-    ignore_index: int | None = None,
 ) -> torch.Tensor:
     """
     Compute the generalized energy distance between two sets of label maps, per item of the batch.
@@ -108,40 +83,36 @@ def compute_generalized_energy_distance(
     Args:
         y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: the raters' label maps ``[B, R, *S]``.
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        classes: the classes that take part; None: all.
-        distance: ``"iou"`` (the papers) or ``"dice"``.
-        empty: ``"agree"`` (LIDC and BraTS in the papers) or ``"ignore"`` (Cityscapes), what a class that is empty in
-            both maps is worth.
+        distance: between two label maps, or the number of classes, see
+            :py:class:`~.pairwise_distance.LabelMapDistance`. The papers use the default, on Cityscapes
+            ``empty="ignore"``.
         self_pairs: True takes s = s' and y = y' into the means (V-statistic, the papers; biased, never negative for a
             distance of negative type); False leaves these pairs out (U-statistic, unbiased, may be negative).
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
-        y_weights: ``[B, R]``, likewise. A map of weight 0, as that of a missing rater, is not looked at.
-        ignore_index: the label of void voxels; a voxel void in any map of an item is left out for this item.
+        y_pred_weights: ``[B, N]``, non-negative, see :py:func:`monai_stochseg.distributions.check_weights`; None:
+            uniform. A map of weight 0 may hold anything.
+        y_weights: ``[B, R]``, likewise; 0 for a missing rater.
 
     Returns:
-        ``[B]``, in PyTorch's default dtype, on the device of ``y_pred``. NaN where a pair of positive weight has no
-        distance (``empty="ignore"``), or ``self_pairs=False`` and only one map has a weight.
+        ``[B]``, in PyTorch's default dtype, on the device of ``y_pred``. NaN where a pair of maps has no distance
+        (``empty="ignore"``), all voxels are void, or ``self_pairs=False`` and only one map has a weight.
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, a label is outside the classes, weights are none, an option is unknown, or
-            ``self_pairs=False`` and there are fewer than two samples or raters.
+        ValueError: when shapes do not match, a label is outside the classes, ``y`` is one-hot, weights are wrong,
+            or ``self_pairs=False`` and there are fewer than two samples or raters.
+
+    Example::
+
+        >>> a, b = [0, 1, 1, 0], [0, 0, 1, 1]
+        >>> compute_generalized_energy_distance(torch.tensor([[a, b]]), torch.tensor([[b]]), 2)
+        tensor([0.3333])
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
-    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    if not self_pairs and min(y_pred.shape[1], y.shape[1]) < 2:
-        raise ValueError(
-            "self_pairs=False needs at least 2 samples in y_pred and 2 raters in y, got "
-            f"{y_pred.shape[1]} and {y.shape[1]}: add maps or set self_pairs=True."
-        )
-    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    r_weights = check_weights(y_weights, y, "y_weights")
+    distance = as_distance(distance)
+    pairs = counted_pairs(y_pred, y, y_pred_weights, y_weights, distance)
+    check_self_pairs(self_pairs, y_pred=y_pred, y=y)
     values = []
-    for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
-        d = pairwise({"y_pred": weighted_maps(samples, p), "y": weighted_maps(raters, q)})
-        p, q = p[p > 0], q[q > 0]
+    for samples, p, raters, q in pairs:
+        d = distance({"y_pred": samples, "y": raters})
         n = len(p)
         values.append(
             2 * mean_distance(d[:n, n:], p, q)

@@ -9,8 +9,8 @@ from monai.utils import MetricReduction
 from monai_stochseg.distributions import check_weights
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
+from .label_maps import check_label_maps
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 
 __all__ = ["EntropyDecomposition", "EntropyDecompositionMetric", "compute_entropy_decomposition"]
 

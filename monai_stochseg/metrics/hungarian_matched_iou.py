@@ -2,18 +2,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 from monai.utils import MetricReduction
 from scipy.optimize import linear_sum_assignment
 
-from monai_stochseg.distributions import check_weights
-
-from .map_sets import weighted_maps
+from .map_sets import counted_pairs
 from .metric import ItemMetric
-from .pairwise_distance import LabelMapDistance, check_label_maps
+from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["HungarianMatchedIoUMetric", "compute_hungarian_matched_iou"]
 
@@ -28,64 +24,48 @@ class HungarianMatchedIoUMetric(ItemMetric):
     """
     Hungarian-matched IoU between sampled label maps and those of the raters.
 
-    ``y_pred`` are samples ``[B, N, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items, in which N and R
-    may differ between items. Weights are passed by keyword, ``y_pred_weights`` and ``y_weights``. What is computed:
+    Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. What is computed:
     :py:func:`compute_hungarian_matched_iou`.
 
     Args:
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
-        ignore_index: the label of void voxels.
+        distance: the number of classes, or the options of :py:class:`~.pairwise_distance.LabelMapDistance`; the overlap
+            is IoU, whatever its ``overlap``.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
-        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
-        ValueError: when an option is unknown or no class takes part.
+        ValueError: when an option is unknown.
+
+    Example::
+
+        >>> metric = HungarianMatchedIoUMetric(2)
+        >>> metric(torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 1, 1, 0], [0, 0, 1, 1]]]))
+        tensor([[0.6667]])
     """
 
     weighted = ("y_pred", "y")
 
     def __init__(
         self,
-        num_classes: int,
-        include_background: bool = False,
-        empty: str = "agree",
-        ignore_index: int | None = None,
+        distance: LabelMapDistance | int,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
-        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index, classes)
+        self.distance = as_distance(distance, "iou")
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        options = asdict(self.pairwise)
-        del options["distance"]
-        return compute_hungarian_matched_iou(
-            y_pred, y, **options, y_pred_weights=y_pred_weights, y_weights=y_weights
-        ).unsqueeze(1)
+        return compute_hungarian_matched_iou(y_pred, y, self.distance, **weights).unsqueeze(1)
 
 
 def compute_hungarian_matched_iou(
     y_pred: torch.Tensor,
     y: torch.Tensor,
+    distance: LabelMapDistance | int,
     *,
-    num_classes: int,
-    include_background: bool = False,
-    classes: Sequence[int] | None = None,
-    empty: str = "agree",
     y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
-    ignore_index: int | None = None,
 ) -> torch.Tensor:
     """
     Compute the mean IoU of samples and raters matched in the best way, per item of the batch.
@@ -100,34 +80,33 @@ def compute_hungarian_matched_iou(
     Stochastic Experts, ICLR 2023.
 
     Args:
-        y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
+        y_pred: sampled label maps ``[B, N, *S]``, as in
+            :py:func:`~.energy_distance.compute_generalized_energy_distance`.
         y: the raters' label maps ``[B, R, *S]``.
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        classes: the classes that take part; None: all.
-        empty: ``"agree"``: the IoU of a class that is empty in both maps is 1; ``"ignore"``: it is left out.
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
-        y_weights: ``[B, R]``, likewise. A map of weight 0, as that of a missing rater, is not looked at.
-        ignore_index: the label of void voxels; a voxel void in any map of an item is left out for this item.
+        distance: see :py:class:`HungarianMatchedIoUMetric`.
+        y_pred_weights: ``[B, N]``; None: uniform.
+        y_weights: ``[B, R]``; 0 for a missing rater.
 
     Returns:
-        ``[B]``, in [0, 1], in PyTorch's default dtype, on the device of ``y_pred``. NaN where a pair of positive weight
-        has no IoU (``empty="ignore"``).
+        ``[B]``, in [0, 1], in PyTorch's default dtype, on the device of ``y_pred``. NaN where a pair of maps has no IoU
+        (``empty="ignore"``) or all voxels are void.
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, a label is outside the classes, weights are none, or an option is unknown.
+        ValueError: when shapes do not match, a label is outside the classes, ``y`` is one-hot, or weights are
+            wrong.
         RuntimeError: when the transport problem's solver does not reach the optimum.
+
+    Example::
+
+        >>> a, b = [0, 1, 1, 0], [0, 0, 1, 1]
+        >>> compute_hungarian_matched_iou(torch.tensor([[a, b]]), torch.tensor([[b, a]]), 2)
+        tensor([1.])
     """
-    pairwise = LabelMapDistance(num_classes, include_background, "iou", empty, ignore_index, classes)
-    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    r_weights = check_weights(y_weights, y, "y_weights")
+    distance = as_distance(distance, "iou")
     values = []
-    for samples, raters, p, q in zip(y_pred, y, s_weights, r_weights, strict=True):
-        d = pairwise({"y_pred": weighted_maps(samples, p), "y": weighted_maps(raters, q)})
-        p, q = p[p > 0], q[q > 0]
-        d = d[: len(p), len(p) :]
+    for samples, p, raters, q in counted_pairs(y_pred, y, y_pred_weights, y_weights, distance):
+        d = distance({"y_pred": samples, "y": raters})[: len(p), len(p) :]
         values.append(d.new_tensor(math.nan if d.isnan().any() else 1 - _least_cost(d, p, q)))
     return torch.stack(values)
 

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-
 import torch
 
 from monai_stochseg.distributions import check_weights
 
-from .map_sets import weighted_maps
-from .pairwise_distance import LabelMapDistance, check_label_maps
+from .label_maps import check_label_maps
+from .map_sets import counted_maps
+from .pairwise_distance import LabelMapDistance, as_distance
 from .pooled_metric import PooledMetric
 
 __all__ = ["ModeFrequencyMetric", "compute_mode_frequency"]
@@ -28,39 +26,35 @@ class ModeFrequencyMetric(PooledMetric):
     :py:func:`monai_stochseg.transforms.class_switch_modes` lists them, or both lists of B items; the probabilities of
     the modes are ``y_weights``, by keyword or carried by the modes, see :py:class:`~.metric.ItemMetric`. What is
     computed: :py:func:`compute_mode_frequency`. The value is the total variation distance
-    ``sum_m |f_m - p_m| / 2`` of the mean frequencies, from 0 to 1. It is above 0 even for samples of the truth, by
-    chance, the more so the fewer there are. For a figure: :py:meth:`frequencies`.
+    ``sum_m |f_m - p_m| / 2`` of the mean frequencies, from 0 to 1. Even for samples of the truth it is above 0 by
+    chance, more so for few samples. For a figure: :py:meth:`frequencies`.
 
     Args:
         num_modes: number of modes M of each item.
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        distance: ``"iou"`` or ``"dice"``.
-        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
-        ignore_index: the label of void voxels.
-        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
+        distance: between two label maps, or the number of classes, see
+            :py:class:`~.pairwise_distance.LabelMapDistance`.
 
     Raises:
-        ValueError: when there are fewer than two modes, an option is unknown or no class takes part.
+        ValueError: when there are fewer than two modes.
+
+    Example::
+
+        >>> metric = ModeFrequencyMetric(2, LabelMapDistance(num_classes=3))
+        >>> modes = torch.tensor([[[1, 1], [2, 2]]])
+        >>> metric(modes[:, [0, 0, 1, 1]], modes, y_weights=torch.tensor([[3, 1]]))
+        tensor([[0.5000, 0.5000, 0.7500, 0.2500]])
+        >>> metric.aggregate()
+        tensor(0.2500)
     """
 
     weighted = ("y_pred", "y")
 
-    def __init__(
-        self,
-        num_modes: int,
-        num_classes: int,
-        include_background: bool = False,
-        distance: str = "iou",
-        empty: str = "agree",
-        ignore_index: int | None = None,
-        classes: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, num_modes: int, distance: LabelMapDistance | int) -> None:
         super().__init__()
         if num_modes < 2:
             raise ValueError(f"num_modes must be at least 2, got {num_modes}: one mode has all samples.")
         self.num_modes = num_modes
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
+        self.distance = as_distance(distance)
 
     @property
     def names(self) -> list[str]:
@@ -80,19 +74,11 @@ class ModeFrequencyMetric(PooledMetric):
         """
         return self._mean(self._rows())
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """Frequencies and probabilities, ``[B, 2 * M]``."""
         if y.shape[1] != self.num_modes:
             raise ValueError(f"y must have the num_modes={self.num_modes} modes of each item, got {y.shape[1]}.")
-        return compute_mode_frequency(
-            y_pred, y, **asdict(self.pairwise), y_pred_weights=y_pred_weights, y_weights=y_weights
-        ).flatten(1)
+        return compute_mode_frequency(y_pred, y, self.distance, **weights).flatten(1)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
         frequency, probability = self._mean(rows)
@@ -105,57 +91,55 @@ class ModeFrequencyMetric(PooledMetric):
 def compute_mode_frequency(
     y_pred: torch.Tensor,
     y: torch.Tensor,
+    distance: LabelMapDistance | int,
     *,
-    num_classes: int,
-    include_background: bool = False,
-    classes: Sequence[int] | None = None,
-    distance: str = "iou",
-    empty: str = "agree",
     y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
-    ignore_index: int | None = None,
 ) -> torch.Tensor:
     """
-    Compute the share of the samples that each mode is the nearest of, and the modes' probabilities, per item.
+    Compute the share of the samples that are nearest to each mode, and the modes' probabilities, per item.
 
     The mode-wise frequencies of Kohl et al., A Probabilistic U-Net for Segmentation of Ambiguous Images, NeurIPS 2018,
-    figure 5. Of equally near modes the one of lowest index has the sample, so that of modes which coincide, as where
-    an image lacks a class that could have become another, the first has all. The probabilities are counted in the same
-    way, each mode being a sample of its probability: those of modes which coincide are the first one's.
+    figure 5. Of equally near modes the sample belongs to the one of lowest index. So where modes coincide, for example
+    in an image without a class that could have become another, the first of them has all their samples. The
+    probabilities are counted in the same way, each mode being a sample of its probability: the first of coinciding
+    modes has the probability of all.
 
     Args:
         y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: the modes ``[B, M, *S]``.
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        classes: the classes that take part, such as those that could become others and what they become; None: all.
-        distance: ``"iou"`` or ``"dice"``.
-        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth. Two maps without a class
-            left have distance 0 here.
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform. A map of weight 0 is not looked at.
-        y_weights: probabilities of the modes, ``[B, M]``, likewise, save that a mode of probability 0 is one.
-        ignore_index: the label of void voxels; a voxel void in any map of an item is left out for this item.
+        distance: between two label maps, or the number of classes, see
+            :py:class:`~.pairwise_distance.LabelMapDistance`; its ``classes`` are such as could become others and what
+            they become. Two maps without a class left have distance 0 here.
+        y_pred_weights: ``[B, N]``; None: uniform. A map of weight 0 may hold anything.
+        y_weights: probabilities of the modes, ``[B, M]``; None: uniform. A mode of probability 0 remains a mode.
 
     Returns:
         ``[B, 2, M]``, frequencies and then probabilities, each summing to 1 over M, in PyTorch's default dtype, on the
-        device of ``y_pred``. NaN for an item whose modes all coincide.
+        device of ``y_pred``. NaN for an item whose modes all coincide or whose voxels are all void.
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, a label is outside the classes, weights are none, or an option is unknown.
+        ValueError: when shapes do not match, a label is outside the classes, or weights are wrong.
+
+    Example::
+
+        >>> modes = torch.tensor([[[1, 1], [2, 2]]])
+        >>> compute_mode_frequency(torch.tensor([[[1, 0], [1, 1], [2, 2], [0, 1]]]), modes, 3)
+        tensor([[[0.7500, 0.2500],
+                 [0.5000, 0.5000]]])
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
+    distance = as_distance(distance)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    m_weights = check_weights(y_weights, y, "y_weights")
+    sets = counted_maps("y_pred", y_pred, y_pred_weights)
+    probabilities = check_weights(y_weights, y, "y_weights").to(torch.get_default_dtype())
     values = []
-    for samples, modes, p, q in zip(y_pred, y, s_weights, m_weights, strict=True):
-        shown = weighted_maps(samples, p)
-        n = len(shown)
-        to_modes = pairwise({"y_pred": shown, "y": modes})[:, n:].nan_to_num(0).round(decimals=_DECIMALS)
+    for (samples, p), modes, q in zip(sets, y, probabilities, strict=True):
+        n = len(p)
+        to_modes = distance({"y_pred": samples, "y": modes})[:, n:].nan_to_num(0).round(decimals=_DECIMALS)
         nearest = to_modes.argmin(1)  # the first of equal ones
         share = q.new_zeros(2, len(modes))
-        share[0].index_add_(0, nearest[:n], p[p > 0])
+        share[0].index_add_(0, nearest[:n], p)
         share[1].index_add_(0, nearest[n:], q)
         values.append(share if to_modes[n:].any() else share.fill_(torch.nan))
     return torch.stack(values)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from monai.data import MetaTensor
 from monai.utils import look_up_option
 
-__all__ = ["LabelMapDistance", "check_integers", "check_label_maps", "compute_pairwise_distance"]
+from .label_maps import check_integers, check_label_maps
+
+__all__ = ["LabelMapDistance", "as_distance", "compute_pairwise_distance"]
 
 # Elements of the largest temporary: 16 MiB in float32, few enough that its sums of zeros and ones stay exact there.
 CHUNK_ELEMENTS = 2**22
@@ -19,33 +20,42 @@ CHUNK_ELEMENTS = 2**22
 @dataclass(frozen=True)
 class LabelMapDistance:
     """
-    The distance between two label maps, one minus their overlap averaged over the classes, for all pairs of a set.
+    Distance between two label maps: one minus their overlap, averaged over the classes.
 
     With ``|A|`` the voxels of a class in one map and ``|B|`` in the other, the distance of the class is
     ``1 - |A & B| / |A | B|`` (``"iou"``) or ``1 - 2 |A & B| / (|A| + |B|)`` (``"dice"``): 1 where the class is empty in
-    one map only.
+    one map only. Called, it gives the distances of all pairs of a set. The metrics that compare sets take one of these;
+    where they take a number, it is ``num_classes`` and the other options are the defaults.
 
     Args:
         num_classes: number of classes C, the background (class 0) included.
         include_background: whether class 0 takes part in the mean over the classes.
-        distance: ``"iou"`` (all papers below) or ``"dice"``.
+        overlap: ``"iou"`` (all papers below) or ``"dice"``.
         empty: what a class that is empty in both maps is worth. ``"agree"``: distance 0 (LIDC and BraTS in Kohl et al.
             2018, Monteiro et al. 2020, Kassapis et al. 2021, Gao et al. 2023); ``"ignore"``: the class is left out of
             the mean of this pair (Cityscapes in Kohl et al. 2018, Kassapis et al. 2021, Gao et al. 2023), and a pair
             with no class left has distance NaN. ``"ignore_or_agree"``: the same, but such a pair has distance 0.
-        ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set;
-            where the label is one of the C classes, this class takes no part in the mean.
-        classes: the classes that take part in the mean, such as those that are ambiguous; None: all, of which
-            ``include_background`` has its say.
+        ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set,
+            and where no voxel is left all distances are NaN. A void label that is one of the C classes takes no part in
+            the mean.
+        classes: the classes that take part in the mean, such as those that are ambiguous; None: all, the background
+            according to ``include_background``.
 
     Raises:
         ValueError: when there are fewer than two classes or none takes part in the mean, ``classes`` names one twice or
             one that does not exist or comes with ``include_background``, or an option is unknown.
+
+    Example::
+
+        >>> maps = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 1]])
+        >>> LabelMapDistance(num_classes=2, overlap="dice")({"y": maps})
+        tensor([[0.0000, 0.5000],
+                [0.5000, 0.0000]])
     """
 
     num_classes: int
     include_background: bool = False
-    distance: str = "iou"
+    overlap: str = "iou"
     empty: str = "agree"
     ignore_index: int | None = None
     classes: Sequence[int] | None = None
@@ -53,7 +63,7 @@ class LabelMapDistance:
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise ValueError(f"num_classes counts the background and must be at least 2, got {self.num_classes}.")
-        look_up_option(self.distance, ("iou", "dice"))
+        look_up_option(self.overlap, ("iou", "dice"))
         look_up_option(self.empty, ("agree", "ignore", "ignore_or_agree"))
         if self.classes is not None:
             if self.include_background:
@@ -77,28 +87,32 @@ class LabelMapDistance:
 
     def __call__(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
         """
+        Compute the distances of all pairs of the label maps of one item.
+
         Args:
-            maps: label maps of one item by the name of the argument that brought them (the errors tell it), all of one
-                shape ``[*S]``. K in all, they are numbered in the order of the mapping.
+            maps: label maps by the name of the argument that brought them, for the errors, all of one shape ``[*S]``.
+                K in all, they are numbered in the order of the mapping.
 
         Returns:
-            ``[K, K]``, symmetric, in PyTorch's default dtype.
+            ``[K, K]``, symmetric, in PyTorch's default dtype; NaN where all voxels are void.
 
         Raises:
             ValueError: when a label is no integer, or lies outside the classes and is not ``ignore_index``.
         """
-        intersection = self.intersections(maps)
+        intersection, voxels = self.intersections(maps)
         size = intersection.diagonal(dim1=1, dim2=2)
         total = size[:, :, None] + size[:, None, :]
-        denominator = total if self.distance == "dice" else total - intersection
+        denominator = total if self.overlap == "dice" else total - intersection
         # The counts are exact: integers are subtracted first and divided last. 0 / 1 where both are empty.
         distance = (total - 2 * intersection) / denominator.clamp(min=1)
+        if not voxels:
+            return torch.full_like(distance[0], torch.nan)
         if self.empty == "agree":
             return distance.mean(dim=0)
         left = (denominator > 0).sum(dim=0)
         return distance.sum(dim=0) / (left if self.empty == "ignore" else left.clamp(min=1))
 
-    def intersections(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
+    def intersections(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> tuple[torch.Tensor, int]:
         """
         Count the voxels that each pair of maps has in common, per class.
 
@@ -109,7 +123,8 @@ class LabelMapDistance:
             maps: as in ``__call__``.
 
         Returns:
-            int64 ``[len(compared), K, K]``; on the diagonal stand the sizes of the class in each map.
+            int64 ``[len(compared), K, K]``, with the sizes of the class in each map on the diagonal, and the number of
+            voxels that are not void.
         """
         rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
         device, voxels = rows[0][1].device, rows[0][1].numel()
@@ -137,7 +152,7 @@ class LabelMapDistance:
                 # Autocast would round the counts to half precision.
                 with torch.autocast(device.type, enabled=False):
                     intersection[i] += (one_hot @ one_hot.T).long()
-        return intersection
+        return intersection, int(valid.count_nonzero())
 
     def _labels(self, name: str, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The labels of one map, checked, 0 where void, and which voxels are void (None: there is no void label)."""
@@ -160,16 +175,20 @@ class LabelMapDistance:
         return row, void
 
 
+def as_distance(distance: LabelMapDistance | int, overlap: str | None = None) -> LabelMapDistance:
+    """
+    Resolve what a metric takes as its distance.
+
+    Args:
+        distance: a distance, or the number of classes of one with the default options.
+        overlap: of a metric that has one of its own; None: that of ``distance``.
+    """
+    resolved = distance if isinstance(distance, LabelMapDistance) else LabelMapDistance(distance)
+    return resolved if overlap is None else replace(resolved, overlap=overlap)
+
+
 def compute_pairwise_distance(
-    x: torch.Tensor,
-    y: torch.Tensor | None = None,
-    *,
-    num_classes: int,
-    include_background: bool = False,
-    classes: Sequence[int] | None = None,
-    distance: str = "iou",
-    empty: str = "agree",
-    ignore_index: int | None = None,
+    x: torch.Tensor, y: torch.Tensor | None = None, *, distance: LabelMapDistance | int
 ) -> torch.Tensor:
     """
     Compute the distance of every label map of one set to every label map of another, per item of the batch.
@@ -179,70 +198,25 @@ def compute_pairwise_distance(
     Args:
         x: label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: label maps ``[B, M, *S]``; None: those of ``x``.
-        num_classes: number of classes, the background included.
-        include_background: see :py:class:`LabelMapDistance`, as all that follow.
-        classes: the classes that take part; None: all.
-        distance: ``"iou"`` or ``"dice"``.
-        empty: ``"agree"`` or ``"ignore"``.
-        ignore_index: the label of void voxels; a voxel void in any map of ``x`` or ``y`` is left out for this item.
+        distance: between two label maps, or the number of classes, see :py:class:`LabelMapDistance`.
 
     Returns:
         ``[B, N, M]``, each in [0, 1] or NaN, in PyTorch's default dtype, on the device of ``x``.
 
     Raises:
         TypeError: when ``x`` or ``y`` is no tensor.
-        ValueError: when the shapes do not match, a label is outside the classes, or an option is unknown.
+        ValueError: when the shapes do not match or a label is outside the classes.
+
+    Example::
+
+        >>> x, y = torch.tensor([[[0, 1, 1, 0]]]), torch.tensor([[[0, 1, 1, 0], [0, 0, 1, 1]]])
+        >>> compute_pairwise_distance(x, y, distance=2)
+        tensor([[[0.0000, 0.6667]]])
     """
-    pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
+    distance = as_distance(distance)
     if y is None:
         (x,) = check_label_maps(x=x)
-        return torch.stack([pairwise({"x": item}) for item in x])
+        return torch.stack([distance({"x": item}) for item in x])
     x, y = check_label_maps(x=x, y=y)
     n = x.shape[1]
-    return torch.stack([pairwise({"x": x_item, "y": y_item})[:n, n:] for x_item, y_item in zip(x, y, strict=True)])
-
-
-def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
-    """
-    Check sets of label maps against each other.
-
-    Args:
-        maps: one or more ``[B, K, *S]`` by argument name; K may differ between them.
-
-    Returns:
-        the sets as plain tensors, without the metadata that slows every operation down; boolean ones as uint8.
-
-    Raises:
-        TypeError: when a set is no tensor of real numbers.
-        ValueError: when a set has not at least three axes or is empty, or the sets differ in B or S.
-    """
-    first_name, first = next(iter(maps.items()))
-    for name, value in maps.items():
-        if not isinstance(value, torch.Tensor) or value.is_complex():
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor of integer class labels, got {kind}.")
-        if value.ndim < 3 or value.numel() == 0:
-            raise ValueError(
-                f"{name} must be label maps of shape [B, K, *S], none of its axes empty, got {tuple(value.shape)}."
-            )
-        if (value.shape[0], value.shape[2:]) != (first.shape[0], first.shape[2:]):
-            raise ValueError(
-                f"{first_name} and {name} must agree in all axes but the second, got {tuple(first.shape)} and "
-                f"{tuple(value.shape)}."
-            )
-    plain = [value.as_tensor() if isinstance(value, MetaTensor) else value for value in maps.values()]
-    return [value.byte() if value.dtype == torch.bool else value for value in plain]  # isin takes no bool
-
-
-def check_integers(name: str, labels: torch.Tensor) -> None:
-    """
-    Check that labels of a floating type are whole numbers.
-
-    Raises:
-        ValueError: when one is not.
-    """
-    if labels.is_floating_point():
-        fractional = labels.frac() != 0  # true for NaN and infinity as well
-        if fractional.any():
-            value = labels[fractional][0].item()
-            raise ValueError(f"{name} must hold integer class labels, got {value}: pass label maps, not probabilities.")
+    return torch.stack([distance({"x": x_item, "y": y_item})[:n, n:] for x_item, y_item in zip(x, y, strict=True)])

@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from monai_stochseg.distributions import check_weights
-
-from .map_sets import weighted_maps
-from .pairwise_distance import check_label_maps
+from .map_sets import counted_pairs
 from .pooled_metric import PooledMetric
 
 __all__ = ["PixelFlipRatioMetric", "compute_pixel_flip_ratio"]
@@ -32,6 +29,15 @@ class PixelFlipRatioMetric(PooledMetric):
 
     Raises:
         ValueError: when there is no switch, a source is the target of one, or a probability is outside [0, 1].
+
+    Example::
+
+        >>> metric = PixelFlipRatioMetric({1: (2, 0.5)})
+        >>> _ = metric(torch.tensor([[[2, 2, 0], [1, 1, 0], [2, 1, 0], [1, 1, 1]]]), torch.tensor([[[1, 1, 0]]]))
+        >>> metric.ratios()
+        tensor([0.3750], dtype=torch.float64)
+        >>> metric.aggregate()
+        tensor(0.1250, dtype=torch.float64)
     """
 
     weighted = ("y_pred", "y")
@@ -61,15 +67,9 @@ class PixelFlipRatioMetric(PooledMetric):
         """
         return self._ratios(self._rows())
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """Voxels and flipped voxels of each switch, ``[B, K * 2]``."""
-        return _count(y_pred, y, self.switches, y_pred_weights, y_weights).flatten(1)
+        return _count(y_pred, y, self.switches, **weights).flatten(1)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
         return (self._ratios(rows) - rows.new_tensor(self.probabilities)).abs().nanmean()
@@ -100,15 +100,23 @@ def compute_pixel_flip_ratio(
         y: the label before any switch, ``[B, 1, *S]``, or more maps, such as all its modes: a voxel is of the class
             where one of them says so. A void voxel is of none.
         switches: source class to target class, K of them.
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform. A map of weight 0 is not looked at.
-        y_weights: ``[B, M]``, likewise; that a map has a weight is all that counts.
+        y_pred_weights: ``[B, N]``, non-negative, see :py:func:`monai_stochseg.distributions.check_weights`; None:
+            uniform. A map of weight 0 may hold anything.
+        y_weights: ``[B, M]``, likewise; it matters only whether a map has a weight above 0.
 
     Returns:
         float64 ``[B, K]``, in [0, 1], on the device of ``y_pred``; NaN where the item lacks the source.
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, weights are none, there is no switch, or a source is the target of one.
+        ValueError: when shapes do not match, a label is no integer, ``y`` is one-hot, weights are wrong,
+            there is no switch, or a source is the target of one.
+
+    Example::
+
+        >>> samples, label = torch.tensor([[[2, 2, 0], [1, 1, 0], [2, 1, 0], [1, 1, 1]]]), torch.tensor([[[1, 1, 0]]])
+        >>> compute_pixel_flip_ratio(samples, label, {1: 2})
+        tensor([[0.3750]], dtype=torch.float64)
     """
     _check_switches(switches)
     voxels, flipped = _count(y_pred, y, switches, y_pred_weights, y_weights).unbind(2)
@@ -119,23 +127,17 @@ def _count(
     y_pred: torch.Tensor,
     y: torch.Tensor,
     switches: Mapping[int, int],
-    y_pred_weights: torch.Tensor | None,
-    y_weights: torch.Tensor | None,
+    y_pred_weights: torch.Tensor | None = None,
+    y_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The voxels of each source and the mean number of those that the samples flip, float64 ``[B, K, 2]``."""
-    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    m_weights = check_weights(y_weights, y, "y_weights")
     counts = torch.zeros(len(y), len(switches), 2, dtype=torch.float64, device=y_pred.device)
-    for item, (p, q) in enumerate(zip(s_weights, m_weights, strict=True)):
-        samples = torch.stack(weighted_maps(y_pred[item], p))
-        maps = torch.stack(weighted_maps(y[item], q))
-        p = p[p > 0].double()
+    for item, (samples, p, maps, _) in enumerate(counted_pairs(y_pred, y, y_pred_weights, y_weights)):
         for column, (source, target) in enumerate(switches.items()):
-            voxels = (maps == source).any(0)
-            flipped = (samples[:, voxels] == target).sum(1)
+            voxels = torch.stack([row == source for row in maps]).any(0)
+            flipped = torch.stack([(row[voxels] == target).sum() for row in samples])
             counts[item, column, 0] = voxels.sum()
-            counts[item, column, 1] = (p * flipped).sum() / p.sum()
+            counts[item, column, 1] = (p.double() * flipped).sum() / p.double().sum()
     return counts
 
 

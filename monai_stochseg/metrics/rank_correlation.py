@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 from scipy.stats import spearmanr
 
 from .ambiguity import check_classes, compute_ambiguity
-from .pairwise_distance import LabelMapDistance
+from .label_maps import refuse_one_hot_raters
+from .pairwise_distance import LabelMapDistance, as_distance
 from .pooled_metric import PooledMetric
 from .sample_diversity import compute_sample_diversity
 
@@ -25,41 +25,35 @@ class DiversityCorrelationMetric(PooledMetric):
     """
     Spearman's rank correlation, over the items, of the samples' diversity with the raters' own.
 
-    A method whose samples differ as much as the raters on average, but not on the same images, is found out here.
-    Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. The buffer is
-    ``[items, 2]`` with columns :py:attr:`names`, each by
-    :py:func:`~.sample_diversity.compute_sample_diversity`; the value: :py:func:`compute_rank_correlation`.
+    It finds a method whose samples differ as much as the raters on average, but not on the same images. Called as
+    :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. The buffer is ``[items, 2]`` with
+    columns :py:attr:`names`, each by :py:func:`~.sample_diversity.compute_sample_diversity`; the value:
+    :py:func:`compute_rank_correlation`.
 
     Args:
-        num_classes: number of classes, the background included.
-        include_background: whether class 0 takes part, see :py:class:`~.pairwise_distance.LabelMapDistance`.
-        distance: ``"iou"`` or ``"dice"``.
-        empty: ``"agree"`` or ``"ignore"``, what a class that is empty in both maps is worth.
+        distance: between two label maps, or the number of classes, see
+            :py:class:`~.pairwise_distance.LabelMapDistance`.
         self_pairs: whether the pairs of a map with itself count. It changes the ranks only where items differ in their
             number of samples or raters.
-        ignore_index: the label of void voxels.
-        classes: the classes that take part; None: all, see :py:class:`~.pairwise_distance.LabelMapDistance`.
 
-    Raises:
-        ValueError: when an option is unknown or no class takes part.
+    Example::
+
+        >>> metric = DiversityCorrelationMetric(2)
+        >>> maps = torch.tensor([[[0, 1, 1, 0], [0, 0, 1, 1]], [[0, 1, 1, 0], [0, 1, 0, 0]]])
+        >>> metric(maps, maps.flip(1))
+        tensor([[0.3333, 0.3333],
+                [0.2500, 0.2500]])
+        >>> metric.aggregate()
+        tensor(1.)
     """
 
     weighted = ("y_pred", "y")
 
     names = ("sample_diversity", "rater_diversity")
 
-    def __init__(
-        self,
-        num_classes: int,
-        include_background: bool = False,
-        distance: str = "iou",
-        empty: str = "agree",
-        self_pairs: bool = True,
-        ignore_index: int | None = None,
-        classes: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, distance: LabelMapDistance | int, self_pairs: bool = True) -> None:
         super().__init__()
-        self.pairwise = LabelMapDistance(num_classes, include_background, distance, empty, ignore_index, classes)
+        self.distance = as_distance(distance)
         self.self_pairs = self_pairs
 
     def _compute_tensor(
@@ -70,9 +64,13 @@ class DiversityCorrelationMetric(PooledMetric):
         y_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Diversity of samples and raters, ``[B, 2]``."""
-        options = {**asdict(self.pairwise), "self_pairs": self.self_pairs}
-        samples = compute_sample_diversity(y_pred, **options, y_pred_weights=y_pred_weights)
-        return torch.stack([samples, compute_sample_diversity(y, **options, y_pred_weights=y_weights)], dim=1)
+        refuse_one_hot_raters(y, y_weights, self.distance.num_classes, self.distance.ignore_index)
+        sets = ((y_pred, y_pred_weights), (y, y_weights))
+        values = [
+            compute_sample_diversity(maps, self.distance, self_pairs=self.self_pairs, y_pred_weights=weights)
+            for maps, weights in sets
+        ]
+        return torch.stack(values, dim=1)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
         return compute_rank_correlation(rows)
@@ -102,17 +100,9 @@ class EmptyFractionCorrelationMetric(PooledMetric):
         check_classes(classes)
         self.classes = classes
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """Empty fraction of samples and raters, ``[B, 2]``."""
-        return 1 - compute_ambiguity(
-            y_pred, y, classes=self.classes, y_pred_weights=y_pred_weights, y_weights=y_weights
-        )
+        return 1 - compute_ambiguity(y_pred, y, classes=self.classes, **weights)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
         return compute_rank_correlation(rows)

@@ -7,8 +7,8 @@ import torch
 from monai.metrics import compute_dice
 from monai.utils import MetricReduction
 
+from .label_maps import check_integers, check_label_maps, refuse_one_hot_raters
 from .metric import ItemMetric
-from .pairwise_distance import check_integers, check_label_maps
 
 # Merged classes of BraTS, in this package's numbering: 1 NET (necrosis and non-enhancing), 2 OD (oedema), 3 ET.
 BRATS_REGIONS: Mapping[str, Sequence[int]] = {"WT": (1, 2, 3), "TC": (1, 3), "NET": (1,), "OD": (2,), "ET": (3,)}
@@ -28,7 +28,8 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
 
     Raises:
         TypeError: when label maps are no tensor.
-        ValueError: when there is no region or no rater, the shapes do not fit, or a label is no integer.
+        ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, or ``y`` is
+            one-hot.
     """
     return compare_regions(compute_dice, y_pred, y, regions)
 
@@ -53,13 +54,15 @@ def compare_regions(
 
     Raises:
         TypeError: when label maps are no tensor.
-        ValueError: when there is no region or no rater, the shapes do not fit, or a label is no integer.
+        ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, or ``y`` is
+            one-hot.
     """
     if not regions:
         raise ValueError("regions must name at least one region, got none.")
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     for name, labels in (("y_pred", y_pred), ("y", y)):
         check_integers(name, labels)
+    refuse_one_hot_raters(y, None)
     raters = [_regions(y[:, r], regions) for r in range(y.shape[1])]
     result = []
     for n in range(y_pred.shape[1]):

@@ -10,8 +10,8 @@ from monai.data import MetaTensor
 from monai.metrics import compute_surface_dice
 from monai.utils import MetricReduction
 
+from .label_maps import check_label_maps
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 from .region_dice import BRATS_REGIONS, compare_regions, select_rater
 
 __all__ = ["RegionSurfaceDiceMetric", "compute_region_surface_dice"]
@@ -102,8 +102,8 @@ def compute_region_surface_dice(
 
     Raises:
         TypeError: when label maps are no tensor.
-        ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, ``tolerance`` is
-            negative or not finite, or ``spacing`` is not positive or not of D values.
+        ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, ``y`` is one-hot,
+            ``tolerance`` is negative or not finite, or ``spacing`` is not positive or not of D values.
     """
     _check_tolerance(tolerance)
     batch, axes = y_pred.shape[0], y_pred.ndim - 2

@@ -9,8 +9,8 @@ from monai.utils import MetricReduction
 from monai_stochseg.distributions import check_weights
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
+from .label_maps import check_label_maps, refuse_one_hot_raters
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 
 __all__ = ["UncertaintyCorrelationMetric", "compute_uncertainty_correlation"]
 
@@ -116,6 +116,7 @@ def compute_uncertainty_correlation(
     else:
         mean = label_frequency("y_pred", y_pred, s_weights, num_classes, inside)
         log = math.log(_LEAST_PROBABILITY) * (1 - mean)
+    refuse_one_hot_raters(y, y_weights, num_classes, mask=inside)
     label_frequency("y", y, r_weights, num_classes, inside)  # checks the labels
     known = (r_weights > 0).reshape(*r_weights.shape, *[1] * (y.ndim - 2)) & inside
     uncertainty = -(mean * log).sum(1)

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from monai.utils import MetricReduction
 
-from monai_stochseg.distributions import check_weights
-
-from .map_sets import mean_distance
+from .map_sets import check_self_pairs, counted_pairs, mean_distance
 from .metric import ItemMetric
-from .pairwise_distance import check_label_maps
 
 __all__ = ["VolumeCRPSMetric", "compute_volume_crps"]
 
@@ -20,19 +17,25 @@ class VolumeCRPSMetric(ItemMetric):
     Continuous ranked probability score, in ml, of the volume of structures in samples against the raters'.
 
     ``y_pred`` are samples ``[B, N, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items, in which N and R
-    may differ; by keyword ``spacing`` ``[B, 3]``, where it differs between items, and ``y_pred_weights`` and
-    ``y_weights``. What is computed: :py:func:`compute_volume_crps`. The buffer is ``[cases, K]`` with columns
-    :py:attr:`names`.
+    may differ; by keyword ``spacing`` ``[B, 3]``, where it differs between items. Weights as in
+    :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`. What is computed: :py:func:`compute_volume_crps`. The
+    buffer is ``[cases, K]`` with columns :py:attr:`names`.
 
     Args:
         regions: name and classes of each of the K structures.
-        spacing: size of a voxel in mm, see :py:func:`compute_volume_crps`, of items that come without.
+        spacing: size of a voxel in mm, see :py:func:`compute_volume_crps`, of items without one of their own.
         self_pairs: whether the pairs of a sample with itself count.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
 
     Raises:
         ValueError: when there is no structure.
+
+    Example::
+
+        >>> metric = VolumeCRPSMetric({"tumour": (1,)}, spacing=(10, 10, 10))
+        >>> metric(torch.tensor([[[1, 0, 0], [1, 1, 1]]]), torch.tensor([[[1, 1, 0]]]))
+        tensor([[0.5000]])
     """
 
     weighted = ("y_pred", "y")
@@ -61,19 +64,11 @@ class VolumeCRPSMetric(ItemMetric):
         y_pred: torch.Tensor,
         y: torch.Tensor,
         spacing: torch.Tensor | None = None,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
+        **weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """One value per item and structure, ``[B, K]``."""
-        return compute_volume_crps(
-            y_pred,
-            y,
-            self.regions,
-            spacing=self.spacing if spacing is None else spacing,
-            self_pairs=self.self_pairs,
-            y_pred_weights=y_pred_weights,
-            y_weights=y_weights,
-        )
+        mm = self.spacing if spacing is None else spacing
+        return compute_volume_crps(y_pred, y, self.regions, spacing=mm, self_pairs=self.self_pairs, **weights)
 
 
 def compute_volume_crps(
@@ -100,7 +95,8 @@ def compute_volume_crps(
         spacing: size of a voxel in mm, three values or ``[B, 3]``; for 2D maps the third is the slice's thickness.
         self_pairs: True takes X = X' into the mean (the empirical distribution's score); False leaves it out
             (unbiased in the number of samples, may be negative).
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
+        y_pred_weights: ``[B, N]``, non-negative, see :py:func:`monai_stochseg.distributions.check_weights`; None:
+            uniform. A map of weight 0 may hold anything.
         y_weights: ``[B, R]``, likewise; 0 for a missing rater.
 
     Returns:
@@ -109,35 +105,39 @@ def compute_volume_crps(
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, there is no structure, ``spacing`` is not positive or not of three values,
-            weights are none, or ``self_pairs=False`` and there is one sample.
+        ValueError: when shapes do not match, a label is no integer, ``y`` is one-hot, there is no
+            structure, ``spacing`` is not positive or not of three values, weights are wrong, or ``self_pairs=False``
+            and there is one sample.
+
+    Example::
+
+        >>> samples, raters = torch.tensor([[[1, 0, 0], [1, 1, 1]]]), torch.tensor([[[1, 1, 0]]])
+        >>> compute_volume_crps(samples, raters, {"tumour": (1,)}, spacing=(10, 10, 10))
+        tensor([[0.5000]])
     """
     _check_regions(regions)
-    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    if not self_pairs and y_pred.shape[1] < 2:
-        raise ValueError("self_pairs=False needs at least 2 samples in y_pred, got 1: add maps or set self_pairs=True.")
+    pairs = counted_pairs(y_pred, y, y_pred_weights, y_weights)
+    check_self_pairs(self_pairs, y_pred=y_pred)
     mm = torch.as_tensor(spacing, dtype=torch.float64, device=y_pred.device)
     if mm.shape not in ((3,), (y_pred.shape[0], 3)) or not (mm.isfinite() & (mm > 0)).all():
         raise ValueError(
             f"spacing must be 3 positive sizes in mm, or [B, 3] = ({y_pred.shape[0]}, 3) of them, got {mm.tolist()}: "
             "for 2D maps the third is the slice's thickness."
         )
-    voxel = (mm / 10).prod(-1).expand(y_pred.shape[0])
-    p = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    q = check_weights(y_weights, y, "y_weights")
+    voxels = (mm / 10).prod(-1).expand(y_pred.shape[0])
     scores = []
-    for classes in regions.values():
-        x, r = ((_voxels(maps, classes) * voxel[:, None]).to(p) for maps in (y_pred, y))
+    for (samples, p, raters, q), voxel in zip(pairs, voxels, strict=True):
+        x, y_ = (_volumes(maps, regions, voxel) for maps in (samples, raters))
         scores.append(
             torch.stack(
                 [
-                    mean_distance((x[b, :, None] - r[b]).abs(), p[b], q[b])
-                    - mean_distance((x[b, :, None] - x[b]).abs(), p[b], p[b], self_pairs) / 2
-                    for b in range(len(x))
+                    mean_distance((s[:, None] - r).abs(), p, q)
+                    - mean_distance((s[:, None] - s).abs(), p, p, self_pairs) / 2
+                    for s, r in zip(x, y_, strict=True)
                 ]
             )
         )
-    return torch.stack(scores, dim=1)
+    return torch.stack(scores)
 
 
 def _check_regions(regions: Mapping[str, Sequence[int]]) -> None:
@@ -145,6 +145,10 @@ def _check_regions(regions: Mapping[str, Sequence[int]]) -> None:
         raise ValueError("regions must name at least one structure, got none.")
 
 
-def _voxels(maps: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-    """Number of voxels of the classes in each map, ``[B, K, *S]`` to ``[B, K]``."""
-    return torch.isin(maps, torch.tensor(classes, device=maps.device)).flatten(2).sum(2)
+def _volumes(maps: Sequence[torch.Tensor], regions: Mapping[str, Sequence[int]], voxel: torch.Tensor) -> torch.Tensor:
+    """Volume of each of the K structures in each map of one item, ``[K, N]`` in ml."""
+    counts = [
+        torch.stack([torch.isin(row, torch.tensor(classes, device=row.device)).sum() for row in maps])
+        for classes in regions.values()
+    ]
+    return (torch.stack(counts) * voxel).to(torch.get_default_dtype())

@@ -157,7 +157,7 @@ def test_half_precision() -> None:
         ({"probabilities": torch.ones(1, 2, 1, 5)}, "probabilities must be at least 0 and sum to 1"),
         ({"probabilities": P.logit(eps=0.1)}, "pass probabilities, the softmax of logits"),
         ({"y": maps([0, 0, 2, 0, 0])}, "y has label 2"),
-        ({"y": maps([0, 0, 1, 0, 0]) * 0.5}, "y has label 0.5, none of the 2 classes"),
+        ({"y": maps([0, 0, 1, 0, 0]) * 0.5}, "y must hold integer class labels, got 0.5"),
         ({"y": maps([0, 0, 1, 0, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
         ({"y": maps([0, 1])}, "probabilities and y must agree"),
         ({"soft_target": True}, "y must be class probabilities"),

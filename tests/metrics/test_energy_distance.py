@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from distance_options import with_distance
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from torch import distributed, multiprocessing
 
 from monai_stochseg.metrics import (
     GeneralizedEnergyDistanceMetric,
+    LabelMapDistance,
     compute_generalized_energy_distance,
     compute_pairwise_distance,
 )
@@ -34,7 +36,7 @@ S, T, SWITCH = [4, 1, 1], [0, 2, 2], {"num_classes": 5, "empty": "ignore"}
     [
         (maps(A), maps(A), {}, 0),
         (maps(A), maps(B), {}, 2 * 2 / 3),
-        (maps(A), maps(B), {"distance": "dice"}, 2 * 1 / 2),
+        (maps(A), maps(B), {"overlap": "dice"}, 2 * 1 / 2),
         (maps(A), maps(EMPTY), {}, 2),
         (maps(EMPTY), maps(EMPTY, EMPTY), {}, 0),
         (maps(EMPTY), maps(EMPTY, EMPTY), {"empty": "ignore"}, NAN),
@@ -64,7 +66,7 @@ S, T, SWITCH = [4, 1, 1], [0, 2, 2], {"num_classes": 5, "empty": "ignore"}
 @pytest.mark.filterwarnings("error")
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    ged = compute_generalized_energy_distance(y_pred, y, **{"num_classes": 2, **options})
+    ged = compute_generalized_energy_distance(y_pred, y, **with_distance({"num_classes": 2, **options}))
     assert ged.shape == (1,)
     torch.testing.assert_close(ged.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
@@ -72,7 +74,8 @@ def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected:
 @pytest.mark.parametrize("missing", [EMPTY, [255] * 4, [7] * 4])
 @pytest.mark.parametrize("self_pairs", [True, False])
 def test_a_map_of_weight_zero_is_not_looked_at(missing: list[int], self_pairs: bool) -> None:
-    options = {"num_classes": 2, "empty": "ignore", "ignore_index": 255, "self_pairs": self_pairs}
+    distance = LabelMapDistance(2, empty="ignore", ignore_index=255)
+    options = {"distance": distance, "self_pairs": self_pairs}
     weights = torch.tensor([[0.5, 0.5, 0.0]])
     expected = compute_generalized_energy_distance(maps(A, B), maps(A, A), **options)
     ged = compute_generalized_energy_distance(maps(A, B), maps(A, A, missing), y_weights=weights, **options)
@@ -88,18 +91,20 @@ def sets() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("self_pairs", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("distance", ["iou", "dice"])
+@pytest.mark.parametrize("overlap", ["iou", "dice"])
 def test_equals_the_definition(
-    sets: tuple[torch.Tensor, torch.Tensor], self_pairs: bool, weighted: bool, distance: str
+    sets: tuple[torch.Tensor, torch.Tensor], self_pairs: bool, weighted: bool, overlap: str
 ) -> None:
     p, q = (torch.rand(s.shape[:2]).softmax(1) if weighted else torch.full(s.shape[:2], 1 / s.shape[1]) for s in sets)
+
+    distance = LabelMapDistance(4, overlap=overlap)
 
     def mean(x: torch.Tensor, u: torch.Tensor, y: torch.Tensor, v: torch.Tensor, all_pairs: bool) -> float:
         total = weight = 0.0
         for i in range(len(x)):
             for j in range(len(y)):
                 if all_pairs or i != j:
-                    pair = compute_pairwise_distance(x[None, [i]], y[None, [j]], num_classes=4, distance=distance)
+                    pair = compute_pairwise_distance(x[None, [i]], y[None, [j]], distance=distance)
                     total += float(u[i] * v[j] * pair)
                     weight += float(u[i] * v[j])
         return total / weight
@@ -110,7 +115,6 @@ def test_equals_the_definition(
     ]
     ged = compute_generalized_energy_distance(
         *sets,
-        num_classes=4,
         distance=distance,
         self_pairs=self_pairs,
         y_pred_weights=p if weighted else None,
@@ -121,7 +125,7 @@ def test_equals_the_definition(
 
 def test_identities(sets: tuple[torch.Tensor, torch.Tensor]) -> None:
     def ged(x: torch.Tensor, y: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
-        return compute_generalized_energy_distance(x, y, num_classes=4, **options)
+        return compute_generalized_energy_distance(x, y, distance=4, **options)
 
     s, r = sets
     expected = ged(s, r)
@@ -139,7 +143,7 @@ def test_identities(sets: tuple[torch.Tensor, torch.Tensor]) -> None:
 def test_the_unbiased_estimator_has_the_right_mean() -> None:
     """Samples and raters of one distribution: 0 on average, which the estimator with self-pairs is not."""
     draws = torch.randint(2, (400, 4, 1, 1, 2))
-    options = {"num_classes": 2, "include_background": True}
+    options = {"distance": LabelMapDistance(2, include_background=True)}
     unbiased = compute_generalized_energy_distance(draws[:, :2], draws[:, 2:], self_pairs=False, **options)
     biased = compute_generalized_energy_distance(draws[:, :2], draws[:, 2:], **options)
     assert unbiased.mean().abs() < 4 * unbiased.std() / 20
@@ -155,24 +159,24 @@ def test_the_unbiased_estimator_has_the_right_mean() -> None:
         ({"y_pred_weights": [[NAN, 1.0]]}, "y_pred_weights must be .* one weight for each map"),
         ({"y_weights": [[1.0]]}, "y_weights must be .* one weight for each map"),
         ({"num_classes": 1}, "num_classes .* at least 2, got 1"),
-        ({"distance": "hausdorff"}, "hausdorff"),
+        ({"overlap": "hausdorff"}, "hausdorff"),
         ({"y": maps(A, [0, 0, 0, 5])}, "y has label 5"),
         ({"y_pred": maps([-2, 0, 0, 0])}, "y_pred has label -2"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
-        ({"y": maps(A), "self_pairs": False}, "at least 2 samples in y_pred and 2 raters in y, got 2 and 1"),
-        ({"y_pred": maps(A), "self_pairs": False}, "at least 2 samples in y_pred and 2 raters in y, got 1 and 2"),
+        ({"y": maps(A), "self_pairs": False}, "at least 2 maps in y, got 1"),
+        ({"y_pred": maps(A), "self_pairs": False}, "at least 2 maps in y_pred, got 1"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
     with pytest.raises(ValueError, match=message):
         compute_generalized_energy_distance(
-            **{"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options},
+            **with_distance({"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options}),
         )
 
 
 def test_metric() -> None:
-    metric = GeneralizedEnergyDistanceMetric(num_classes=2)
+    metric = GeneralizedEnergyDistanceMetric(2)
     # a list, in which the second item has one rater more; then a batch
     values = metric([maps(A)[0], maps(A)[0]], [maps(B)[0], maps(A, B)[0]])
     torch.testing.assert_close(values, torch.tensor([[4 / 3], [1 / 3]]))
@@ -186,16 +190,16 @@ def test_metric() -> None:
 
 
 def test_metric_passes_its_options_on() -> None:
-    options = {"num_classes": 3, "include_background": True, "distance": "dice", "empty": "ignore"}
+    options = {"num_classes": 3, "include_background": True, "overlap": "dice", "empty": "ignore"}
     options |= {"self_pairs": False, "ignore_index": 7}
     s, r = torch.randint(3, (1, 3, 8, 8)), torch.randint(3, (1, 2, 8, 8))
     r[..., 0] = 7
-    expected = compute_generalized_energy_distance(s, r, **options)
-    torch.testing.assert_close(GeneralizedEnergyDistanceMetric(**options)(s, r), expected[:, None])
+    expected = compute_generalized_energy_distance(s, r, **with_distance(options))
+    torch.testing.assert_close(GeneralizedEnergyDistanceMetric(**with_distance(options))(s, r), expected[:, None])
 
 
 def test_undefined_items() -> None:
-    metric = GeneralizedEnergyDistanceMetric(num_classes=2, empty="ignore", get_not_nans=True)
+    metric = GeneralizedEnergyDistanceMetric(LabelMapDistance(2, empty="ignore"), get_not_nans=True)
     metric(maps(EMPTY), maps(EMPTY))
     value, not_nans = metric.aggregate()
     assert value.isnan().all()
@@ -207,18 +211,18 @@ def test_undefined_items() -> None:
 
 def test_metric_rejects() -> None:
     with pytest.raises(ValueError, match="num_classes"):
-        GeneralizedEnergyDistanceMetric(num_classes=1)
+        GeneralizedEnergyDistanceMetric(1)
     with pytest.raises(ValueError, match="median"):
-        GeneralizedEnergyDistanceMetric(num_classes=2, reduction="median")
-    with pytest.raises(ValueError, match="y, the raters' label maps, is required"):
-        GeneralizedEnergyDistanceMetric(num_classes=2)(maps(A))
+        GeneralizedEnergyDistanceMetric(2, reduction="median")
+    with pytest.raises(TypeError, match="y must be a tensor of integer class labels, got NoneType"):
+        GeneralizedEnergyDistanceMetric(2)(maps(A))
 
 
 def test_in_an_engine() -> None:
     batch = [{"samples": maps(A)[0], "label": maps(B)[0].float()}, {"samples": maps(A)[0], "label": maps(A, B)[0]}]
     engine = Engine(lambda _, items: items)
     handler = IgniteMetricHandler(
-        metric_fn=GeneralizedEnergyDistanceMetric(num_classes=2), output_transform=from_engine(["samples", "label"])
+        metric_fn=GeneralizedEnergyDistanceMetric(2), output_transform=from_engine(["samples", "label"])
     )
     handler.attach(engine, "energy_distance")
     for _ in range(2):  # reset between epochs is the handler's
@@ -230,7 +234,7 @@ def test_in_an_engine() -> None:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
-    metric = GeneralizedEnergyDistanceMetric(num_classes=2)
+    metric = GeneralizedEnergyDistanceMetric(2)
     for other in [[B], [A, EMPTY]][rank]:  # ranks differ in their number of items
         metric(maps(A), maps(other))
     torch.save(metric.aggregate(), f"{folder}/{rank}.pt")

@@ -6,9 +6,11 @@ from itertools import permutations
 
 import pytest
 import torch
+from distance_options import with_distance
 
 from monai_stochseg.metrics import (
     HungarianMatchedIoUMetric,
+    LabelMapDistance,
     compute_hungarian_matched_iou,
     compute_pairwise_distance,
     hungarian_matched_iou,
@@ -62,37 +64,37 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_hungarian_matched_iou(y_pred, y, **{"num_classes": 2, **options})
+    value = compute_hungarian_matched_iou(y_pred, y, **with_distance({"num_classes": 2, **options}))
     assert value.shape == (1,)
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
 
 def test_equals_the_best_of_all_matchings() -> None:
     s, r = torch.randint(3, (3, 2, 4, 4)), torch.randint(3, (3, 3, 4, 4))
-    iou = 1 - compute_pairwise_distance(s.repeat(1, 3, 1, 1), r.repeat(1, 2, 1, 1), num_classes=3)
+    iou = 1 - compute_pairwise_distance(s.repeat(1, 3, 1, 1), r.repeat(1, 2, 1, 1), distance=3)
     expected = [max(sum(m[i, j] for i, j in enumerate(p)) / 6 for p in permutations(range(6))) for m in iou]
-    torch.testing.assert_close(compute_hungarian_matched_iou(s, r, num_classes=3), torch.stack(expected))
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, r, distance=3), torch.stack(expected))
 
 
 def test_a_transport_equals_the_best_of_all_matchings() -> None:
     """A map of weight k / 6 is k maps of weight 1/6."""
     s, r = torch.randint(3, (3, 3, 4, 4)), torch.randint(3, (3, 2, 4, 4))
     m, n = torch.tensor([1, 3, 2]), torch.tensor([1, 5])
-    iou = 1 - compute_pairwise_distance(s.repeat_interleave(m, 1), r.repeat_interleave(n, 1), num_classes=3)
+    iou = 1 - compute_pairwise_distance(s.repeat_interleave(m, 1), r.repeat_interleave(n, 1), distance=3)
     expected = [max(sum(x[i, j] for i, j in enumerate(p)) / 6 for p in permutations(range(6))) for x in iou]
     weights = {"y_pred_weights": (m / 6).expand(3, 3), "y_weights": (n / 6).expand(3, 2)}
-    torch.testing.assert_close(compute_hungarian_matched_iou(s, r, num_classes=3, **weights), torch.stack(expected))
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, r, distance=3, **weights), torch.stack(expected))
 
 
 def test_both_solvers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     s, r = torch.randint(3, (4, 12, 5, 5)), torch.randint(3, (4, 6, 5, 5))
-    expected = compute_hungarian_matched_iou(s, r, num_classes=3)
+    expected = compute_hungarian_matched_iou(s, r, distance=3)
     monkeypatch.setattr(hungarian_matched_iou, "linear_sum_assignment", None)
     # the same sets, in which a rater is two maps or all are three
     twice = torch.tensor([1, 5, *[6] * 5]).expand(4, 7) / 36
-    value = compute_hungarian_matched_iou(s, torch.cat([r[:, :1], r], 1), num_classes=3, y_weights=twice)
+    value = compute_hungarian_matched_iou(s, torch.cat([r[:, :1], r], 1), distance=3, y_weights=twice)
     torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(compute_hungarian_matched_iou(s, r.repeat(1, 3, 1, 1), num_classes=3), expected)
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, r.repeat(1, 3, 1, 1), distance=3), expected)
 
 
 def test_a_transport_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,16 +102,16 @@ def test_a_transport_that_is_not_solved_is_an_error(monkeypatch: pytest.MonkeyPa
     s, r = torch.randint(3, (1, 12, 5, 5)), torch.randint(3, (1, 7, 5, 5))
     message = "12 samples and 7 raters has not been solved: numItermax reached"
     with pytest.warns(UserWarning, match="numItermax"), pytest.raises(RuntimeError, match=message):
-        compute_hungarian_matched_iou(s, r, num_classes=3)
+        compute_hungarian_matched_iou(s, r, distance=3)
 
 
 def test_identities() -> None:
     s, r = torch.randint(3, (2, 4, 5, 4, 3)), torch.randint(3, (2, 6, 5, 4, 3))
-    expected = compute_hungarian_matched_iou(s, r, num_classes=3)
-    torch.testing.assert_close(compute_hungarian_matched_iou(r, s, num_classes=3), expected)
-    torch.testing.assert_close(compute_hungarian_matched_iou(s.flip(1), r.roll(2, 1), num_classes=3), expected)
-    torch.testing.assert_close(compute_hungarian_matched_iou(s.repeat(1, 3, 1, 1, 1), r, num_classes=3), expected)
-    torch.testing.assert_close(compute_hungarian_matched_iou(s, s.flip(1), num_classes=3), torch.ones(2))
+    expected = compute_hungarian_matched_iou(s, r, distance=3)
+    torch.testing.assert_close(compute_hungarian_matched_iou(r, s, distance=3), expected)
+    torch.testing.assert_close(compute_hungarian_matched_iou(s.flip(1), r.roll(2, 1), distance=3), expected)
+    torch.testing.assert_close(compute_hungarian_matched_iou(s.repeat(1, 3, 1, 1, 1), r, distance=3), expected)
+    torch.testing.assert_close(compute_hungarian_matched_iou(s, s.flip(1), distance=3), torch.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -126,11 +128,13 @@ def test_identities() -> None:
 def test_rejects(options: dict, message: str) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
     with pytest.raises(ValueError, match=message):
-        compute_hungarian_matched_iou(**{"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options})
+        compute_hungarian_matched_iou(
+            **with_distance({"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options})
+        )
 
 
 def test_metric() -> None:
-    metric = HungarianMatchedIoUMetric(num_classes=2, empty="ignore", get_not_nans=True)
+    metric = HungarianMatchedIoUMetric(LabelMapDistance(2, empty="ignore"), get_not_nans=True)
     # a list, in which the second item has one rater more; then an undefined item
     values = metric([maps(A)[0], maps(A)[0]], [maps(B)[0], maps(A, B)[0]])
     torch.testing.assert_close(values, torch.tensor([[1 / 3], [2 / 3]]))
@@ -149,5 +153,5 @@ def test_metric_passes_its_options_on() -> None:
     options = {"num_classes": 3, "include_background": True, "empty": "ignore", "ignore_index": 7}
     s, r = torch.randint(3, (1, 3, 8, 8)), torch.randint(3, (1, 2, 8, 8))
     r[..., 0] = 7
-    expected = compute_hungarian_matched_iou(s, r, **options)
-    torch.testing.assert_close(HungarianMatchedIoUMetric(**options)(s, r), expected[:, None])
+    expected = compute_hungarian_matched_iou(s, r, **with_distance(options))
+    torch.testing.assert_close(HungarianMatchedIoUMetric(**with_distance(options))(s, r), expected[:, None])

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from distance_options import with_distance
 from monai.metrics import compute_dice
 
-from monai_stochseg.metrics import MaximumDiceMatchMetric, compute_maximum_dice_match
+from monai_stochseg.metrics import LabelMapDistance, MaximumDiceMatchMetric, compute_maximum_dice_match
 
 NAN = float("nan")
 
@@ -42,7 +43,7 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_maximum_dice_match(y_pred, y, **{"num_classes": 2, **options})
+    value = compute_maximum_dice_match(y_pred, y, **with_distance({"num_classes": 2, **options}))
     assert value.shape == (1,)
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
@@ -50,14 +51,14 @@ def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected:
 def test_equals_monais_dice() -> None:
     s, r = torch.randint(2, (2, 5, 4, 4, 4)), torch.randint(2, (2, 3, 4, 4, 4))
     dice = torch.stack([torch.stack([compute_dice(s[:, [n]], r[:, [k]])[:, 0] for k in range(3)]) for n in range(5)])
-    torch.testing.assert_close(compute_maximum_dice_match(s, r, num_classes=2), dice.amax(0).mean(0))
+    torch.testing.assert_close(compute_maximum_dice_match(s, r, distance=2), dice.amax(0).mean(0))
 
 
 def test_identities() -> None:
     s, r = torch.randint(3, (2, 4, 5, 4)), torch.randint(3, (2, 3, 5, 4))
-    few, many = (compute_maximum_dice_match(s[:, :n], r, num_classes=3) for n in (2, 4))
+    few, many = (compute_maximum_dice_match(s[:, :n], r, distance=3) for n in (2, 4))
     assert (few <= many).all()
-    torch.testing.assert_close(compute_maximum_dice_match(torch.cat([s, r], 1), r, num_classes=3), torch.ones(2))
+    torch.testing.assert_close(compute_maximum_dice_match(torch.cat([s, r], 1), r, distance=3), torch.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -72,16 +73,18 @@ def test_identities() -> None:
 )
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_maximum_dice_match(**{"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options})
+        compute_maximum_dice_match(
+            **with_distance({"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options})
+        )
 
 
 def test_metric() -> None:
-    metric = MaximumDiceMatchMetric(num_classes=2, empty="ignore", get_not_nans=True)
+    metric = MaximumDiceMatchMetric(LabelMapDistance(2, empty="ignore"), get_not_nans=True)
     values = metric([maps(A)[0], maps(A)[0]], [maps(B)[0], maps(A, B)[0]])
     torch.testing.assert_close(values, torch.tensor([[1 / 2], [3 / 4]]))
     metric(maps(EMPTY), maps(EMPTY))
     value, not_nans = metric.aggregate()
     torch.testing.assert_close((value.item(), not_nans.item()), (5 / 8, 2.0))
-    weighted = MaximumDiceMatchMetric(num_classes=2, include_background=True, ignore_index=7)
+    weighted = MaximumDiceMatchMetric(LabelMapDistance(2, include_background=True, ignore_index=7))
     values = weighted(maps(EMPTY), maps(A, EMPTY), y_weights=torch.tensor([[1.0, 0.0]]))
     torch.testing.assert_close(values, torch.tensor([[1 / 3]]))

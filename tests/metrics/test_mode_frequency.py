@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from distance_options import with_distance
 from torch import distributed, multiprocessing
 
 from monai_stochseg.distributions import with_weights
-from monai_stochseg.metrics import ModeFrequencyMetric, compute_mode_frequency
+from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, compute_mode_frequency
 from monai_stochseg.transforms import class_switch_modes
 
 NAN = float("nan")
@@ -53,7 +54,7 @@ SWITCH = {"num_classes": 4, "classes": (1, 2)}
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: list) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_mode_frequency(y_pred, y, **{**SWITCH, **options})
+    value = compute_mode_frequency(y_pred, y, **with_distance({**SWITCH, **options}))
     torch.testing.assert_close(value, torch.tensor(expected)[None].float(), equal_nan=True)
 
 
@@ -62,7 +63,7 @@ def test_samples_of_the_truth_have_its_frequencies() -> None:
     label = torch.randint(4, (1, 12, 12))
     modes, probabilities = class_switch_modes(label, switches, 7)
     draws = probabilities.multinomial(64, replacement=True)
-    options = {"num_classes": 7, "classes": range(1, 7), "empty": "ignore"}
+    options = {"distance": LabelMapDistance(7, classes=range(1, 7), empty="ignore")}
     share, truth = compute_mode_frequency(modes[None, draws], modes[None], **options, y_weights=probabilities[None])[0]
     torch.testing.assert_close(share, draws.bincount(minlength=8) / 64)
     torch.testing.assert_close(truth, probabilities)
@@ -77,14 +78,14 @@ def test_samples_of_the_truth_have_its_frequencies() -> None:
 
 def test_order_and_repeats_of_samples_do_not_matter() -> None:
     s, m = torch.randint(4, (2, 6, 5, 5)), torch.randint(4, (2, 3, 5, 5))
-    expected = compute_mode_frequency(s, m, num_classes=4)
-    torch.testing.assert_close(compute_mode_frequency(s.flip(1), m, num_classes=4), expected)
-    torch.testing.assert_close(compute_mode_frequency(s.repeat(1, 2, 1, 1), m, num_classes=4), expected)
+    expected = compute_mode_frequency(s, m, distance=4)
+    torch.testing.assert_close(compute_mode_frequency(s.flip(1), m, distance=4), expected)
+    torch.testing.assert_close(compute_mode_frequency(s.repeat(1, 2, 1, 1), m, distance=4), expected)
     torch.testing.assert_close(expected.sum(2), torch.ones(2, 2))
 
 
 def test_metric() -> None:
-    metric = ModeFrequencyMetric(2, **SWITCH)
+    metric = ModeFrequencyMetric(2, LabelMapDistance(**SWITCH))
     pairs = [with_weights(maps(A, B)[0], torch.tensor([0.75, 0.25]))] * 2
     metric([maps(A)[0], maps(A, B)[0]], pairs)  # (1, 0) and (1/2, 1/2)
     metric(maps(A), maps(A, A))  # says nothing
@@ -100,12 +101,12 @@ def test_metric() -> None:
 
 
 def test_metric_passes_its_options_on() -> None:
-    options = {"num_classes": 4, "distance": "dice", "empty": "ignore", "ignore_index": 7}
+    options = {"num_classes": 4, "overlap": "dice", "empty": "ignore", "ignore_index": 7}
     s, m = torch.randint(4, (1, 20, 4, 4)), torch.randint(4, (1, 5, 4, 4))
     m[..., 0] = 7
     for kwargs in ({**options, "include_background": True}, {**options, "classes": (0, 2)}):
-        expected = compute_mode_frequency(s, m, **kwargs)
-        torch.testing.assert_close(ModeFrequencyMetric(5, **kwargs)(s, m), expected.flatten(1))
+        expected = compute_mode_frequency(s, m, **with_distance(kwargs))
+        torch.testing.assert_close(ModeFrequencyMetric(5, **with_distance(kwargs))(s, m), expected.flatten(1))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_metric_passes_its_options_on() -> None:
 )
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_mode_frequency(**{"y_pred": maps(A, B), "y": maps(A, B), **SWITCH, **options})
+        compute_mode_frequency(**with_distance({"y_pred": maps(A, B), "y": maps(A, B), **SWITCH, **options}))
 
 
 def test_metric_rejects() -> None:
@@ -132,7 +133,7 @@ def test_metric_rejects() -> None:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
-    metric = ModeFrequencyMetric(2, **SWITCH)
+    metric = ModeFrequencyMetric(2, LabelMapDistance(**SWITCH))
     for sample in [[A], [A, B]][rank]:  # ranks differ in their number of items
         metric(maps(sample), maps(A, B))
     torch.save((metric.frequencies(), metric.aggregate()), f"{folder}/{rank}.pt")

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from distance_options import with_distance
 from monai.data import MetaTensor
 
 from monai_stochseg.metrics import (
@@ -37,7 +38,7 @@ def slow(
     y: torch.Tensor,
     num_classes: int,
     include_background: bool = False,
-    distance: str = "iou",
+    overlap: str = "iou",
     empty: str = "agree",
     ignore_index: int | None = None,
     classes: tuple[int, ...] | None = None,
@@ -56,12 +57,12 @@ def slow(
                 if c == ignore_index or (empty == "ignore" and not first | second):
                     continue
                 if not first | second:
-                    overlap = 1.0
-                elif distance == "iou":
-                    overlap = len(first & second) / len(first | second)
+                    common = 1.0
+                elif overlap == "iou":
+                    common = len(first & second) / len(first | second)
                 else:
-                    overlap = 2 * len(first & second) / (len(first) + len(second))
-                per_class.append(1 - overlap)
+                    common = 2 * len(first & second) / (len(first) + len(second))
+                per_class.append(1 - common)
             if per_class:
                 out[b, i, j] = sum(per_class) / len(per_class)
     return out
@@ -71,7 +72,7 @@ def slow(
     ("first", "second", "options", "expected"),
     [
         ([0, 1, 1, 0], [0, 0, 1, 1], {}, 1 - 1 / 3),
-        ([0, 1, 1, 0], [0, 0, 1, 1], {"distance": "dice"}, 1 - 2 / 4),
+        ([0, 1, 1, 0], [0, 0, 1, 1], {"overlap": "dice"}, 1 - 2 / 4),
         ([0, 1, 1, 0], [0, 1, 1, 0], {}, 0),
         ([1, 1, 0, 0], [0, 0, 1, 1], {}, 1),
         # class 1 is empty in one map only: distance 1 whatever `empty` is
@@ -90,7 +91,8 @@ def slow(
         ([0, 0, 0, 0], [0, 0, 0, 0], {"include_background": True, "empty": "ignore"}, 0),
         # voxel 1 is void in the first map: {2} and {2, 3} remain
         ([0, 9, 1, 0], [0, 1, 1, 1], {"ignore_index": 9}, 1 - 1 / 2),
-        ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9}, 0),
+        ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9}, NAN),
+        ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9, "empty": "ignore_or_agree"}, NAN),
         ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9, "empty": "ignore"}, NAN),
         ([0, -1, 1, 0], [0, 1, 1, 1], {"ignore_index": -1}, 1 - 1 / 2),
         # class 2 does not count, be it another's or absent from both
@@ -103,14 +105,14 @@ def slow(
     ],
 )
 def test_by_hand(first: list[int], second: list[int], options: dict, expected: float) -> None:
-    d = compute_pairwise_distance(maps(first), maps(second), **{"num_classes": 2, **options})
+    d = compute_pairwise_distance(maps(first), maps(second), **with_distance({"num_classes": 2, **options}))
     assert d.shape == (1, 1, 1)
     torch.testing.assert_close(d.item(), float(expected), equal_nan=True, rtol=0, atol=1e-7)
 
 
 def test_void_voxels_are_left_out_for_the_whole_item_but_not_for_others() -> None:
     x = torch.stack([maps([1, 1], [1, 0], [9, 1])[0], maps([1, 1], [1, 0], [1, 1])[0]])
-    d = compute_pairwise_distance(x, num_classes=2, ignore_index=9)
+    d = compute_pairwise_distance(x, distance=LabelMapDistance(2, ignore_index=9))
     assert d[:, 0, 1].tolist() == [1.0, 0.5]
 
 
@@ -120,10 +122,10 @@ def test_void_voxels_are_left_out_for_the_whole_item_but_not_for_others() -> Non
     "options",
     [
         {},
-        {"distance": "dice"},
+        {"overlap": "dice"},
         {"include_background": True},
         {"empty": "ignore"},
-        {"empty": "ignore", "distance": "dice", "include_background": True, "ignore_index": 255},
+        {"empty": "ignore", "overlap": "dice", "include_background": True, "ignore_index": 255},
         {"ignore_index": 0, "include_background": True},
         {"ignore_index": 2},
         {"classes": (3,), "empty": "ignore"},
@@ -141,8 +143,12 @@ def test_equals_the_definition(
     if options.get("ignore_index") == 255:
         y[:, 0, -1] = 255
     options = {"num_classes": 5, **options}
-    torch.testing.assert_close(compute_pairwise_distance(x, y, **options), slow(x, y, **options), equal_nan=True)
-    torch.testing.assert_close(compute_pairwise_distance(x, **options), slow(x, x, **options), equal_nan=True)
+    torch.testing.assert_close(
+        compute_pairwise_distance(x, y, **with_distance(options)), slow(x, y, **options), equal_nan=True
+    )
+    torch.testing.assert_close(
+        compute_pairwise_distance(x, **with_distance(options)), slow(x, x, **options), equal_nan=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,8 +170,8 @@ def test_every_metric_takes_classes_and_a_void_label(metric) -> None:
     y[:, :, 0] = 255
     sets = (s,) if metric is SampleDiversityMetric else (s, y)
     alone = [torch.where(maps == 3, 1, torch.where(maps == 1, 2, 0)).masked_fill(maps == 255, 255) for maps in sets]
-    value = metric(num_classes=5, classes=(3, 1), ignore_index=255)(*sets)
-    torch.testing.assert_close(value, metric(num_classes=3, ignore_index=255)(*alone))
+    value = metric(LabelMapDistance(5, classes=(3, 1), ignore_index=255))(*sets)
+    torch.testing.assert_close(value, metric(LabelMapDistance(3, ignore_index=255))(*alone))
 
 
 @pytest.mark.parametrize(
@@ -187,18 +193,20 @@ def test_every_metric_takes_classes_and_a_void_label(metric) -> None:
 def test_any_type(dtype: torch.dtype) -> None:
     x, y = torch.randint(2, (1, 3, 4, 4)), torch.randint(2, (1, 2, 4, 4))
     expected = slow(x, y, 2)
-    torch.testing.assert_close(compute_pairwise_distance(x.to(dtype), y, num_classes=2), expected)
-    torch.testing.assert_close(compute_pairwise_distance(x, y.to(dtype), num_classes=2, ignore_index=-1), expected)
+    torch.testing.assert_close(compute_pairwise_distance(x.to(dtype), y, distance=2), expected)
+    torch.testing.assert_close(
+        compute_pairwise_distance(x, y.to(dtype), distance=LabelMapDistance(2, ignore_index=-1)), expected
+    )
 
 
 def test_many_classes() -> None:
     x = torch.randint(300, (1, 2, 40, 40))
-    torch.testing.assert_close(compute_pairwise_distance(x, num_classes=300), slow(x, x, 300))
+    torch.testing.assert_close(compute_pairwise_distance(x, distance=300), slow(x, x, 300))
 
 
 def test_metadata_is_left_behind() -> None:
     x = torch.randint(2, (1, 3, 4, 4))
-    d = compute_pairwise_distance(MetaTensor(x), num_classes=2)
+    d = compute_pairwise_distance(MetaTensor(x), distance=2)
     assert type(d) is torch.Tensor
     torch.testing.assert_close(d, slow(x, x, 2))
 
@@ -206,21 +214,22 @@ def test_metadata_is_left_behind() -> None:
 def test_autocast_rounds_no_count() -> None:
     x = torch.randint(2, (1, 3, 30, 30))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        d = compute_pairwise_distance(x, num_classes=2)
+        d = compute_pairwise_distance(x, distance=2)
     torch.testing.assert_close(d, slow(x, x, 2), rtol=0, atol=1e-6)
 
 
 def test_intersections_are_counts() -> None:
     x, y = maps([0, 1, 1, 2], [0, 1, 2, 2])[0], maps([0, 1, 0, 2])[0]
-    counts = LabelMapDistance(3).intersections({"x": x, "y": y})
+    counts, voxels = LabelMapDistance(3).intersections({"x": x, "y": y})
     assert counts.dtype == torch.int64
+    assert voxels == 4
     assert counts.tolist() == [[[2, 1, 1], [1, 1, 1], [1, 1, 1]], [[1, 1, 1], [1, 2, 1], [1, 1, 1]]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu() -> None:
     x, y = torch.randint(5, (2, 3, 8, 8)), torch.randint(5, (2, 2, 8, 8))
-    d = compute_pairwise_distance(x.cuda(), y.cuda(), num_classes=5)
+    d = compute_pairwise_distance(x.cuda(), y.cuda(), distance=5)
     assert d.is_cuda
     torch.testing.assert_close(d.cpu(), slow(x, y, 5))
 
@@ -242,7 +251,7 @@ GOOD = torch.zeros(1, 2, 3, 3)
         (GOOD, GOOD[..., :2], {}, r"x and y must agree .*\(1, 2, 3, 3\) and \(1, 2, 3, 2\)"),
         (GOOD, GOOD.repeat(2, 1, 1, 1), {}, r"x and y must agree .*and \(2, 2, 3, 3\)"),
         (GOOD, None, {"num_classes": 1}, "num_classes counts the background and must be at least 2, got 1"),
-        (GOOD, None, {"distance": "jaccard"}, "jaccard"),
+        (GOOD, None, {"overlap": "jaccard"}, "jaccard"),
         (GOOD, None, {"empty": "zero"}, "zero"),
         (GOOD, None, {"num_classes": 2, "ignore_index": 1}, "no class takes part .*ignore_index=1"),
         (GOOD, None, {"classes": ()}, r"no class takes part .*classes=\(\)"),
@@ -253,11 +262,11 @@ GOOD = torch.zeros(1, 2, 3, 3)
 )
 def test_rejects(x: torch.Tensor, y: torch.Tensor | None, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_pairwise_distance(x, y, **{"num_classes": 4, **options})
+        compute_pairwise_distance(x, y, **with_distance({"num_classes": 4, **options}))
 
 
 def test_rejects_what_is_no_tensor_of_labels() -> None:
     with pytest.raises(TypeError, match="y must be a tensor of integer class labels, got list"):
-        compute_pairwise_distance(GOOD, [GOOD], num_classes=2)  # type: ignore[arg-type]
+        compute_pairwise_distance(GOOD, [GOOD], distance=2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"x must be .* got torch.complex64"):
-        compute_pairwise_distance(GOOD.to(torch.complex64), num_classes=2)
+        compute_pairwise_distance(GOOD.to(torch.complex64), distance=2)

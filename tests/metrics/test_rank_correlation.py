@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from distance_options import with_distance
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from torch import distributed, multiprocessing
@@ -60,7 +61,7 @@ def test_order_of_items_and_monotone_maps_do_not_matter() -> None:
 
 def test_diversity() -> None:
     # diversities of the samples 1/3, 1/4, 1/2 and of the raters 1/4, 1/3, 1/2
-    metric = DiversityCorrelationMetric(num_classes=2)
+    metric = DiversityCorrelationMetric(2)
     values = metric([maps(A, B)[0], maps(A, C)[0], maps(A, EMPTY)[0]], [maps(A, C)[0], maps(A, B)[0], maps(B, C)[0]])
     torch.testing.assert_close(values, torch.tensor([[1 / 3, 1 / 4], [1 / 4, 1 / 3], [1 / 2, 1 / 2]]))
     torch.testing.assert_close(metric.aggregate().item(), 0.5)
@@ -68,15 +69,16 @@ def test_diversity() -> None:
 
 
 def test_diversity_passes_its_options_on() -> None:
-    options = {"num_classes": 3, "include_background": True, "distance": "dice", "empty": "ignore"}
+    options = {"num_classes": 3, "include_background": True, "overlap": "dice", "empty": "ignore"}
     options |= {"self_pairs": False, "ignore_index": 7}
     s, r = torch.randint(3, (1, 3, 8, 8)), torch.randint(3, (1, 2, 8, 8))
     r[..., 0] = 7
     weights = {"y_pred_weights": torch.tensor([[0.2, 0.3, 0.5]]), "y_weights": torch.tensor([[0.4, 0.6]])}
     expected = [
-        compute_sample_diversity(x, **options, y_pred_weights=w) for x, w in zip((s, r), weights.values(), strict=True)
+        compute_sample_diversity(x, **with_distance(options), y_pred_weights=w)
+        for x, w in zip((s, r), weights.values(), strict=True)
     ]
-    values = DiversityCorrelationMetric(**options)(s, r, **weights)
+    values = DiversityCorrelationMetric(**with_distance(options))(s, r, **weights)
     torch.testing.assert_close(values, torch.stack(expected, dim=1))
 
 
@@ -98,7 +100,7 @@ def test_rejects() -> None:
     with pytest.raises(ValueError, match=r"pairs must have shape \[items, 2\], got \(3,\)"):
         compute_rank_correlation(torch.zeros(3))
     with pytest.raises(ValueError, match="num_classes"):
-        DiversityCorrelationMetric(num_classes=1)
+        DiversityCorrelationMetric(1)
     with pytest.raises(ValueError, match=r"nothing to aggregate: call .* on at least one batch"):
         EmptyFractionCorrelationMetric().aggregate()
     with pytest.raises(ValueError, match="classes must name"):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from distance_options import with_distance
 from monai.metrics import compute_dice
 
 from monai_stochseg.metrics import RaterDiceMetric, compute_rater_dice
@@ -46,7 +47,7 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
 )
 def test_by_hand(y_pred: torch.Tensor, y: torch.Tensor, options: dict, expected: float) -> None:
     options = {name: torch.tensor(v) if name.endswith("weights") else v for name, v in options.items()}
-    value = compute_rater_dice(y_pred, y, **{"num_classes": 2, **options})
+    value = compute_rater_dice(y_pred, y, **with_distance({"num_classes": 2, **options}))
     assert value.shape == (1,)
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
@@ -55,18 +56,18 @@ def test_equals_monais_dice() -> None:
     s, r = torch.randint(2, (2, 5, 4, 4, 4)), torch.randint(2, (2, 3, 4, 4, 4))
     s[0, 0], r[0, 0], r[1] = 0, 0, 0
     dice = torch.stack([compute_dice(s[:, [n]], r[:, [k]])[:, 0] for k in range(3) for n in range(5)])
-    value = compute_rater_dice(s, r, num_classes=2, nonempty_raters=True)
+    value = compute_rater_dice(s, r, distance=2, nonempty_raters=True)
     torch.testing.assert_close(value, dice.nanmean(0), equal_nan=True)
     ones = compute_dice(s[:1, [0]], r[:1, [0]], ignore_empty=False)  # both empty: MONAI's Dice is then 1 too
-    torch.testing.assert_close(compute_rater_dice(s[:1, :1], r[:1, :1], num_classes=2), ones[:, 0])
+    torch.testing.assert_close(compute_rater_dice(s[:1, :1], r[:1, :1], distance=2), ones[:, 0])
 
 
 def test_order_does_not_matter() -> None:
     s, r = torch.randint(3, (2, 5, 4, 4)), torch.randint(3, (2, 3, 4, 4))
-    value = compute_rater_dice(s, r, num_classes=3)
-    torch.testing.assert_close(compute_rater_dice(s.flip(1), r.roll(1, 1), num_classes=3), value)
-    torch.testing.assert_close(compute_rater_dice(r, s, num_classes=3), value)
-    torch.testing.assert_close(compute_rater_dice(s[:, :1], s[:, :1], num_classes=3), torch.ones(2))
+    value = compute_rater_dice(s, r, distance=3)
+    torch.testing.assert_close(compute_rater_dice(s.flip(1), r.roll(1, 1), distance=3), value)
+    torch.testing.assert_close(compute_rater_dice(r, s, distance=3), value)
+    torch.testing.assert_close(compute_rater_dice(s[:, :1], s[:, :1], distance=3), torch.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -81,18 +82,18 @@ def test_order_does_not_matter() -> None:
 )
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_rater_dice(**{"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options})
+        compute_rater_dice(**with_distance({"y_pred": maps(A, B), "y": maps(A, B), "num_classes": 2, **options}))
 
 
 def test_metric() -> None:
-    metric = RaterDiceMetric(num_classes=2, nonempty_raters=True, get_not_nans=True)
+    metric = RaterDiceMetric(2, nonempty_raters=True, get_not_nans=True)
     values = metric([maps(A)[0]] * 3, [maps(B)[0], maps(A, EMPTY, B)[0], maps(EMPTY)[0]])
     torch.testing.assert_close(values, torch.tensor([[1 / 2], [3 / 4], [math.nan]]), equal_nan=True)
     value, not_nans = metric.aggregate()
     torch.testing.assert_close((value.item(), not_nans.item()), (5 / 8, 2.0))
     options = {"num_classes": 3, "include_background": True, "empty": "ignore", "ignore_index": 2}
     weights = {"y_pred_weights": torch.tensor([[0.1, 0.9]]), "y_weights": torch.tensor([[0.3, 0.7]])}
-    expected = compute_rater_dice(maps(A, [2, 1, 0, 0]), maps(B, EMPTY), **options, **weights)
+    expected = compute_rater_dice(maps(A, [2, 1, 0, 0]), maps(B, EMPTY), **with_distance(options), **weights)
     torch.testing.assert_close(
-        RaterDiceMetric(**options)(maps(A, [2, 1, 0, 0]), maps(B, EMPTY), **weights), expected[:, None]
+        RaterDiceMetric(**with_distance(options))(maps(A, [2, 1, 0, 0]), maps(B, EMPTY), **weights), expected[:, None]
     )

@@ -30,8 +30,8 @@ EMPTY_CORRELATION = 4 / (12 * 44) ** 0.5
         (maps(SAME), {}, 1),
         (maps(OPPOSITE), {}, -1),
         (maps(EMPTY), {}, EMPTY_CORRELATION),
-        (maps(SAME, OPPOSITE), {}, 0),
-        (maps(SAME, OPPOSITE), {"y_weights": [[0.75, 0.25]]}, 0.5),
+        (maps(SAME, SAME, OPPOSITE, OPPOSITE), {}, 0),
+        (maps(SAME, OPPOSITE, SAME), {"y_weights": [[0.25, 0.25, 0.5]]}, 0.5),
         (maps(SAME, [9] * 4), {"y_weights": [[1.0, 0.0]]}, 1),
         # void under the mask
         (maps([0, 1, 1, 255]), {"mask": [[[[1, 1, 1, 0]]]]}, 1),
@@ -110,7 +110,7 @@ def test_rejects(options: dict, message: str) -> None:
 
 def test_metric() -> None:
     metric = UncertaintyCorrelationMetric(num_classes=2, get_not_nans=True)
-    values = metric([S[0], S[0], S[0, :1]], [maps(EMPTY)[0], maps(SAME, OPPOSITE)[0], maps(SAME)[0]])
+    values = metric([S[0], S[0], S[0, :1]], [maps(EMPTY)[0], maps(SAME, SAME, OPPOSITE, OPPOSITE)[0], maps(SAME)[0]])
     torch.testing.assert_close(values, torch.tensor([[EMPTY_CORRELATION], [0.0], [math.nan]]), equal_nan=True)
     value, not_nans = metric.aggregate()
     torch.testing.assert_close((value.item(), not_nans.item()), (EMPTY_CORRELATION / 2, 2.0))

@@ -66,7 +66,7 @@ def test_scales_with_the_voxel() -> None:
         ({"spacing": (1.0, math.nan, 1.0)}, "spacing must be 3 positive sizes"),
         ({"spacing": torch.ones(2, 3)}, r"\[B, 3\] = \(1, 3\)"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
-        ({"self_pairs": False}, "at least 2 samples in y_pred, got 1"),
+        ({"self_pairs": False}, "at least 2 maps in y_pred, got 1"),
         ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
     ],
 )
