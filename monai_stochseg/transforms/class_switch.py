@@ -13,7 +13,7 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .rater_labels import check_num_classes
+from .rater_labels import RATER_WEIGHTS, check_num_classes
 
 Switches = Mapping[int, Sequence[float]]
 
@@ -62,7 +62,7 @@ class RandClassSwitch(Randomizable, Transform):
 
     Args:
         switches: source class to (target class, probability), such as
-            :py:data:``monai_stochseg.data.CITYSCAPES_SWITCHES``.
+            :py:data:`monai_stochseg.data.CITYSCAPES_SWITCHES`.
         num_classes: number of classes C, the targets included.
 
     Raises:
@@ -107,7 +107,7 @@ class RandClassSwitch(Randomizable, Transform):
 
 class RandClassSwitchd(Randomizable, MapTransform):
     """
-    Dictionary-based version of :py:class:``RandClassSwitch``: all keys are switched alike.
+    Dictionary-based version of :py:class:`RandClassSwitch`: all keys are switched alike.
 
     Args:
         keys: keys of the labels, ``[R, *S]``.
@@ -130,7 +130,7 @@ class RandClassSwitchd(Randomizable, MapTransform):
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Switch the labels of ``keys``; raises as :py:class:``RandClassSwitch``."""
+        """Switch the labels of ``keys``; raises as :py:class:`RandClassSwitch`."""
         d = dict(data)
         first = self.first_key(d)
         for key in self.key_iterator(d):
@@ -141,7 +141,7 @@ class RandClassSwitchd(Randomizable, MapTransform):
 class ClassSwitchModesd(MapTransform):
     """
     Replace labels by all their modes under class switches, for an evaluation against the whole truth, see
-    :py:func:``class_switch_modes``.
+    :py:func:`class_switch_modes`.
 
     Args:
         keys: keys of the labels, ``[1, *S]``; each is replaced by its modes, ``[2^n, *S]``.
@@ -152,7 +152,7 @@ class ClassSwitchModesd(MapTransform):
         allow_missing_keys: whether a label may be absent.
 
     Raises:
-        ValueError: as :py:func:``class_switch_modes``.
+        ValueError: as :py:func:`class_switch_modes`.
     """
 
     backend = (TransformBackends.TORCH,)
@@ -162,7 +162,7 @@ class ClassSwitchModesd(MapTransform):
         keys: KeysCollection,
         switches: Switches,
         num_classes: int,
-        rater_weights_key: str = "rater_weights",
+        rater_weights_key: str = RATER_WEIGHTS,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -11,7 +11,7 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .rater_labels import present_raters
+from .rater_labels import RATER_WEIGHTS, present_raters, weights_in
 
 
 class RandRater(Randomizable, Transform):
@@ -59,19 +59,20 @@ class RandRater(Randomizable, Transform):
 
 class RandRaterd(Randomizable, MapTransform):
     """
-    Dictionary-based version of :py:class:``RandRater``: one rater is drawn for all keys.
+    Dictionary-based version of :py:class:`RandRater`: one rater is drawn for all keys.
 
     Args:
         keys: keys of the labels, ``[R, *S]``, of the same raters; each is replaced by that of one rater, ``[1, *S]``.
         rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
-            None: the raters are drawn alike.
+            It is removed, for the rater drawn counts alone. A case without ``"rater_weights"``, the default, and None:
+            the raters are drawn alike.
         allow_missing_keys: whether a label may be absent.
     """
 
     backend = RandRater.backend
 
     def __init__(
-        self, keys: KeysCollection, rater_weights_key: str | None = None, allow_missing_keys: bool = False
+        self, keys: KeysCollection, rater_weights_key: str | None = RATER_WEIGHTS, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.rater_weights_key = rater_weights_key
@@ -83,10 +84,12 @@ class RandRaterd(Randomizable, MapTransform):
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Draw one rater for the labels of ``keys``; raises as :py:class:``RandRater``."""
+        """Draw one rater for the labels of ``keys``; raises as :py:class:`RandRater`."""
         d = dict(data)
-        weights = None if self.rater_weights_key is None else d[self.rater_weights_key]
+        weights = weights_in(d, self.rater_weights_key)
         first = self.first_key(d)
         for key in self.key_iterator(d):
             d[key] = self.rand_rater(d[key], weights, randomize=key == first)
+        if first in d:
+            d.pop(self.rater_weights_key, None)
         return d

@@ -10,7 +10,13 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
-__all__ = ["RaterTransformd", "check_num_classes", "class_labels", "present_raters"]
+from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.labels import refuse_one_hot
+
+__all__ = ["RATER_WEIGHTS", "RaterTransformd", "check_num_classes", "class_labels", "present_raters", "weights_in"]
+
+# Where batches and cases carry the weights of their raters.
+RATER_WEIGHTS = "rater_weights"
 
 
 def check_num_classes(num_classes: int) -> None:
@@ -46,12 +52,8 @@ def present_raters(
     if rater_weights is None:
         return label, torch.ones(len(label), device=label.device)
     weights = torch.as_tensor(rater_weights).as_subclass(torch.Tensor).to(label.device, torch.float32)
+    check_weights(weights[None], label[None])
     present = weights > 0
-    if weights.shape != label.shape[:1] or not (weights.isfinite() & (weights >= 0)).all() or not present.any():
-        raise ValueError(
-            f"rater_weights must be one number for each of {len(label)} raters, at least 0 and not all 0, "
-            f"got {weights.tolist()}."
-        )
     return label[present], weights[present]
 
 
@@ -76,26 +78,31 @@ def class_labels(label: torch.Tensor, num_classes: int) -> torch.Tensor:
             f"{num_classes - 1} by MONAI's MapLabelValue, void voxels included."
         )
     classes = label.to(torch.uint8 if num_classes <= 256 else torch.int32)
-    if label.is_floating_point():
-        if not torch.equal(classes.to(label.dtype), label):
-            value = float(label[classes != label][0])
-            raise ValueError(
-                f"label holds {value:g}, which is not an integer: it has been made soft already, or was interpolated; "
-                "make it soft once, as the last transform, and resample labels with mode='nearest', under "
-                "Compose(lazy=True) by its overrides."
-            )
-        if len(label) == num_classes and _is_one_hot(classes):
-            raise ValueError(
-                f"label is one-hot already (its {num_classes} channels are disjoint and fill the image); "
-                "give the classes, [R, *S]."
-            )
+    if label.is_floating_point() and not torch.equal(classes.to(label.dtype), label):
+        value = float(label[classes != label][0])
+        raise ValueError(
+            f"label holds {value:g}, which is not an integer: it has been made soft already, or was interpolated; "
+            "make it soft once, as the last transform, and resample labels with mode='nearest', under "
+            "Compose(lazy=True) by its overrides."
+        )
+    if len(label) == num_classes:
+        refuse_one_hot(classes[None], name="label")
     return classes
 
 
-def _is_one_hot(classes: torch.Tensor) -> bool:
-    """Whether each voxel has a single 1. Constant channels may as well be raters who disagree on a small crop."""
-    varies = bool((classes.flatten(1) != classes.flatten(1)[:, :1]).any())
-    return len(classes) > 1 and varies and bool((classes.sum(0) == 1).all())
+def weights_in(data: Mapping[Hashable, Any], key: str | None) -> Any:
+    """
+    The raters' weights of a case.
+
+    Args:
+        data: the case.
+        key: where they are. A case need not have weights under ``"rater_weights"``; under another key it must. None:
+            each rater counts once.
+
+    Raises:
+        KeyError: when there is no other key of this name.
+    """
+    return None if key is None or (key == RATER_WEIGHTS and key not in data) else data[key]
 
 
 class RaterTransformd(MapTransform):
@@ -105,8 +112,8 @@ class RaterTransformd(MapTransform):
     Args:
         keys: keys of the labels, ``[R, *S]``.
         transform: called with a label and the weights of its raters.
-        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
-            None: each rater counts once.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing,
+            see :py:func:`weights_in`.
         allow_missing_keys: whether a label may be absent.
     """
 
@@ -114,7 +121,7 @@ class RaterTransformd(MapTransform):
         self,
         keys: KeysCollection,
         transform: Transform,
-        rater_weights_key: str | None = None,
+        rater_weights_key: str | None = "rater_weights",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -124,7 +131,7 @@ class RaterTransformd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Transform the labels of ``keys``; raises as the array version."""
         d = dict(data)
-        weights = None if self.rater_weights_key is None else d[self.rater_weights_key]
+        weights = weights_in(d, self.rater_weights_key)
         for key in self.key_iterator(d):
             d[key] = self.transform(d[key], weights)
         return d

@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import ConcatItemsd
 
 from ..data.case import check_geometry
+from .rater_labels import RATER_WEIGHTS
 
 
 class StackRatersd(ConcatItemsd):
@@ -35,7 +36,7 @@ class StackRatersd(ConcatItemsd):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, name, allow_missing_keys=allow_missing_keys)
-        self.rater_weights_key = "rater_weights" if allow_missing_keys and not rater_weights_key else rater_weights_key
+        self.rater_weights_key = RATER_WEIGHTS if allow_missing_keys and not rater_weights_key else rater_weights_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

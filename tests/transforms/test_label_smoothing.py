@@ -47,7 +47,7 @@ def test_refuses():
         LabelSmoothing(4)(torch.tensor([[[0, 1.5]]]))
     with pytest.raises(ValueError, match="at least one rater"):
         LabelSmoothing(4)(torch.tensor(LABEL)[:0])
-    with pytest.raises(ValueError, match="label is one-hot already"):
+    with pytest.raises(ValueError, match="label is one-hot"):
         LabelSmoothing(4)(LabelSmoothing(4, 0)(torch.tensor(LABEL)))
     with pytest.raises(ValueError, match="it has been made soft already"):
         LabelSmoothing(4)(LabelSmoothing(4)(torch.tensor(LABEL)))

@@ -53,6 +53,17 @@ def test_dictionary_draws_one_rater_for_all_keys():
     assert first[0] == first[1]
 
 
+def test_the_weights_of_a_case_are_used_and_removed():
+    transform = RandRaterd("label").set_random_state(0)
+    data = {"label": LABEL, "rater_weights": torch.tensor([0.0, 0.0, 1.0, 0.0])}
+    for _ in range(10):
+        result = transform(data)
+        assert set(result) == {"label"}
+        assert int(result["label"][0, 0, 0]) == 2
+    with pytest.raises(KeyError, match="weights"):
+        RandRaterd("label", "weights")(data)
+
+
 def test_missing_keys():
     transform = RandRaterd(("absent", "label"), allow_missing_keys=True).set_random_state(0)
     assert len({int(transform({"label": LABEL})["label"][0, 0, 0]) for _ in range(40)}) == 4
@@ -62,7 +73,7 @@ def test_missing_keys():
 def test_refuses():
     with pytest.raises(ValueError, match="at least one rater"):
         RandRater()(LABEL[:0])
-    with pytest.raises(ValueError, match="rater_weights must be one number for each of 4 raters"):
+    with pytest.raises(ValueError, match=r"rater_weights must be \[1, 4\], one weight for each map"):
         RandRater()(LABEL, [0, 0, 0, 0])
     draw = RandRater()
     draw.rater = 3

@@ -42,7 +42,7 @@ def test_trusts_the_good_raters(shape, num_classes):
         ([[1, 1], [1, 1]], [1, 1]),
         ([[0, 1]], [0, 1]),
         ([[0, 1], [0, 1], [0, 1]], [0, 1]),
-        ([[0, 1], [1, 0]], [0, 0]),
+        ([[0, 1, 0], [1, 0, 0]], [0, 0, 0]),
     ],
 )
 def test_agreement_and_undecided_voxels(num_classes, raters, expected):

@@ -237,7 +237,8 @@ def test_a_lazy_pipeline():
         (torch.zeros(4, 4), r"got the shape \(4, 4\)"),
         (torch.zeros(1, 1, 4, 4, 4), r"got the shape \(1, 1, 4, 4, 4\)"),
         (SVLS(3)(torch.tensor([[[0, 1, 2, 2]]])), "it has been made soft already"),
-        (SVLS(3, smooth=False)(torch.tensor([[[0, 1, 2, 2]]])), "label is one-hot already"),
+        (SVLS(3, smooth=False)(torch.tensor([[[0, 1, 2, 2]]])), "label is one-hot"),
+        (SVLS(3, smooth=False)(torch.tensor([[[0, 1, 2, 2]]])).byte(), "label is one-hot"),
     ],
 )
 def test_refuses_labels(label, message):
@@ -254,7 +255,7 @@ def test_raters_who_disagree_on_a_whole_crop_are_not_one_hot():
     "weights", [[1, 1, 1], [[1, 1]], [0, 0], [1, -1], [1, torch.nan], [1, torch.inf], torch.ones(2, 1)]
 )
 def test_refuses_weights(weights):
-    with pytest.raises(ValueError, match="rater_weights must be one number for each of 2 raters, at least 0"):
+    with pytest.raises(ValueError, match=r"rater_weights must be \[1, 2\], one weight for each map"):
         SVLS(2)(torch.zeros(2, 4, 4), weights)
 
 
