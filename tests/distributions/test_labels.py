@@ -60,3 +60,16 @@ def test_empty_sets_are_refused(maps):
 def test_what_is_no_tensor_is_refused():
     with pytest.raises(TypeError, match="target must be a tensor of integer class labels, got list"):
         check_labels([[0]], 2)
+
+
+def test_a_map_of_weight_0_may_hold_anything():
+    maps = torch.tensor([[[[0.0, 1.0]], [[float("nan"), 7.0]]]])
+    labels, valid = check_labels(maps, 2, weights=torch.tensor([[1.0, 0.0]]))
+    assert labels.tolist() == [[[[0, 1]], [[0, 0]]]]
+    assert valid.tolist() == [[[[True, True]], [[False, False]]]]
+    with pytest.raises(ValueError, match="target must hold integer class labels, got nan"):
+        check_labels(maps, 2, weights=torch.tensor([[0.9, 0.1]]))
+
+
+def test_a_rater_of_void_alone_does_not_make_the_others_one_hot():
+    check_labels(torch.tensor([[[[0, 1]], [[255, 255]]]]), 2, ignore_index=255)
