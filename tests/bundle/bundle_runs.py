@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -10,15 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
+from mlflow.entities import Run
 from monai.bundle import ConfigWorkflow
 
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/train.json"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def command(bundle: Path, *overlays: str, **override: object) -> list[str]:
-    files = [str(bundle / name) for name in ("train.json", *overlays)]
+def config_files(bundle: str, *overlays: str, base: str = "train") -> list[str]:
+    """A bundle's configuration with overlays beside it, or ``evaluate`` and ``tasks/lidc`` of all bundles."""
+    common = ["evaluate", *(f"tasks/{path.stem}" for path in BUNDLES.glob("tasks/*.json"))]
+    return [str((BUNDLES if name in common else BUNDLES / bundle) / f"{name}.json") for name in (base, *overlays)]
+
+
+def command(bundle: str, *overlays: str, **override: object) -> list[str]:
     options = [f"--{name}={value}" for name, value in override.items()]
-    return ["-m", "monai.bundle", "run", "--config_file", repr(files), *options]
+    return ["-m", "monai.bundle", "run", "--config_file", repr(config_files(bundle, *overlays)), *options]
 
 
 def run_command(args: list[str], cwd: Path) -> subprocess.CompletedProcess:
@@ -28,17 +38,16 @@ def run_command(args: list[str], cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-def make_workflow(bundle: Path, *overlays: str, **override: object) -> ConfigWorkflow:
+def make_workflow(bundle: str, *overlays: str, base: str = "train", **override: object) -> ConfigWorkflow:
     """A workflow that is initialised and has not run."""
-    files = [str(bundle / name) for name in ("train.json", *overlays)]
-    workflow = ConfigWorkflow(files, logging_file=False, **override)
+    workflow = ConfigWorkflow(config_files(bundle, *overlays, base=base), logging_file=False, **override)
     workflow.initialize()
     return workflow
 
 
-def run_workflow(bundle: Path, *overlays: str, **override: object) -> ConfigWorkflow:
-    """As `monai.bundle run`, in this process."""
-    workflow = make_workflow(bundle, *overlays, **override)
+def run_workflow(bundle: str, *overlays: str, base: str = "train", **override: object) -> ConfigWorkflow:
+    """As ``monai.bundle run``, in this process."""
+    workflow = make_workflow(bundle, *overlays, base=base, **override)
     workflow.run()
     workflow.finalize()
     return workflow
@@ -54,3 +63,14 @@ def first_cause() -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise cause from None
+
+
+def table(file: str | Path) -> dict[str, dict[str, str]]:
+    """The rows of an evaluation by case."""
+    with Path(file).open() as lines:
+        return {row["case"]: row for row in csv.DictReader(lines)}
+
+
+def mlflow_runs(output: str | Path, experiment: str) -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{output}/mlruns.db")
+    return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])

@@ -10,7 +10,15 @@ import mlflow
 import pytest
 from disc_crops import disc_crops
 
-from monai_stochseg.data.lidc import cache, read_lidc_database, write_crops
+from monai_stochseg.data import (
+    simulated_brain_folder,
+    simulated_cityscapes_folder,
+    simulated_kidney_folder,
+    simulated_prostate_folder,
+)
+from monai_stochseg.data.lidc import cache
+from monai_stochseg.data.lidc.crops_folder import write_crops
+from monai_stochseg.data.lidc.database import read_lidc_database
 
 SIZES = {2: 16, 3: 12}
 SCANS = (14, 252, 792)  # of the database; the first is LIDC-IDRI-0003
@@ -23,6 +31,22 @@ def lidc_crops(tmp_path_factory) -> dict[int, str]:
     for dims, size in SIZES.items():
         write_crops(disc_crops(dims, size), folder / f"{dims}d", {"simulated": True})
     return {dims: str(folder / f"{dims}d") for dims in SIZES}
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory, lidc_crops) -> dict[str, str]:
+    """A tiny data set of each task, by the name of its overlay."""
+    folder = tmp_path_factory.mktemp("simulated")
+    brains = simulated_brain_folder(folder / "brains", 4, (24, 24, 24))
+    return {
+        "brats": brains,
+        "brats_whole": brains,
+        "cityscapes": simulated_cityscapes_folder(folder / "scenes", 8, (32, 64)),
+        "kits": simulated_kidney_folder(folder / "kits", 4, (16, 40, 40), (10.0, 6.0, 6.0)),
+        "lidc": lidc_crops[2],
+        "lidc_3d": lidc_crops[3],
+        "prostatex": simulated_prostate_folder(folder / "prostatex", 4, (16, 32, 32), (4.5, 2.5, 2.5)),
+    }
 
 
 @pytest.fixture
@@ -59,8 +83,10 @@ def make_output(tmp_path, mlflow_database) -> Callable[[str], str]:
 
     def make(name: str = "output") -> str:
         folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        shutil.copy(mlflow_database, folder)
+        for each in (folder, folder / "calibration"):
+            each.mkdir(parents=True, exist_ok=True)
+            if not (each / mlflow_database.name).exists():
+                shutil.copy(mlflow_database, each)
         return str(folder)
 
     return make

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from monai_stochseg.data import LIDCCrop, load_manifest
+from monai_stochseg.data.lidc import load_manifest
+from monai_stochseg.data.lidc.crops import LIDCCrop
 
 PATIENTS = {"train": 4, "validation": 2, "test": 2}  # of the manifest "kohl"
 

@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each bundle at home: its configurations, its recipe, its metadata and its README."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bundle_runs import BUNDLES, NAMES, config_files, make_workflow, run_workflow, table
+from disc_crops import disc_crops
+from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
+from monai.networks.nets import UNet
+from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
+
+from monai_stochseg.bundle.overrides import check_overrides
+from monai_stochseg.data import BRATS_CLASSES, CITYSCAPES_SWITCHED_CLASSES, PROSTATE_ZONES, simulated_brain_folder
+from monai_stochseg.data.lidc.crops_folder import write_crops
+from monai_stochseg.networks.nets import CalibrationNetwork
+
+LIDC = [name for name in NAMES if name.endswith("_lidc") and name != "msvls_lidc"]
+SOFT = [name for name in NAMES if "svls" in name]
+IN_3D = [name for name in NAMES if HOME_TASK[name] not in ("lidc", "cityscapes")]
+# Ids that are components or commands, and no settings.
+COMPONENTS = {
+    *("imports", "bundle_root", "task", "network_def", "network", "loss", "options", "parameters", "train", "validate"),
+    *("baseline", "backbone", "discriminator_def", "discriminator", "calibration", "calibrate", "refine"),
+    *("dataset", "preprocessing", "inferer", "postprocessing", "evaluator", "initialize", "run", "finalize"),
+}
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def at_home(name: str, folders: dict[str, str], output: str, **override: Any) -> dict[str, Any]:
+    return {**RUN, **HOME[name], "dataset_dir": folders[HOME_TASK[name]], "output_dir": output, **override}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_finds_what_a_training_must_have(folders, make_output, name) -> None:
+    options = at_home(name, folders, make_output(), logging_file=False)
+    (config,) = config_files(name)
+    assert create_workflow(config_file=config, workflow_type="train", **options).check_properties() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_stands_alone(folders, tmp_path, name) -> None:
+    """Copied out of the bundle, without ``train.json``."""
+    (config,) = config_files(name, base="inference")
+    for file in (config, str(BUNDLES / name / "metadata.json")):
+        shutil.copy(file, tmp_path)
+    options = at_home(name, folders, str(tmp_path), logging_file=False)
+    workflow = create_workflow(config_file=str(tmp_path / "inference.json"), workflow_type="infer", **options)
+    assert workflow.check_properties() == []
+    assert len(workflow.dataset) == len(workflow.parser.get_parsed_content("task").cases("all"))
+    assert "label" not in workflow.dataset[0]
+
+
+def test_written_files_are_what_follows_from_train_json(tmp_path) -> None:
+    check = [sys.executable, str(BUNDLES), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    copy = tmp_path / "bundles"
+    shutil.copytree(BUNDLES, copy, ignore=shutil.ignore_patterns("*data", "output*"))
+    train = copy / "ssn_lidc" / "train.json"
+    train.write_text(train.read_text().replace('"rank": 10', '"rank": 3', 1))
+    (copy / "car_lidc" / "logging.conf").unlink()
+    check[1] = str(copy)
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 1
+    changed = "run python bundles: car_lidc/logging.conf, ssn_lidc/inference.json would change."
+    assert done.stderr.strip().splitlines()[-1] == changed
+    subprocess.run(check[:2], check=True)
+    assert load(copy / "ssn_lidc" / "inference.json")["rank"] == 3
+    assert subprocess.run(check).returncode == 0
+
+
+# The published recipe of each bundle, thin, and on images that are hardly larger than what it crops.
+SMALL: dict[str, dict[str, Any]] = {
+    **{name: {"crop_size": [12, 12]} for name in LIDC},
+    "baselines_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
+    "car_lidc": {
+        "crop_size": [12, 12],
+        "calibration_epochs": 1,
+        "discriminator_channels": [2, 4],
+        "calibration_def#channels": [2, 4],
+        "calibration_def#num_convs": [1, 1],
+    },
+    "mose_cityscapes": {"channels": [2] * 4, "scale": [0.8, 0.99]},
+    "mose_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
+    "msvls_lidc": {"manifest": "kohl"},
+    "probunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
+    "ssn_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
+    "svls_brats": {"roi_size": [32] * 3},
+    "svls_kits": {"roi_size": [16, 32, 32], "spacing": [11.0, 7.0, 7.0]},
+    "svls_prostatex": {"roi_size": [16, 32, 32], "spacing": [6.0, 5.0, 5.0], "strides": [[1, 2, 2], *[[2] * 3] * 3]},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ssn_brats"])
+def test_the_published_recipe_runs_small(folders, make_output, name) -> None:
+    output = Path(make_output())
+    small = {"num_workers": 0, **SMALL[name]}
+    if name in SOFT:
+        small = {"channels": [2, 2, 4, 4, 4], "strides": [2] * 4, "max_epochs": 1, **small}
+    options = at_home(name, folders, str(output), **small)
+    if HOME_TASK[name] in ("brats_whole", "kits", "prostatex"):
+        del options["split_fractions"]
+    workflow = run_workflow(name, "paper", **options)
+    assert (output / "model_last.pt").is_file()
+    if "crop_size" in small and name in LIDC:
+        ids = ("validate#evaluator", "train#trainer", *(["calibration#trainer"] * (name == "car_lidc")))
+        for part in map(workflow.parser.get_parsed_content, ids):
+            assert part.data_loader.dataset[0]["label"].shape == (4, 12, 12)
+    if name in ("svls_brats", "svls_kits", "svls_prostatex"):
+        # as the paper: no validation, and the last network is judged on the test part
+        split = load(output / "split.json")
+        assert [len(split[part]) for part in ("train", "validation", "test")] == [3, 0, 1]
+        assert workflow.parser.get_parsed_content("train#dataset")[0]["image"].shape[1:] == tuple(small["roi_size"])
+        run_workflow(name, "paper", "evaluate", **options)
+        assert list(table(output / "evaluation_test.csv")) == [*split["test"], "mean", "std"]
+
+
+@pytest.mark.slow
+def test_the_published_recipe_of_ssn_brats_runs_small(make_output, tmp_path) -> None:
+    """A thin DeepMedic, whose fields of view need a patch of 95, and one batch an epoch."""
+    dataset_dir = simulated_brain_folder(tmp_path / "brains", 3, (110, 110, 110))
+    thin = {"backbone#channels": [2] * 8, "backbone#fully_connected": [8, 8], "feature_channels": 4}
+    options = {**RUN, **thin, "patch_size": [95] * 3, "label_size": [15] * 3, "images_per_epoch": 1, "batch_size": 1}
+    options |= {"max_epochs": 1, "num_samples": 2, "eval_samples": 2, "dataset_dir": dataset_dir}
+    output = Path(make_output())
+    run_workflow("ssn_brats", "paper", **options, output_dir=str(output))
+    assert (output / "model_best.pt").is_file()
+
+
+def rates(parser: ConfigParser, epochs: int, prefix: str = "") -> np.ndarray:
+    """Learning rates of the epochs."""
+    optimizer, schedule = (parser.get_parsed_content(prefix + part) for part in ("optimizer", "lr_scheduler"))
+    found = []
+    for _ in range(epochs):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return np.array(found)
+
+
+def paper(name: str, folders: dict[str, str], output: Path, **thin: Any) -> tuple[dict[str, Any], ConfigParser]:
+    """The configuration of a recipe, and its components with a thin network."""
+    config = load(BUNDLES / name / "train.json") | load(BUNDLES / name / "paper.json")
+    dataset_dir = folders[HOME_TASK[name]]
+    return config, make_workflow(name, "paper", dataset_dir=dataset_dir, output_dir=str(output), **thin).parser
+
+
+def test_the_recipe_of_ssn_brats_is_the_papers(folders, tmp_path) -> None:
+    thin = {"backbone#channels": [2] * 8, "backbone#fully_connected": [8, 8], "feature_channels": 4}
+    config, parser = paper("ssn_brats", folders, tmp_path, **thin)
+    assert (config["patch_size"], config["label_size"]) == ([110] * 3, [30] * 3)
+    assert config["batch_size"] * config["patches_per_image"] == 10
+    assert config["images_per_epoch"] * config["patches_per_image"] == 50 * 20
+    assert (config["max_epochs"], config["rank"], config["num_samples"]) == (1200, 10, 20)
+    (group,) = parser.get_parsed_content("optimizer").param_groups
+    assert {k: group[k] for k in ("momentum", "alpha", "weight_decay")} == {
+        "momentum": 0.6, "alpha": 0.9, "weight_decay": 1e-4
+    }  # fmt: skip
+    found = rates(parser, 1200)
+    assert [i for i in range(1, 1200) if found[i] < found[i - 1]] == [440, 640, 800, 900, 980, 1050]
+    np.testing.assert_allclose(found[[0, -1]], [1e-3, 1e-3 / 64])
+
+
+@pytest.mark.parametrize("name", ["baselines_lidc", "mose_lidc", "probunet_lidc", "ssn_lidc"])
+def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
+    thin = {"channels": [2], **({"num_hypotheses": 2} if name == "baselines_lidc" else {})}
+    config, parser = paper(name, folders, tmp_path, **thin)
+    length = tuple(config[key] for key in ("max_epochs", "images_per_epoch", "batch_size"))
+    optimizer, found = parser.get_parsed_content("optimizer"), rates(parser, config["max_epochs"])
+    assert type(optimizer) is torch.optim.Adam
+    assert config["crop_size"] == [128, 128]
+    if name == "ssn_lidc":
+        assert (length, config["manifest"]) == ((500, 12_000, 12), "phiseg")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
+        assert (config["rank"], config["num_samples"], config["raters"]) == (10, 20, "random")
+        assert (config["covariance_init"], config["pretrain_epochs"]) == (None, 0)
+        assert set(found) == {1e-3}
+    elif name == "mose_lidc":
+        assert (length, config["manifest"]) == ((200, None, 16), "phiseg")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
+        assert (config["num_experts"], config["num_samples"], config["latent_dim"]) == (4, 4, 1)
+        assert optimizer.defaults["weight_decay"] == 1e-5
+        np.testing.assert_allclose(found, 1e-3 * np.linspace(1, 1 / 200, 200))
+    else:
+        assert (length, config["manifest"]) == ((240, 32_000, 32), "kohl")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192], None)
+        assert optimizer.defaults["weight_decay"] == 1e-5
+        np.testing.assert_allclose(found[[0, -1]], [1e-4, 1e-6])
+        assert len(set(found)) == 6
+
+
+def test_the_recipe_of_car_is_the_papers(folders, tmp_path) -> None:
+    config, parser = paper("car_lidc", folders, tmp_path, channels=[2, 2], discriminator_channels=[2, 2])
+    assert (config["crop_size"], config["batch_size"], config["latent_dim"]) == ([128, 128], 32, 8)
+    assert (config["d_on"], config["d_off"], config["num_samples"]) == (50, 200, 20)
+    assert (config["adversarial_weight"], config["consistency_weight"]) == (10.0, 5.0)
+    assert (config["calibration_epochs"], config["max_epochs"]) == (100, 300)
+    assert isinstance(parser.get_parsed_content("network_def").calibration, CalibrationNetwork)
+    for prefix, rate in (("calibration#", 2e-4), ("", 2e-4), ("discriminator_", 1e-5)):
+        found = rates(parser, 60, prefix)
+        assert found.tolist() == [rate] * 30 + [rate / 2] * 30
+        defaults = parser.get_parsed_content(f"{prefix}optimizer").defaults
+        assert (tuple(defaults["betas"]), defaults["weight_decay"]) == ((0.5, 0.99), 5e-4)
+
+
+def test_the_recipe_on_cityscapes_is_the_papers(folders, tmp_path) -> None:
+    config, parser = paper("mose_cityscapes", folders, tmp_path, channels=[2])
+    network, loss, optimizer = (parser.get_parsed_content(part) for part in ("network_def", "loss", "optimizer"))
+    assert (network.num_experts, network.num_samples, network.prior_mean.shape) == (35, 2, (35, 5))
+    assert (loss.beta, loss.ignore_index, loss.cost.__name__) == (1, 255, "cross_entropy_cost")
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults["weight_decay"] == 1e-5
+    assert (config["max_epochs"], config["batch_size"], config["crop_size"]) == (1000, 12, [128, 128])
+    assert config["channels"] == [32, 64, 128, 192, 192, 192, 192]
+    gamma, weighting, threshold = (handler.value for handler in parser.get_parsed_content("train#handlers"))
+    assert [(gamma(e), weighting(e), threshold(e)) for e in (1, 1000)] == [(1 / 32, 0, 1), (1, 1, 0.95)]
+    np.testing.assert_allclose(rates(parser, 3), [1e-3, 0.999e-3, 0.998e-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "voxels", "spacing"),
+    [
+        ("svls_kits", 168, 42, [80, 160, 160], [3.22, 1.62, 1.62]),
+        ("svls_prostatex", 78, 20, [24, 320, 320], [3.0, 0.5, 0.5]),
+        ("svls_brats", 269, 66, [128, 192, 192], None),
+    ],
+)
+def test_the_recipes_of_svls_are_the_papers(folders, tmp_path, name, train, test, voxels, spacing) -> None:
+    config, parser = paper(name, folders, tmp_path)
+    task = parser.get_parsed_content("task")
+    parts = task.split([{"patient": f"{i:03d}"} for i in range(train + test)])
+    assert {part: len(cases) for part, cases in parts.items()} == {"train": train, "validation": 0, "test": test}
+    assert (config["roi_size"], config["spacing"]) == (voxels, spacing)
+    assert (task.volume.roi_size, task.volume.spacing) == (voxels, spacing)
+    optimizer, network = (parser.get_parsed_content(part) for part in ("optimizer", "network_def"))
+    assert type(optimizer) is torch.optim.Adam
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (1e-4, 1e-4)
+    assert isinstance(network, UNet)
+    assert (list(network.channels), network.num_res_units) == ([16, 32, 64, 128, 256], 2)
+
+
+def test_the_recipe_of_msvls_is_the_papers(folders, tmp_path) -> None:
+    config, parser = paper("msvls_lidc", folders, tmp_path)
+    optimizer, network = (parser.get_parsed_content(part) for part in ("optimizer", "network_def"))
+    assert type(optimizer) is torch.optim.Adam
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (1e-4, 1e-4)
+    assert list(network.channels) == [16, 32, 64, 128, 256]
+    assert (config["manifest"], config["target"]) == ("svls", "msvls")
+    assert type(parser.get_parsed_content("loss")) is torch.nn.CrossEntropyLoss
+    load_case = parser.get_parsed_content("task").load()
+    assert load_case[1]({"image": torch.zeros(1, 90, 90, 90)})["image"].shape == (1, 96, 96, 96)
+
+
+@pytest.mark.parametrize(("method", "rate"), [("image2image_vae", 1e-3), ("ensemble", 3e-3)])
+def test_the_published_rate_wins_over_that_of_the_method(folders, tmp_path, method, rate) -> None:
+    ids = {"method": method, "channels": [2, 4], "num_hypotheses": 2, "dataset_dir": folders["lidc"]}
+    for overlays, expected in (((), rate), (("paper",), 1e-4)):
+        parser = make_workflow("baselines_lidc", *overlays, output_dir=str(tmp_path), **ids).parser
+        assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == expected
+
+
+@pytest.mark.parametrize("name", ["ssn_lidc", "probunet_lidc"])
+def test_the_recipes_augmentation_moves_image_and_masks_together(tmp_path, name) -> None:
+    """The image shows what the first reader drew; the masks of all readers stay masks."""
+    write_crops(disc_crops(2, 180), tmp_path / "crops", {})
+    options = {"dataset_dir": str(tmp_path / "crops"), "output_dir": str(tmp_path), "channels": [2, 2]}
+    dataset = make_workflow(name, "paper", **options, num_workers=0).parser.get_parsed_content("train#dataset")
+    agreement, areas = [], set()
+    for case in list(range(8)) * 2:
+        crop = dataset[case]
+        assert crop["image"].shape == (1, 128, 128)
+        assert crop["label"].shape == (4, 128, 128)
+        assert set(np.unique(crop["label"])) <= {0, 1}
+        assert not crop["label"][3].any()
+        nodule = crop["image"][0] > 0
+        agreement.append((nodule == crop["label"][0].bool()).float().mean().item())
+        areas.add(int(nodule.sum()))
+    assert min(agreement) > 0.98
+    assert len(areas) > 8  # of 16 draws
+
+
+@pytest.mark.parametrize("overlays", [(), ("paper",)])
+@pytest.mark.parametrize(("one_rater", "raters", "beta"), [(False, 4, 1.0), (True, 1, 10.0)])
+def test_one_annotation_by_one_id(folders, tmp_path, overlays, one_rater, raters, beta) -> None:
+    """Training sees one reader or all of them, validation all."""
+    small = {"channels": [2, 4], "crop_size": [12, 12], "num_workers": 0, "dataset_dir": folders["lidc"]}
+    parser = make_workflow("mose_lidc", *overlays, **small, output_dir=str(tmp_path), one_rater=one_rater).parser
+    dataset, evaluator = (parser.get_parsed_content(name) for name in ("train#dataset", "validate#evaluator"))
+    assert dataset[0]["label"].shape[0] == raters
+    assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
+    assert parser.get_parsed_content("loss").beta == beta
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_targets(folders, tmp_path, name) -> None:
+    """One seed, several targets: the same images, and labels that differ where classes meet."""
+
+    def first(**override: Any) -> dict[str, Any]:
+        options = at_home(name, folders, str(tmp_path), augmentation=[], **override)
+        return make_workflow(name, **options).parser.get_parsed_content("train#dataset")[0]
+
+    hard, smooth, svls = first(target="onehot"), first(target="ls", alpha=0.3), first(target="svls")
+    classes = hard["label"].shape[0]
+    assert torch.equal(hard["image"], svls["image"])
+    changed = (svls["label"] != hard["label"]).any(0).float().mean()
+    assert 0 < changed < 0.5
+    assert svls["label"].sum(0).sub(1).abs().max() < 1e-5
+    torch.testing.assert_close(smooth["label"].as_tensor(), hard["label"].as_tensor() * 0.7 + 0.3 / classes)
+
+
+def test_targets_of_four_readers(folders, tmp_path) -> None:
+    """Three readers drew spheres of different sizes, the fourth nothing."""
+
+    def first(**override: Any) -> dict[str, Any]:
+        options = at_home("msvls_lidc", folders, str(tmp_path), augmentation=[], **override)
+        return make_workflow("msvls_lidc", **options).parser.get_parsed_content("train#dataset")[0]
+
+    one, drawn, moh, msvls = (first(target=target) for target in ("one", "all", "moh", "msvls"))
+    background = first(target="moh", nonempty_raters=False)
+    for case in (one, drawn, moh, msvls, background):
+        assert case["label"].shape == (2, 12, 12, 12)
+        assert case["label"].sum(0).sub(1).abs().max() < 1e-5
+        assert torch.equal(case["image"], one["image"])
+    assert torch.equal(one["label"][1].bool(), one["image"][0] > 0)
+    assert set(drawn["label"].unique().tolist()) == {0, 1}
+    assert drawn["label"][1].any()
+    assert {round(3 * value, 4) for value in moh["label"].unique().tolist()} == {0, 1, 2, 3}
+    torch.testing.assert_close(background["label"][1], moh["label"][1] * 3 / 4)
+    assert 0 < (msvls["label"] != moh["label"]).any(0).float().mean() < 0.5
+
+
+def test_the_augmentation_of_msvls_turns_image_and_masks_in_the_axial_plane(tmp_path) -> None:
+    """Of a block that is longest along the slices' axis, which keeps its extent there."""
+    crops = list(disc_crops(3, 32))
+    for crop in crops:
+        crop.label[:3] = False
+        crop.label[:3, 12:20, 8:24, 4:28] = True
+        crop.image[...] = np.where(crop.label[0], 400, -1000)
+    write_crops(crops, tmp_path / "crops", {})
+    options = {"dataset_dir": str(tmp_path / "crops"), "output_dir": str(tmp_path), "target": "moh"}
+    dataset = make_workflow("msvls_lidc", **options).parser.get_parsed_content("train#dataset")
+    turned = 0
+    for case in (dataset[i] for i in range(len(dataset))):
+        nodule = case["image"][0] > 0
+        assert (nodule == case["label"][1].bool()).float().mean() > 0.98
+        assert set(case["label"].unique().tolist()) == {0, 1}  # the readers agree still
+        slices = nodule.flatten(0, 1).any(0).nonzero()
+        assert (slices.min(), slices.max()) == (4, 27)
+        turned += int(nodule.any(2).sum() != 8 * 16)
+    assert 0 < turned < len(dataset)
+
+
+FOLDERS = {
+    "brats": "simulated_brain_folder",
+    "brats_whole": "simulated_brain_folder",
+    "cityscapes": "simulated_cityscapes_folder",
+    "kits": "simulated_kidney_folder",
+    "lidc": "lidc.simulated_lidc_folder",
+    "lidc_3d": "lidc.simulated_lidc_folder",
+    "prostatex": "simulated_prostate_folder",
+}
+LIDC_180 = ("simulated_180", 2, None, 180, 0.5, None)
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch, task: str) -> list[tuple]:
+    """What the task's simulated folder is asked for."""
+    asked: list[tuple] = []
+    monkeypatch.setattr(f"monai_stochseg.data.{FOLDERS[task]}", lambda *args: asked.append(args) or "folder")
+    return asked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_data_are_simulated(tmp_path, monkeypatch, name) -> None:
+    asked = asked_for(monkeypatch, HOME_TASK[name])
+    root = str(tmp_path / "bundles" / name)
+    runs: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), {}), (("paper",), {})]
+    if name in LIDC:
+        runs.insert(1, ((), {"spatial_dims": 3}))
+    for overlays, ids in runs:
+        workflow = make_workflow(name, *overlays, bundle_root=root, output_dir=str(tmp_path), **ids)
+        assert workflow.parser.get_parsed_content("dataset_dir") == "folder"
+    found = [(Path(folder).name, *args) for folder, *args in asked]
+    if name in LIDC:
+        assert found == [("simulated_2d", 2), ("simulated_3d", 3), LIDC_180]
+    if name == "msvls_lidc":
+        assert found == [("simulated_3d_120", 3, 120, 24, 1.0), ("simulated_90", 3, None, 90, 1.0)]
+    if name == "mose_cityscapes":
+        assert [folder for folder, *_ in found] == ["64", "256"]
+        assert [size for _, _, size, _ in found] == [[64, 128], [256, 512]]
+    home = tmp_path / "bundles" / ("lidc_data" if name.endswith("_lidc") else name)
+    for folder, *_ in asked:
+        assert home in Path(folder).resolve().parents
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_data_of_an_overlay_are_simulated_beside_the_bundles(tmp_path, monkeypatch, task) -> None:
+    """So that the methods share them; the output is each bundle's own."""
+    asked = asked_for(monkeypatch, task)
+    parser = make_workflow("mose_lidc", f"tasks/{task}", bundle_root=str(tmp_path / "bundles" / "mose_lidc")).parser
+    assert parser.get_parsed_content("dataset_dir") == "folder"
+    ((folder, *_),) = asked
+    assert f"{task.split('_')[0]}_data" in Path(folder).resolve().relative_to(tmp_path / "bundles").parts
+    assert parser.get_parsed_content("output_dir") == str(tmp_path / "bundles" / "mose_lidc" / f"output_{task}")
+
+
+@pytest.mark.parametrize("name", ["svls_brats", "svls_kits", "svls_prostatex"])
+def test_the_default_data_fill_the_field_of_view(tmp_path, name) -> None:
+    """Every class lies in the centre that the network sees, and its size suits the strides."""
+    root = {"bundle_root": str(tmp_path), "simulated_patients": 6, "output_dir": str(tmp_path / "output")}
+    parser = make_workflow(name, target="onehot", **root).parser
+    dataset, roi_size = (parser.get_parsed_content(key) for key in ("train#dataset", "roi_size"))
+    assert len(dataset) == 6 - 2
+    found = [case["label"].flatten(1).any(1) for case in dataset]
+    assert torch.stack(found).any(0).all()
+    network = parser.get_parsed_content("network_def")
+    with torch.no_grad():
+        logits = network(dataset[0]["image"].as_tensor()[None])
+    assert logits.shape == (1, parser.get_parsed_content("task").num_classes, *roi_size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_id_of_the_readme_is_one(name) -> None:
+    """In the tables of ids and the options of the commands, under the configuration files."""
+    readme = (BUNDLES / name / "README.md").read_text()
+    files = [*config_files(name, "evaluate", "inference", "paper")]
+    program = ["monai/bundle/__main__.py", "run", "--config_file", repr(files)]
+    tables = re.findall(r"^\| ids? \|.*\n((?:\|.*\n)*)", readme, re.MULTILINE)
+    rows = [line.split("|")[1] for rows in tables for line in rows.splitlines()]
+    ids = {found for row in rows for found in re.findall(r"`([^`]+)`", row)}
+    options = set(re.findall(r"--([a-z_#]+) ", readme)) - {"standalone", "nproc_per_node", "config_file", "m"}
+    assert ids
+    for each in ids | options:
+        check_overrides([*program, f"--{each}", "1"])
+    config = {key for file in files[:3] for key in load(Path(file)) if "#" not in key}
+    assert config - COMPONENTS <= ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_name_the_channels_of_the_task(folders, tmp_path, name) -> None:
+    meta, template = (load(BUNDLES / each / "metadata.json") for each in (name, "ssn_brats"))
+    assert meta.keys() == template.keys()
+    task = make_workflow(name, **at_home(name, folders, str(tmp_path))).parser.get_parsed_content("task")
+    image, pred = meta["network_data_format"]["inputs"]["image"], meta["network_data_format"]["outputs"]["pred"]
+    assert len(image["channel_def"]) == image["num_channels"] == task.in_channels
+    assert [channel.lower() for channel in image["channel_def"].values()] == list(task.channel_names)
+    assert len(pred["channel_def"]) == pred["num_channels"]
+    if not name.startswith("ssn_"):  # whose output is a distribution's parameters
+        channels = [channel.removeprefix("logit of ").split(" (")[0] for channel in pred["channel_def"].values()]
+        assert channels == list(task.class_names)
+
+
+@pytest.mark.parametrize("name", ["ssn_brats", "ssn_lidc", "baselines_lidc", *SOFT])
+def test_monai_verifies_the_network(folders, name) -> None:
+    """Of networks whose output is a tensor."""
+    meta, config = str(BUNDLES / name / "metadata.json"), str(BUNDLES / name / "train.json")
+    n = {"ssn_lidc": 16, "baselines_lidc": 16, "ssn_brats": 4}.get(name, 2)
+    options = {"n": n, "device": "cpu", "dataset_dir": folders[HOME_TASK[name]]}
+    verify_net_in_out("network_def", meta_file=meta, config_file=config, **options)
+
+
+def test_metadata_of_a_network_of_experts(folders, tmp_path) -> None:
+    """``forward`` gives its loss samples and weights; what MONAI's metadata can say is one sample's logits."""
+    formats = load(BUNDLES / "mose_cityscapes" / "metadata.json")["network_data_format"]
+    options = at_home("mose_cityscapes", folders, str(tmp_path))
+    network = make_workflow("mose_cityscapes", **options).parser.get_parsed_content("network_def").eval()
+    image = torch.rand(2, formats["inputs"]["image"]["num_channels"], 20, 36)
+    logits = network.predictive(image).sample_logits(6)
+    assert logits.shape == (2, 6, formats["outputs"]["pred"]["num_channels"], 20, 36)
+
+
+@pytest.mark.parametrize("method", ["ssn", "ssn_unet", "threshold", "independent", "dropout"])
+def test_torchscript_export(folders, tmp_path, method) -> None:
+    name, ids, _ = METHODS[method]
+    task = HOME_TASK[name]
+    ids = {**ids, "dataset_dir": folders[task]}
+    network = make_workflow(name, **ids, output_dir=str(tmp_path)).parser.get_parsed_content("network_def").eval()
+    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
+    image = torch.rand(2, 4, 16, 16, 16) if task == "brats" else torch.rand(2, 1, 20, 12)
+    ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=str(BUNDLES / name / "metadata.json"),
+        config_file=str(BUNDLES / name / "train.json"),
+        key_in_ckpt="network",
+        input_shape=[1, *image.shape[1:]],
+        **ids,
+    )
+    torch.testing.assert_close(torch.jit.load(str(tmp_path / "model.ts"))(image), network(image))
+
+
+def test_a_gpu_keeps_cudnn_benchmark(folders, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    options = at_home("ssn_brats", folders, str(tmp_path), device="$torch.device('cuda', 0)")
+    make_workflow("ssn_brats", **options)
+    assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.deterministic
+
+
+def test_classes_have_their_names_in_the_data(folders, tmp_path) -> None:
+    """The order of a task's classes is that of the labels."""
+    expected = {
+        "ssn_brats": list(BRATS_CLASSES),
+        "mose_cityscapes": list(CITYSCAPES_SWITCHED_CLASSES),
+        "svls_prostatex": ["background", *PROSTATE_ZONES],
+    }
+    for name, classes in expected.items():
+        parser = make_workflow(name, **at_home(name, folders, str(tmp_path))).parser
+        assert list(parser.get_parsed_content("task").class_names) == classes
