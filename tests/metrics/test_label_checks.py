@@ -90,15 +90,14 @@ def test_one_hot_maps_with_void() -> None:
     compute_generalized_energy_distance(two, two, LabelMapDistance(2, ignore_index=255))
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [name for name in SETS if name != "ged_curve"])
 def test_a_missing_rater_may_hold_anything(name: str) -> None:
     weights = torch.tensor([[0, 1, 1], [1, 0, 1]])
     junk = torch.tensor([NAN, 0.5, 77.0]).repeat(10).reshape(1, 6, 5)
     padded = torch.stack([torch.cat([junk, *GOOD[0, :, None]]), torch.cat([GOOD[1, :1], junk, GOOD[1, 1:]])])
     expected = SETS[name](GOOD, GOOD)
-    if name != "ged_curve":
-        torch.testing.assert_close(SETS[name](GOOD, padded, y_weights=weights), expected)
-        torch.testing.assert_close(SETS[name](padded, GOOD, y_pred_weights=weights), expected)
+    torch.testing.assert_close(SETS[name](GOOD, padded, y_weights=weights), expected)
+    torch.testing.assert_close(SETS[name](padded, GOOD, y_pred_weights=weights), expected)
 
 
 @pytest.mark.parametrize("empty", ["agree", "ignore", "ignore_or_agree"])

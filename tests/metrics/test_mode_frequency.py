@@ -9,7 +9,12 @@ from distance_options import with_distance
 from torch import distributed, multiprocessing
 
 from monai_stochseg.distributions import with_weights
-from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, compute_mode_frequency
+from monai_stochseg.metrics import (
+    LabelMapDistance,
+    ModeFrequencyMetric,
+    compute_mode_frequency,
+    compute_pairwise_distance,
+)
 from monai_stochseg.transforms import class_switch_modes
 
 NAN = float("nan")
@@ -24,6 +29,7 @@ def maps(*rows: list[int]) -> torch.Tensor:
 A, B = [1, 1, 3, 3], [2, 2, 3, 3]
 NEAR_A, NEAR_B, BETWEEN = [1, 1, 0, 0], [0, 2, 1, 1], [0, 0, 3, 3]
 SWITCH = {"num_classes": 4, "classes": (1, 2)}
+_KEPT = ((1, 2, 3), (2, 3, 1))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +88,16 @@ def test_order_and_repeats_of_samples_do_not_matter() -> None:
     torch.testing.assert_close(compute_mode_frequency(s.flip(1), m, distance=4), expected)
     torch.testing.assert_close(compute_mode_frequency(s.repeat(1, 2, 1, 1), m, distance=4), expected)
     torch.testing.assert_close(expected.sum(2), torch.ones(2, 2))
+
+
+def test_equal_distances_are_equal_up_to_rounding() -> None:
+    """Modes that keep 1, 2, 3 and 2, 3, 1 of the five voxels of each class: 4/5, 3/5, 2/5 in another order."""
+    sample = [c for c in (1, 2, 3) for _ in range(5)]
+    modes = [[c if i < n else 0 for c, n in zip((1, 2, 3), kept, strict=True) for i in range(5)] for kept in _KEPT]
+    distance = compute_pairwise_distance(maps(sample), maps(*modes), distance=4)[0, 0]
+    assert distance[1] < distance[0] < distance[1] + 1e-6
+    value = compute_mode_frequency(maps(sample), maps(*modes), 4)
+    torch.testing.assert_close(value[0, 0], torch.tensor([1.0, 0.0]))
 
 
 def test_metric() -> None:

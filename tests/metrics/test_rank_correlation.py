@@ -51,6 +51,13 @@ def test_by_hand(pairs: list, expected: float) -> None:
     torch.testing.assert_close(value.item(), float(expected), equal_nan=True, rtol=0, atol=1e-6)
 
 
+def test_equal_values_are_equal_up_to_rounding() -> None:
+    """0.1 + 0.2 and 0.3 share their rank: ranks 1.5, 1.5, 3 and 1, 2, 3."""
+    pairs = torch.tensor([[0.1 + 0.2, 1], [0.3, 2], [5, 3]], dtype=torch.float64)
+    assert pairs[0, 0] > pairs[1, 0]
+    assert compute_rank_correlation(pairs).item() == pytest.approx(1.5 / math.sqrt(1.5 * 2))
+
+
 def test_order_of_items_and_monotone_maps_do_not_matter() -> None:
     pairs = torch.rand(20, 2)
     value = compute_rank_correlation(pairs)
