@@ -10,6 +10,7 @@ from .calibration_error import (
     compute_calibration_bins,
     expected_calibration_error,
 )
+from .distance_metric import DistanceMetric
 from .energy_distance import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance
 from .energy_distance_curve import EnergyDistanceCurveMetric, compute_energy_distance_curve
 from .entropy_decomposition import EntropyDecomposition, EntropyDecompositionMetric, compute_entropy_decomposition
@@ -38,6 +39,7 @@ __all__ = [
     "AdaptiveCalibrationErrorMetric",
     "AmbiguityAccuracyMetric",
     "BrierScoreMetric",
+    "DistanceMetric",
     "DiversityCorrelationMetric",
     "EmptyFractionCorrelationMetric",
     "EnergyDistanceCurveMetric",

@@ -22,8 +22,8 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
     ``y_weights`` and ``mask`` by keyword. What is computed: :py:func:`compute_adaptive_calibration_error`. Classes for
     which it is undefined are left out of the item's mean, and items without any out of the mean over the items.
 
-    The bins depend on an item's own probabilities and cannot be added, as can those of
-    :py:class:`~.calibration_error.ExpectedCalibrationErrorMetric`: the value is the mean of the items' errors, and over
+    The bins depend on an item's own probabilities and cannot be added, unlike those of
+    :py:class:`~.calibration_error.ExpectedCalibrationErrorMetric`. So the value is the mean of the items' errors, and over
     several processes that of all items.
 
     Published SVLS figures (Islam and Glocker 2021, tables 1 and 2) compare with
@@ -41,6 +41,12 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
 
     Raises:
         ValueError: when there is no bin or no class, or an option is unknown or out of range.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> AdaptiveCalibrationErrorMetric(num_bins=1)(p, raters)
+        tensor([[0.1500]])
     """
 
     weighted = ("y",)
@@ -65,13 +71,7 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
         self.soft_target = soft_target
         self.foreground_only = foreground_only
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_weights: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
         return compute_adaptive_calibration_error(
             y_pred,
@@ -82,8 +82,7 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
             weighting=self.weighting,
             soft_target=self.soft_target,
             foreground_only=self.foreground_only,
-            y_weights=y_weights,
-            mask=mask,
+            **given,
         ).nanmean(1, keepdim=True)
 
 
@@ -103,12 +102,12 @@ def compute_adaptive_calibration_error(
     """
     Compute the thresholded adaptive calibration error of each class, per item of the batch.
 
-    Of each class the voxels whose probability is above the threshold, n of them, are sorted by it and cut into M bins
-    of n / M voxels (of the whole numbers on either side, where M does not divide n). The error of the class is the mean
-    of ``|acc_m - conf_m|`` over the bins, with ``conf_m`` the mean probability and ``acc_m`` the mean frequency of the
+    The n voxels whose probability of a class is above the threshold are sorted by it and cut into M bins of n / M
+    voxels (of the whole numbers on either side, where M does not divide n). The error of the class is the mean of
+    ``|acc_m - conf_m|`` over the bins, with ``conf_m`` the mean probability and ``acc_m`` the mean frequency of the
     class among the raters; that of the item is the mean over the classes (Nixon et al., Measuring Calibration in Deep
-    Learning, CVPR Workshops 2019, section 3). Where a bin's limit falls among voxels of one probability, as it does
-    where many are exactly 1, these enter both bins with their mean frequency: the order of voxels has no say.
+    Learning, CVPR Workshops 2019, section 3). Where a bin's limit falls among voxels of one probability, such as many
+    that are exactly 1, these enter both bins with their mean frequency, so that the order of voxels does not matter.
 
     ``weighting="svls"`` is what the figures of Islam and Glocker, Spatially Varying Label Smoothing, IPMI 2021, were
     made with: a bin's error is weighted by its share of the voxels, ``n_m / n |acc_m - conf_m|``, and then the mean
@@ -128,8 +127,8 @@ def compute_adaptive_calibration_error(
         weighting: ``"equal"``: each bin of a class counts the same; ``"svls"``: see above.
         soft_target: whether ``y`` is class probabilities.
         foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share.
-        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
-            rater, is not looked at. A soft target takes none.
+        y_weights: ``[B, R]``; None: uniform; 0 for a missing rater, whose map may hold anything. A soft target takes
+            none.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
@@ -139,7 +138,13 @@ def compute_adaptive_calibration_error(
     Raises:
         TypeError: when ``probabilities`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
-            classes, weights are none or given for a soft target, or an option is unknown or out of range.
+            classes, weights are wrong or given for a soft target, or an option is unknown or out of range.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> compute_adaptive_calibration_error(p, raters, num_bins=2)
+        tensor([[0.1500, 0.1500]])
     """
     _check_options(num_bins, threshold, classes, weighting)
     probabilities, frequency, inside = calibration_target(

@@ -14,8 +14,10 @@ __all__ = ["BrierScoreMetric", "compute_brier_score"]
 
 class BrierScoreMetric(ItemMetric):
     """
-    Brier score of marginal probabilities ``[B, C, *S]`` against raters ``[B, R, *S]``, or both lists of B items;
-    ``y_weights`` and ``mask`` by keyword. What is computed: :py:func:`compute_brier_score`.
+    Brier score of marginal probabilities ``[B, C, *S]`` against raters ``[B, R, *S]``, or both lists of B items.
+
+    ``y_weights``, unless carried by the raters, and ``mask`` are passed by keyword. What is computed:
+    :py:func:`compute_brier_score`.
 
     In an engine: ``IgniteMetricHandler(metric_fn=BrierScoreMetric(),
     output_transform=from_engine(["probabilities", "label"]))``.
@@ -23,19 +25,19 @@ class BrierScoreMetric(ItemMetric):
     Args:
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> BrierScoreMetric()(p, raters)
+        tensor([[0.0500]])
     """
 
     weighted = ("y",)
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_weights: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        return compute_brier_score(y_pred, y, y_weights=y_weights, mask=mask).unsqueeze(1)
+        return compute_brier_score(y_pred, y, **given).unsqueeze(1)
 
 
 def compute_brier_score(
@@ -56,8 +58,7 @@ def compute_brier_score(
     Args:
         y_pred: marginal class probabilities ``[B, C, *S]``.
         y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included.
-        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
-            rater, is not looked at.
+        y_weights: ``[B, R]``; None: uniform; 0 for a missing rater, whose map may hold anything.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
@@ -66,7 +67,13 @@ def compute_brier_score(
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, ``y_pred`` holds no probabilities, a label inside the mask is outside the
-            C classes, or weights are none.
+            C classes, ``y`` is one-hot, or weights are wrong.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> compute_brier_score(p, raters, y_weights=torch.tensor([[3, 1]]))
+        tensor([0.0625])
     """
     y_pred = check_probabilities("y_pred", y_pred)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)

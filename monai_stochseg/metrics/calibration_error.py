@@ -31,7 +31,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
     Expected calibration error over the voxels of all items.
 
     ``y_pred`` are marginal probabilities ``[B, C, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items;
-    ``y_weights`` and ``mask`` by keyword. Of each item only its bins are kept: the buffer is
+    ``y_weights`` and ``mask`` by keyword. Only the bins of each item are kept: the buffer is
     ``[items, 3 * num_bins]``. What is computed: :py:func:`compute_calibration_bins`, summed over the items, then
     :py:func:`expected_calibration_error`. Their sum, for a reliability diagram: :py:meth:`bins`.
 
@@ -49,6 +49,14 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
 
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
+
+    Example::
+
+        >>> metric = ExpectedCalibrationErrorMetric(num_bins=2)
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> _ = metric(p, raters)
+        >>> metric.aggregate()
+        tensor(0.0500, dtype=torch.float64)
     """
 
     weighted = ("y",)
@@ -86,13 +94,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         """
         return self._sum(self._rows())
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_weights: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """The bins of each item, ``[B, 3 * num_bins]``."""
         rows = []
         for item in range(len(y_pred)):
@@ -105,8 +107,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
                 class_index=self.class_index,
                 soft_target=self.soft_target,
                 foreground_only=self.foreground_only,
-                y_weights=None if y_weights is None else y_weights[one],
-                mask=None if mask is None else mask[one],
+                **{name: None if value is None else value[one] for name, value in given.items()},
             )
             rows.append(bins.flatten())
         return torch.stack(rows)
@@ -120,12 +121,13 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
 
 class ItemCalibrationErrorMetric(ItemMetric):
     """
-    Expected calibration error of each item, over its own voxels: for a table with a row a case, and its mean and
-    standard deviation. Items that err in different directions do not make up for each other, as they do in
-    :py:class:`ExpectedCalibrationErrorMetric`. The figures of Islam and Glocker 2021 (SVLS) are means over batches of
-    two cases.
+    Expected calibration error of each item over its own voxels.
 
-    ``y_pred`` and ``y`` as there. An item without a voxel that counts is undefined.
+    It serves a table of cases, their mean and standard deviation. Items that err in different directions do not
+    compensate each other, unlike in :py:class:`ExpectedCalibrationErrorMetric`. The figures of Islam and Glocker 2021
+    (SVLS) are means over batches of two cases.
+
+    ``y_pred`` and ``y`` as in that metric. An item without a voxel that counts is undefined.
 
     Args:
         num_bins: see :py:class:`ExpectedCalibrationErrorMetric`, as the next four.
@@ -138,6 +140,12 @@ class ItemCalibrationErrorMetric(ItemMetric):
 
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> ItemCalibrationErrorMetric(num_bins=2)(p, raters)
+        tensor([[0.0500]], dtype=torch.float64)
     """
 
     weighted = ("y",)
@@ -155,15 +163,9 @@ class ItemCalibrationErrorMetric(ItemMetric):
         super().__init__(reduction, get_not_nans)
         self.pooled = ExpectedCalibrationErrorMetric(num_bins, kind, class_index, soft_target, foreground_only)
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_weights: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        rows = self.pooled._compute_tensor(y_pred, y, y_weights, mask)
+        rows = self.pooled._compute_tensor(y_pred, y, **given)
         return torch.stack([self.pooled._pool(row[None]) for row in rows]).unsqueeze(1)
 
 
@@ -185,7 +187,7 @@ def compute_calibration_bins(
     ``kind="top_label"``: confidence is the probability of the most probable class, accuracy its frequency among the
     raters (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, with one rater). ``kind="class"``: both are
     those of one class (the foreground of LIDC in Gao et al., Modeling Multimodal Aleatoric Uncertainty in Segmentation
-    with Mixture of Stochastic Experts, ICLR 2023). A bin holds its upper limit and not its lower, save that the first
+    with Mixture of Stochastic Experts, ICLR 2023). A bin holds its upper limit and not its lower; the first
     holds 0 too. The bins of several batches, or processes, are added.
 
     Args:
@@ -198,8 +200,8 @@ def compute_calibration_bins(
         soft_target: whether ``y`` is class probabilities.
         foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share
             (Islam and Glocker 2021, see :py:class:`ExpectedCalibrationErrorMetric`).
-        y_weights: ``[B, R]``, at least 0, summing to 1 over R; None: uniform. A map of weight 0, as that of a missing
-            rater, is not looked at. A soft target takes none.
+        y_weights: ``[B, R]``; None: uniform; 0 for a missing rater, whose map may hold anything. A soft target takes
+            none.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
@@ -209,7 +211,14 @@ def compute_calibration_bins(
     Raises:
         TypeError: when ``probabilities`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
-            classes, weights are none or given for a soft target, or an option is unknown or out of range.
+            classes, weights are wrong or given for a soft target, or an option is unknown or out of range.
+
+    Example::
+
+        >>> p, raters = torch.tensor([[[0.8, 0.4], [0.2, 0.6]]]), torch.tensor([[[0, 1], [0, 0]]])
+        >>> compute_calibration_bins(p, raters, num_bins=2)
+        tensor([[0.0000, 0.0000, 0.0000],
+                [2.0000, 1.4000, 1.5000]], dtype=torch.float64)
     """
     _check_options(num_bins, kind)
     probabilities, frequency, inside = calibration_target(
@@ -245,6 +254,12 @@ def expected_calibration_error(bins: torch.Tensor) -> float:
 
     Raises:
         ValueError: when ``bins`` has another shape.
+
+    Example::
+
+        >>> bins = torch.tensor([[0, 0, 0], [2, 1.4, 1.5]], dtype=torch.float64)
+        >>> round(expected_calibration_error(bins), 4)
+        0.05
     """
     if bins.ndim != 2 or bins.shape[1] != 3:
         raise ValueError(f"bins must have shape [num_bins, 3], got {tuple(bins.shape)}.")
@@ -271,7 +286,7 @@ def calibration_target(
     Raises:
         TypeError: when ``probabilities`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
-            classes, or weights are none or given for a soft target.
+            classes, or weights are wrong or given for a soft target.
     """
     probabilities = check_probabilities("probabilities", probabilities)
     inside = check_mask(mask, probabilities)

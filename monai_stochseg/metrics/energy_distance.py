@@ -4,31 +4,28 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from .distance_metric import DistanceMetric
 from .map_sets import check_self_pairs, counted_pairs, mean_distance
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["GeneralizedEnergyDistanceMetric", "compute_generalized_energy_distance"]
 
 
-class GeneralizedEnergyDistanceMetric(ItemMetric):
+class GeneralizedEnergyDistanceMetric(DistanceMetric):
     """
     Generalized energy distance between the distribution of sampled label maps and that of the raters.
 
-    ``y_pred`` are samples ``[B, N, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items ``[N, *S]`` and
-    ``[R, *S]``, in which N and R may differ between items. Weights are passed by keyword, ``y_pred_weights`` and
-    ``y_weights``, or carried by the maps. What is computed: :py:func:`compute_generalized_energy_distance`. An item
-    whose value is undefined (NaN) is left out of the mean over items, and a mean over no defined item is NaN.
+    What is computed: :py:func:`compute_generalized_energy_distance`. Called as
+    :py:class:`~.distance_metric.DistanceMetric`.
 
     In an engine: ``IgniteMetricHandler(metric_fn=GeneralizedEnergyDistanceMetric(4),
     output_transform=from_engine(["samples", "label"]))``.
 
     Args:
-        distance: between two label maps, or the number of classes, see
-            :py:class:`~.pairwise_distance.LabelMapDistance`.
+        distance: see :py:class:`~.distance_metric.DistanceMetric`, as the last two.
         self_pairs: whether the pairs of a map with itself count.
-        reduction: see :py:class:`~.metric.ItemMetric`.
-        get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        reduction: how to reduce the items.
+        get_not_nans: whether ``aggregate`` returns the number of defined items too.
 
     Raises:
         ValueError: when an option is unknown.
@@ -43,8 +40,6 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
         tensor([0.3333])
     """
 
-    weighted = ("y_pred", "y")
-
     def __init__(
         self,
         distance: LabelMapDistance | int,
@@ -52,8 +47,7 @@ class GeneralizedEnergyDistanceMetric(ItemMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
-        super().__init__(reduction, get_not_nans)
-        self.distance = as_distance(distance)
+        super().__init__(distance, reduction, get_not_nans)
         self.self_pairs = self_pairs
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 from monai.utils import MetricReduction
 
+from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs, mean_distance
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["EnergyDistanceCurveMetric", "compute_energy_distance_curve"]
 
 
-class EnergyDistanceCurveMetric(ItemMetric):
+class EnergyDistanceCurveMetric(DistanceMetric):
     """
     Generalized energy distance of the first 1, 4, 16, ... samples, from one set of samples.
 
@@ -49,11 +49,10 @@ class EnergyDistanceCurveMetric(ItemMetric):
         distance: LabelMapDistance | int,
         reduction: MetricReduction | str = MetricReduction.MEAN_BATCH,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(distance, reduction)
         if not num_samples or min(num_samples) < 1:
             raise ValueError(f"num_samples must be one or more numbers of at least 1, got {list(num_samples)}.")
         self.num_samples = tuple(num_samples)
-        self.distance = as_distance(distance)
         self.names = [f"ged_{n}" for n in num_samples]
 
     def _compute_tensor(

@@ -27,15 +27,22 @@ class EntropyDecompositionMetric(ItemMetric):
     """
     Means over the voxels of the predictive entropy and of its two parts.
 
-    Called with the samples alone, ``metric(samples)``, or in an engine, whose handler always passes a pair, with None
-    as the second; ``y_pred_weights`` and ``mask`` ``[B, 1, *S]`` by keyword. An item whose mask is empty is undefined
-    (NaN). What is computed: :py:func:`compute_entropy_decomposition`. The buffer is ``[cases, 3]`` with columns
+    Called with the samples alone, as :py:class:`~.sample_diversity.SampleDiversityMetric`, weights included; ``mask``
+    ``[B, 1, *S]`` by keyword. An item whose mask is empty is undefined (NaN). What is computed: :py:func:`compute_entropy_decomposition`. The buffer is ``[cases, 3]`` with columns
     :py:attr:`names`.
 
     Args:
         num_classes: number of classes where samples are label maps, None where they are probabilities.
         reduction: see :py:class:`~.metric.ItemMetric`; the default is the mean of each column over the cases.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+
+    Example::
+
+        >>> metric = EntropyDecompositionMetric(num_classes=2)
+        >>> metric(torch.tensor([[[0, 0], [0, 1]]]))
+        tensor([[0.3466, 0.0000, 0.3466]])
+        >>> metric.names
+        ['predictive', 'expected', 'mutual_information']
     """
 
     weighted = ("y_pred",)
@@ -83,7 +90,7 @@ def compute_entropy_decomposition(
         y_pred: the samples' class probabilities ``[B, N, C, *S]``, or their label maps ``[B, N, *S]`` where
             ``num_classes`` is given.
         num_classes: number of classes of label maps, the background included; None: ``y_pred`` are probabilities.
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
+        y_pred_weights: ``[B, N]``; None: uniform.
 
     Returns:
         predictive entropy, expected entropy and mutual information, each ``[B, 1, *S]`` in nats, in PyTorch's default
@@ -92,7 +99,13 @@ def compute_entropy_decomposition(
     Raises:
         TypeError: when ``y_pred`` is no tensor.
         ValueError: when the shape does not fit, a label is outside the classes, ``y_pred`` holds no probabilities where
-            ``num_classes`` is None, or weights are none.
+            ``num_classes`` is None, or weights are wrong.
+
+    Example::
+
+        >>> parts = compute_entropy_decomposition(torch.tensor([[[0, 0], [0, 1]]]), num_classes=2)
+        >>> parts.mutual_information
+        tensor([[[0.0000, 0.6931]]])
     """
     if num_classes is None:
         y_pred = check_probabilities("y_pred", y_pred, class_axis=2)

@@ -4,11 +4,10 @@ from __future__ import annotations
 import math
 
 import torch
-from monai.utils import MetricReduction
 from scipy.optimize import linear_sum_assignment
 
+from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["HungarianMatchedIoUMetric", "compute_hungarian_matched_iou"]
@@ -20,21 +19,12 @@ _ROUNDING = 1e-5
 _MAX_ITERATIONS = 10**7
 
 
-class HungarianMatchedIoUMetric(ItemMetric):
+class HungarianMatchedIoUMetric(DistanceMetric):
     """
     Hungarian-matched IoU between sampled label maps and those of the raters.
 
-    Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. What is computed:
-    :py:func:`compute_hungarian_matched_iou`.
-
-    Args:
-        distance: the number of classes, or the options of :py:class:`~.pairwise_distance.LabelMapDistance`; the overlap
-            is IoU, whatever its ``overlap``.
-        reduction: see :py:class:`~.metric.ItemMetric`.
-        get_not_nans: see :py:class:`~.metric.ItemMetric`.
-
-    Raises:
-        ValueError: when an option is unknown.
+    What is computed: :py:func:`compute_hungarian_matched_iou`. Arguments and call are those of
+    :py:class:`~.distance_metric.DistanceMetric`; the overlap is IoU, whatever that of the distance.
 
     Example::
 
@@ -43,16 +33,7 @@ class HungarianMatchedIoUMetric(ItemMetric):
         tensor([[0.6667]])
     """
 
-    weighted = ("y_pred", "y")
-
-    def __init__(
-        self,
-        distance: LabelMapDistance | int,
-        reduction: MetricReduction | str = MetricReduction.MEAN,
-        get_not_nans: bool = False,
-    ) -> None:
-        super().__init__(reduction, get_not_nans)
-        self.distance = as_distance(distance, "iou")
+    overlap = "iou"
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""

@@ -16,7 +16,7 @@ __all__ = ["MapPair", "check_self_pairs", "counted_maps", "counted_pairs", "mean
 
 
 class MapPair(NamedTuple):
-    """Of one item the samples and the raters of positive weight, each ``[*S]``, and their weights, which sum to 1."""
+    """The samples and raters of one item that have a positive weight, each ``[*S]``, and their weights of sum 1."""
 
     samples: list[torch.Tensor]
     sample_weights: torch.Tensor
@@ -66,7 +66,7 @@ def counted_maps(
     name: str, maps: torch.Tensor, weights: torch.Tensor | None
 ) -> list[tuple[list[torch.Tensor], torch.Tensor]]:
     """
-    Of each item the maps of positive weight and their weights.
+    List the maps of positive weight and their weights for each item.
 
     Args:
         name: of the argument that brought the maps, for the errors.

@@ -2,30 +2,20 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import MetricReduction
 
+from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["MaximumDiceMatchMetric", "compute_maximum_dice_match"]
 
 
-class MaximumDiceMatchMetric(ItemMetric):
+class MaximumDiceMatchMetric(DistanceMetric):
     """
     Mean over the raters of the best sample's Dice, D_max.
 
-    Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. What is computed:
-    :py:func:`compute_maximum_dice_match`.
-
-    Args:
-        distance: the number of classes, or the options of :py:class:`~.pairwise_distance.LabelMapDistance`; the overlap
-            is Dice, whatever its ``overlap``.
-        reduction: see :py:class:`~.metric.ItemMetric`.
-        get_not_nans: see :py:class:`~.metric.ItemMetric`.
-
-    Raises:
-        ValueError: when an option is unknown.
+    What is computed: :py:func:`compute_maximum_dice_match`. Arguments and call are those of
+    :py:class:`~.distance_metric.DistanceMetric`; the overlap is Dice, whatever that of the distance.
 
     Example::
 
@@ -34,16 +24,7 @@ class MaximumDiceMatchMetric(ItemMetric):
         tensor([[0.7500]])
     """
 
-    weighted = ("y_pred", "y")
-
-    def __init__(
-        self,
-        distance: LabelMapDistance | int,
-        reduction: MetricReduction | str = MetricReduction.MEAN,
-        get_not_nans: bool = False,
-    ) -> None:
-        super().__init__(reduction, get_not_nans)
-        self.distance = as_distance(distance, "dice")
+    overlap = "dice"
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""

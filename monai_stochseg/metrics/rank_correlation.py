@@ -89,6 +89,16 @@ class EmptyFractionCorrelationMetric(PooledMetric):
 
     Raises:
         ValueError: when there is no class.
+
+    Example::
+
+        >>> metric = EmptyFractionCorrelationMetric()
+        >>> maps = torch.tensor([[[0, 0], [0, 1]], [[0, 1], [1, 1]]])
+        >>> metric(maps, maps)
+        tensor([[0.5000, 0.5000],
+                [0.0000, 0.0000]])
+        >>> metric.aggregate()
+        tensor(1.)
     """
 
     weighted = ("y_pred", "y")
@@ -122,6 +132,11 @@ def compute_rank_correlation(pairs: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ValueError: when ``pairs`` has another shape.
+
+    Example::
+
+        >>> compute_rank_correlation(torch.tensor([[0.1, 0.2], [0.3, 0.3], [0.2, 0.4]]))
+        tensor(0.5000)
     """
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise ValueError(f"pairs must have shape [items, 2], got {tuple(pairs.shape)}.")

@@ -4,27 +4,25 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["RaterDiceMetric", "compute_rater_dice"]
 
 
-class RaterDiceMetric(ItemMetric):
+class RaterDiceMetric(DistanceMetric):
     """
     Mean Dice over all pairs of a sample and a rater.
 
-    ``y_pred`` are samples ``[B, N, *S]`` (N = 1 for a single answer) and ``y`` raters ``[B, R, *S]``; called as
-    :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. What is computed:
-    :py:func:`compute_rater_dice`.
+    What is computed: :py:func:`compute_rater_dice`, with one map in ``y_pred`` for a single answer. Called as
+    :py:class:`~.distance_metric.DistanceMetric`; the overlap is Dice, whatever that of the distance.
 
     Args:
-        distance: the number of classes, or the options of :py:class:`~.pairwise_distance.LabelMapDistance`; the overlap
-            is Dice, whatever its ``overlap``.
+        distance: see :py:class:`~.distance_metric.DistanceMetric`, as the last two.
         nonempty_raters: whether only raters who drew something count.
-        reduction: see :py:class:`~.metric.ItemMetric`.
-        get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        reduction: how to reduce the items.
+        get_not_nans: whether ``aggregate`` returns the number of defined items too.
 
     Raises:
         ValueError: when an option is unknown.
@@ -36,7 +34,7 @@ class RaterDiceMetric(ItemMetric):
         tensor([[0.5000]])
     """
 
-    weighted = ("y_pred", "y")
+    overlap = "dice"
 
     def __init__(
         self,
@@ -45,8 +43,7 @@ class RaterDiceMetric(ItemMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
-        super().__init__(reduction, get_not_nans)
-        self.distance = as_distance(distance, "dice")
+        super().__init__(distance, reduction, get_not_nans)
         self.nonempty_raters = nonempty_raters
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:

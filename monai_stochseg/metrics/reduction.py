@@ -14,8 +14,8 @@ def reduce_metric(
     """
     Reduce metric values over the items of a data set, leaving undefined ones (NaN) out.
 
-    As :py:func:`monai.metrics.utils.do_metric_reduction`, save that where no value is defined the result is NaN, not 0,
-    and that ``values`` is left as it was.
+    As :py:func:`monai.metrics.utils.do_metric_reduction`, except that the result is NaN and not 0 where no value is
+    defined, and that ``values`` is left as it was.
 
     Args:
         values: ``[B, C]``, one row an item, one column a class (one column where there are no classes).
@@ -26,6 +26,11 @@ def reduce_metric(
 
     Raises:
         ValueError: when ``values`` has fewer than two axes, or ``reduction`` is unknown.
+
+    Example::
+
+        >>> reduce_metric(torch.tensor([[1.0], [float("nan")], [0.5]]))
+        (tensor([0.7500]), tensor(2.))
     """
     if values.ndim < 2:
         raise ValueError(f"values must have an item and a class axis, [B, C], got shape {tuple(values.shape)}.")

@@ -16,7 +16,7 @@ BRATS_REGIONS: Mapping[str, Sequence[int]] = {"WT": (1, 2, 3), "TC": (1, 3), "NE
 
 def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """
-    Dice of label maps against raters for regions, each of one or more merged classes, by MONAI's ``compute_dice``.
+    Compute the Dice of label maps against raters for regions of one or more classes, by MONAI's ``compute_dice``.
 
     Args:
         y_pred: label maps ``[B, N, *S]``.
@@ -30,6 +30,12 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
         TypeError: when label maps are no tensor.
         ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, or ``y`` is
             one-hot.
+
+    Example::
+
+        >>> answer, raters = torch.tensor([[[[0, 1], [1, 2]]]]), torch.tensor([[[[0, 1], [0, 2]], [[0, 1], [1, 1]]]])
+        >>> compute_region_dice(answer, raters, {"whole": (1, 2), "core": (2,)})
+        tensor([[[0.9000, 1.0000]]])
     """
     return compare_regions(compute_dice, y_pred, y, regions)
 
@@ -75,7 +81,7 @@ def compute_sample_dice(
     y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]], quantile: float = 0.95
 ) -> torch.Tensor:
     """
-    How the samples' Dice lies about that of the single answer (Monteiro et al. 2020, figure 5).
+    Compute how the Dice of the samples compares with that of the single answer (Monteiro et al. 2020, figure 5).
 
     Args:
         y_pred: the single answer and then the samples, ``[B, 1 + N, *S]``.
@@ -86,6 +92,17 @@ def compute_sample_dice(
     Returns:
         ``[B, 3, K]``: Dice of the single answer, quantile of the samples' Dice, and the share of samples whose Dice is
         greater than the single answer's; NaN where no rater drew the region.
+
+    Raises:
+        ValueError: when there is no sample, or as in :py:func:`compute_region_dice`.
+
+    Example::
+
+        >>> maps = torch.tensor([[[[0, 1], [1, 1]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]])
+        >>> compute_sample_dice(maps, torch.tensor([[[[0, 1], [0, 1]]]]), {"whole": (1,)}, quantile=0.5)
+        tensor([[[0.8000],
+                 [0.8333],
+                 [0.5000]]])
     """
     if y_pred.shape[1] < 2:
         raise ValueError(f"y_pred must hold the single answer and at least one sample, got {y_pred.shape[1]} map.")
@@ -97,13 +114,21 @@ def compute_sample_dice(
 
 class RegionDiceMetric(ItemMetric):
     """
-    Dice of label maps ``[B, N, *S]`` against raters ``[B, R, *S]`` for regions; see :py:func:`compute_region_dice`.
-    Several maps are averaged.
+    Dice of label maps ``[B, N, *S]`` against raters ``[B, R, *S]`` for regions.
+
+    What is computed: :py:func:`compute_region_dice`; several maps are averaged.
 
     Args:
         regions: name and classes of each of the K regions; the default is BraTS's.
         reduction: MONAI's metric reduction over ``[B, K]``; undefined (NaN) values are left out.
         rater: index of the rater to evaluate against; None: the mean over the raters.
+
+    Example::
+
+        >>> answer, raters = torch.tensor([[[[0, 1], [1, 2]]]]), torch.tensor([[[[0, 1], [0, 2]], [[0, 1], [1, 1]]]])
+        >>> metric = RegionDiceMetric({"whole": (1, 2), "core": (2,)})
+        >>> metric(answer, raters)
+        tensor([[0.9000, 1.0000]])
     """
 
     def __init__(
@@ -127,13 +152,26 @@ class RegionDiceMetric(ItemMetric):
 
 class SampleDiceMetric(RegionDiceMetric):
     """
-    Dice of the single answer, quantile of the samples' Dice and share of samples better than the single answer, for
-    each region; see :py:func:`compute_sample_dice`. The buffer is ``[cases, 3 * K]`` with columns :py:attr:`names`.
+    Dice of the single answer, quantile of the samples' Dice, and share of the samples that are better, by region.
+
+    What is computed: :py:func:`compute_sample_dice`. The buffer is ``[cases, 3 * K]`` with columns :py:attr:`names`.
 
     Args:
         regions: name and classes of each of the K regions; the default is BraTS's.
         quantile: of the samples' Dice.
         reduction: MONAI's metric reduction over ``[B, 3 * K]``; the default is the mean of each column over the cases.
+
+    Raises:
+        ValueError: when ``quantile`` is outside [0, 1].
+
+    Example::
+
+        >>> metric = SampleDiceMetric({"whole": (1,)}, quantile=0.5)
+        >>> maps = torch.tensor([[[[0, 1], [1, 1]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]])
+        >>> metric(maps, torch.tensor([[[[0, 1], [0, 1]]]]))
+        tensor([[0.8000, 0.8333, 0.5000]])
+        >>> metric.names
+        ['dice_whole', 'dice_q50_whole', 'better_than_mode_whole']
     """
 
     def __init__(

@@ -19,8 +19,9 @@ __all__ = ["RegionSurfaceDiceMetric", "compute_region_surface_dice"]
 
 class RegionSurfaceDiceMetric(ItemMetric):
     """
-    Surface Dice, at a tolerance in mm, of label maps ``[B, N, *S]`` against raters ``[B, R, *S]`` for regions; see
-    :py:func:`compute_region_surface_dice`. Several maps are averaged. Both may be lists of B items.
+    Surface Dice, at a tolerance in mm, of label maps ``[B, N, *S]`` against raters ``[B, R, *S]`` for regions.
+
+    What is computed: :py:func:`compute_region_surface_dice`; several maps are averaged. Both may be lists of B items.
 
     An item's voxel size is read from its affine, so that ``y_pred`` or ``y`` must be a MetaTensor, as the transforms
     and the evaluator make them; otherwise ``spacing`` ``[B, D]`` is passed by keyword.
@@ -34,6 +35,14 @@ class RegionSurfaceDiceMetric(ItemMetric):
 
     Raises:
         ValueError: when ``tolerance`` is negative or not finite.
+
+    Example::
+
+        >>> raters = torch.zeros(1, 1, 8, 8)
+        >>> raters[..., 2:6, 2:6] = 1
+        >>> metric = RegionSurfaceDiceMetric(tolerance=1.0, regions={"whole": (1,)})
+        >>> metric(raters.roll(2, -1), raters, spacing=torch.tensor([[1.0, 1.0]]))
+        tensor([[0.6667]])
     """
 
     def __init__(
@@ -80,9 +89,10 @@ def compute_region_surface_dice(
     use_subvoxels: bool = False,
 ) -> torch.Tensor:
     """
-    Surface Dice of label maps against raters for regions, each of one or more merged classes, by MONAI's
-    ``compute_surface_dice``: the share of both surfaces that is within the tolerance of the other (Nikolov et al.,
-    Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy, JMIR 2021).
+    Compute the surface Dice of label maps against raters for regions, each of one or more merged classes.
+
+    By MONAI's ``compute_surface_dice``: the share of both surfaces that is within the tolerance of the other (Nikolov
+    et al., Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy, JMIR 2021).
 
     The figures of Islam and Glocker 2021 (SVLS) are the share of the rater's surface alone, with ``use_subvoxels=True``
     and a spacing of 1 whatever the image's, and differ from these.
@@ -97,13 +107,20 @@ def compute_region_surface_dice(
             cubes of the spacing, as Nikolov et al. do.
 
     Returns:
-        ``[B, N, K]``, the mean over those raters for whom it is defined. As MONAI has it, a region that is empty in
-        both maps is undefined, NaN, and one that is empty in one of them has 0.
+        ``[B, N, K]``, the mean over those raters for whom it is defined. As in MONAI, a region that is empty
+        in both maps is undefined, NaN, and one that is empty in one of them has 0.
 
     Raises:
         TypeError: when label maps are no tensor.
         ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, ``y`` is one-hot,
             ``tolerance`` is negative or not finite, or ``spacing`` is not positive or not of D values.
+
+    Example::
+
+        >>> raters = torch.zeros(1, 1, 8, 8)
+        >>> raters[..., 2:6, 2:6] = 1
+        >>> compute_region_surface_dice(raters.roll(2, -1), raters, {"whole": (1,)}, spacing=(1, 1), tolerance=1.0)
+        tensor([[[0.6667]]])
     """
     _check_tolerance(tolerance)
     batch, axes = y_pred.shape[0], y_pred.ndim - 2

@@ -4,15 +4,15 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from .distance_metric import DistanceMetric
 from .label_maps import check_label_maps
 from .map_sets import check_self_pairs, counted_maps, mean_distance
-from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
 __all__ = ["SampleDiversityMetric", "compute_sample_diversity"]
 
 
-class SampleDiversityMetric(ItemMetric):
+class SampleDiversityMetric(DistanceMetric):
     """
     Mean distance between two label maps of one set, averaged over items: how much samples, or raters, differ.
 
@@ -25,11 +25,10 @@ class SampleDiversityMetric(ItemMetric):
     A second set raises an error, since one set has no diversity against another.
 
     Args:
-        distance: between two label maps, or the number of classes, see
-            :py:class:`~.pairwise_distance.LabelMapDistance`.
+        distance: see :py:class:`~.distance_metric.DistanceMetric`, as the last two.
         self_pairs: whether the pairs of a map with itself count.
-        reduction: see :py:class:`~.metric.ItemMetric`.
-        get_not_nans: see :py:class:`~.metric.ItemMetric`.
+        reduction: how to reduce the items.
+        get_not_nans: whether ``aggregate`` returns the number of defined items too.
 
     Raises:
         ValueError: when an option is unknown.
@@ -51,8 +50,7 @@ class SampleDiversityMetric(ItemMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
-        super().__init__(reduction, get_not_nans)
-        self.distance = as_distance(distance)
+        super().__init__(distance, reduction, get_not_nans)
         self.self_pairs = self_pairs
 
     def _compute_tensor(

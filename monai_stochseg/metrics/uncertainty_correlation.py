@@ -33,6 +33,12 @@ class UncertaintyCorrelationMetric(ItemMetric):
         num_classes: number of classes where samples are label maps, None where they are probabilities.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
+
+    Example::
+
+        >>> samples, raters = torch.tensor([[[0, 0, 1], [0, 1, 1], [0, 0, 1]]]), torch.tensor([[[0, 1, 1]]])
+        >>> UncertaintyCorrelationMetric(num_classes=2)(samples, raters)
+        tensor([[1.0000]])
     """
 
     weighted = ("y_pred", "y")
@@ -46,23 +52,9 @@ class UncertaintyCorrelationMetric(ItemMetric):
         super().__init__(reduction, get_not_nans)
         self.num_classes = num_classes
 
-    def _compute_tensor(
-        self,
-        y_pred: torch.Tensor,
-        y: torch.Tensor,
-        y_pred_weights: torch.Tensor | None = None,
-        y_weights: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        return compute_uncertainty_correlation(
-            y_pred,
-            y,
-            num_classes=self.num_classes,
-            y_pred_weights=y_pred_weights,
-            y_weights=y_weights,
-            mask=mask,
-        ).unsqueeze(1)
+        return compute_uncertainty_correlation(y_pred, y, num_classes=self.num_classes, **given).unsqueeze(1)
 
 
 def compute_uncertainty_correlation(
@@ -87,8 +79,8 @@ def compute_uncertainty_correlation(
             ``[B, N, *S]`` where ``num_classes`` is given.
         y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included.
         num_classes: number of classes of label maps, the background included; None: ``y_pred`` are probabilities.
-        y_pred_weights: ``[B, N]``, at least 0, summing to 1 over N; None: uniform.
-        y_weights: ``[B, R]``, likewise. A map of weight 0, as that of a missing rater, is not looked at.
+        y_pred_weights: ``[B, N]``; None: uniform.
+        y_weights: ``[B, R]``; None: uniform; 0 for a missing rater, whose map may hold anything.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
@@ -99,7 +91,13 @@ def compute_uncertainty_correlation(
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, a label inside the mask is outside the classes, ``y_pred`` holds no
-            probabilities where ``num_classes`` is None, or weights are none.
+            probabilities where ``num_classes`` is None, ``y`` is one-hot, or weights are wrong.
+
+    Example::
+
+        >>> samples, raters = torch.tensor([[[0, 0, 1], [0, 1, 1], [0, 0, 1]]]), torch.tensor([[[0, 1, 1]]])
+        >>> compute_uncertainty_correlation(samples, raters, num_classes=2)
+        tensor([1.0000])
     """
     if num_classes is None:
         y_pred = check_probabilities("y_pred", y_pred, class_axis=2)
