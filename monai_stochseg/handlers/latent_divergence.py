@@ -19,8 +19,8 @@ class LatentDivergence:
 
     At the end of each epoch ``engine.state.metrics`` holds the epoch's mean over images, of all processes, of
     KL(posterior || prior) in nats: ``kl``, a number, and ``kl_dimension``, an array with the part of each dimension
-    of the latent, or of the latents of all levels one after the other, which :py:class:`MLFlowTracker` logs as ``kl_dimension_0``, ``kl_dimension_1``, ... Put this handler
-    before those that log the metrics.
+    of the latent, or of the latents of all levels one after the other, which :py:class:`MLFlowTracker` logs as
+    ``kl_dimension_0``, ``kl_dimension_1``, ... Put this handler before those that log the metrics.
 
     When every dimension stays below ``threshold`` for ``patience`` epochs the posterior has collapsed: it tells the
     decoder nothing of the rater's label, and samples of an image will all be alike. A warning says so, once as long as

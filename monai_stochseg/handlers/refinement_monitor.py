@@ -67,7 +67,7 @@ class RefinementMonitor:
         output = engine.state.output
         logits, calibration, *_ = output[CommonKeys.PRED]
         gap = (logits.detach().softmax(2).mean(1) - calibration).abs().mean()
-        diversity = compute_sample_diversity(logits[:1].argmax(2), num_classes=logits.shape[2], self_pairs=True)
+        diversity = compute_sample_diversity(logits[:1].argmax(2), logits.shape[2], self_pairs=True)
         values = torch.stack([diversity[0].to(gap), gap, output["discriminator_accuracy"].to(gap)])
         self._values.append(values.double())
 

@@ -88,8 +88,6 @@ class SampleFigure:
             title=self.title,
             max_raters=self.max_raters,
             colours=self.colours,
-            sample_weights=first.get("sample_weights"),
-            rater_weights=first.get("rater_weights"),
             calibration=None if self.calibration_key is None else first[self.calibration_key],
         )
         self.filename.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from monai_stochseg.data import (
 from monai_stochseg.data.cityscapes import CITYSCAPES_VOID
 from monai_stochseg.data.simulated.streets import MARK
 from monai_stochseg.handlers import MetricFigure
-from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric
+from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, PixelFlipRatioMetric
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.tasks.sample_metrics import TaskMetric, entries
 from monai_stochseg.transforms import ClassSwitchModesd, LoadCityscapesd, RandClassSwitchd

@@ -62,8 +62,8 @@ class LabelSmoothingd(RaterTransformd):
         keys: keys of the labels, ``[R, *S]``; each is replaced by its soft target ``[C, *S]``.
         num_classes: number of classes C, the background included.
         alpha: share of the uniform distribution.
-        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
-            None: the raters weigh the same.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing;
+            they are dropped with the raters. Where the data have none, or it is None, the raters weigh the same.
         allow_missing_keys: whether a label may be absent.
     """
 
@@ -74,7 +74,7 @@ class LabelSmoothingd(RaterTransformd):
         keys: KeysCollection,
         num_classes: int,
         alpha: float = 0.1,
-        rater_weights_key: str | None = None,
+        rater_weights_key: str | None = "rater_weights",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, LabelSmoothing(num_classes, alpha), rater_weights_key, allow_missing_keys)

@@ -57,8 +57,8 @@ class MajorityVoted(RaterTransformd):
     Args:
         keys: keys of the labels, ``[R, *S]``; each is replaced by its vote, ``[1, *S]``.
         num_classes: number of classes C, the background included.
-        rater_weights_key: key of the votes of each rater, ``[R]``, or of a mask that is 0 where a rater is missing.
-            None: one vote each.
+        rater_weights_key: key of the votes of each rater, ``[R]``, or of a mask that is 0 where a rater is missing;
+            they are dropped with the raters. Where the data have none, or it is None, one vote each.
         allow_missing_keys: whether a label may be absent.
     """
 
@@ -68,7 +68,7 @@ class MajorityVoted(RaterTransformd):
         self,
         keys: KeysCollection,
         num_classes: int,
-        rater_weights_key: str | None = None,
+        rater_weights_key: str | None = "rater_weights",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, MajorityVote(num_classes), rater_weights_key, allow_missing_keys)

@@ -113,7 +113,7 @@ class RaterTransformd(MapTransform):
         keys: keys of the labels, ``[R, *S]``.
         transform: called with a label and the weights of its raters.
         rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing,
-            see :py:func:`weights_in`.
+            see :py:func:`weights_in`; it is removed with the raters.
         allow_missing_keys: whether a label may be absent.
     """
 
@@ -134,4 +134,6 @@ class RaterTransformd(MapTransform):
         weights = weights_in(d, self.rater_weights_key)
         for key in self.key_iterator(d):
             d[key] = self.transform(d[key], weights)
+        if self.rater_weights_key is not None:
+            d.pop(self.rater_weights_key, None)  # what is left has no raters, and a loss must not weigh it by them
         return d

@@ -241,8 +241,8 @@ class SVLSd(RaterTransformd):
         kernel_size: as in :py:class:`SVLS`.
         spacing: as in :py:class:`SVLS`.
         smooth: as in :py:class:`SVLS`.
-        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing.
-            None: the raters weigh the same.
+        rater_weights_key: key of the weights of the raters, ``[R]``, or of a mask that is 0 where a rater is missing;
+            they are dropped with the raters. Where the data have none, or it is None, the raters weigh the same.
         allow_missing_keys: whether a label may be absent.
     """
 
@@ -256,7 +256,7 @@ class SVLSd(RaterTransformd):
         kernel_size: Sequence[int] | int = 3,
         spacing: Sequence[float] | str | None = None,
         smooth: bool = True,
-        rater_weights_key: str | None = None,
+        rater_weights_key: str | None = "rater_weights",
         allow_missing_keys: bool = False,
     ) -> None:
         transform = SVLS(num_classes, sigma, kernel_size, spacing, smooth)

@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
 from monai.utils import look_up_option
 
+from monai_stochseg.distributions import weights_of
 from monai_stochseg.transforms import PredictiveEntropy
 
 # Background is transparent; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
@@ -29,8 +30,6 @@ def plot_samples(
     title: str | None = None,
     max_raters: int | None = None,
     colours: Sequence[str] | None = None,
-    sample_weights: torch.Tensor | None = None,
-    rater_weights: torch.Tensor | None = None,
     calibration: torch.Tensor | None = None,
 ) -> Figure:
     """
@@ -44,10 +43,11 @@ def plot_samples(
 
     Args:
         image: ``[C_in, *S]``.
-        samples: label maps ``[N, *S]``.
+        samples: label maps ``[N, *S]``; they may carry weights, see
+            :py:func:`monai_stochseg.distributions.with_weights`.
         probabilities: marginal class probabilities ``[C, *S]``; the most probable class is shown, more opaque where
             its probability is higher.
-        raters: label maps ``[R, *S]``.
+        raters: label maps ``[R, *S]``; they may carry weights too.
         class_names: names of the C classes, for the legend.
         channel: channel of the image that is shown.
         max_samples: number of samples that are shown; default: one row of them.
@@ -56,15 +56,14 @@ def plot_samples(
         title: stands above the figure.
         max_raters: number of raters that are shown; default: all.
         colours: of the C classes, in matplotlib's notation. Default: of up to 9, the background transparent.
-        sample_weights: ``[N]``; default: they weigh the same.
-        rater_weights: ``[R]``; default: they weigh the same.
         calibration: class probabilities ``[C, *S]`` that the samples' mean is to equal.
 
     Raises:
         ValueError: when the spatial shapes differ or are not 2D or 3D, there are fewer colours than classes, or
             ``indexing`` is unknown.
     """
-    samples, sample_names = _most_probable("sample", samples, sample_weights)
+    rater_weights = None if raters is None else weights_of(raters)
+    samples, sample_names = _most_probable("sample", samples, weights_of(samples))
     rater_names: list[str] = []
     num_classes = probabilities.shape[0]
     means = {} if calibration is None else {"calibration output": calibration, "mean of samples": probabilities}
@@ -142,6 +141,7 @@ def _most_probable(name: str, maps: torch.Tensor, weights: torch.Tensor | None) 
     if weights is None:
         return maps, [f"{name} {i + 1}" for i in range(len(maps))]
     order = weights.argsort(descending=True, stable=True)
+    order = order[weights[order] > 0]  # a missing rater has nothing to show
     return maps[order], [
         f"{name} {i + 1}: {weight:.0%}" for i, weight in zip(order.tolist(), weights[order].tolist(), strict=True)
     ]

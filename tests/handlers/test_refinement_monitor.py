@@ -9,8 +9,8 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import distributed, multiprocessing
 
+from monai_stochseg.distributions import RefinementOutput
 from monai_stochseg.handlers import RefinementMonitor
-from monai_stochseg.networks.nets import RefinementOutput
 
 
 def output(labels: list[list[int]], calibration: float, accuracy: float) -> dict:

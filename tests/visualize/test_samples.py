@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from monai_stochseg.distributions import with_weights
 from monai_stochseg.visualize import plot_samples
 
 
@@ -100,14 +101,12 @@ def test_the_most_probable_samples_and_raters_come_first():
     raters[:, 0, 0] = 255
     figure = plot_samples(
         image,
-        samples,
+        with_weights(samples, torch.tensor([0.3, 0.1, 0.6])),
         probabilities,
-        raters,
+        with_weights(raters, torch.tensor([0.2, 0.1, 0.4, 0.3, 0.0])),
         max_samples=2,
         max_raters=1,
         colours=["red", "lime", "blue"],
-        sample_weights=torch.tensor([0.3, 0.1, 0.6]),
-        rater_weights=torch.tensor([0.2, 0.1, 0.4, 0.2, 0.1]),
     )
     panels = {ax.get_title(): ax for ax in figure.axes if ax.get_title()}
     assert list(panels) == ["image", "rater 3: 40%", "mean prediction", "entropy", "sample 3: 60%", "sample 1: 30%"]

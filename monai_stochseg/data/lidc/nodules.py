@@ -113,6 +113,6 @@ def _at_most_four(cluster: Sequence[LIDCReading], crowded: str) -> list[LIDCRead
     readings = sorted(cluster, key=lambda reading: reading.id)
     if len(readings) > NUM_RATERS and crowded == "central":
         masks = torch.from_numpy(_common_box(readings)[1].astype(np.uint8))
-        distance = compute_pairwise_distance(masks[None], num_classes=2)[0].sum(1)
+        distance = compute_pairwise_distance(masks[None], distance=2)[0].sum(1)
         readings = [readings[index] for index in distance.argsort(stable=True)[:NUM_RATERS].sort().values.tolist()]
     return readings[:NUM_RATERS]

@@ -104,7 +104,7 @@ def lidc_statistics(scans: Iterable[LIDCScan], protocol: LIDCProtocol | None = N
             patients.append(nodule.patient_id)
             empty.append(~filled[:, counted])
             masks = torch.from_numpy(nodule.label[..., counted].astype(np.uint8)).movedim(-1, 0)
-            distances.append(compute_pairwise_distance(masks, num_classes=2))
+            distances.append(compute_pairwise_distance(masks, distance=2))
     if not patients:
         raise ValueError(f"scans have no slice of a nodule under {protocol}.")
     distance = torch.cat(distances).double()
