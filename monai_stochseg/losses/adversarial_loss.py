@@ -24,6 +24,12 @@ class LogitAdversarialLoss(PatchAdversarialLoss):
 
     Args:
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, as in PatchAdversarialLoss.
+
+    Example::
+
+        >>> loss = LogitAdversarialLoss()
+        >>> loss(torch.tensor([[0.0]]), True, for_discriminator=False)  # log 2
+        tensor(0.6931)
     """
 
     def __init__(self, reduction: LossReduction | str = LossReduction.MEAN) -> None:
@@ -59,6 +65,13 @@ class DiscriminatorLoss(_Loss):
 
     Raises:
         ValueError: for a negative weight.
+
+    Example::
+
+        >>> real, fake = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> terms = DiscriminatorLoss(r1_weight=0)(lambda x, y: y.flatten(1).sum(1, keepdim=True), real, real, fake)
+        >>> terms.real, terms.fake
+        (tensor([[4.]]), tensor([[0.]]))
     """
 
     def __init__(self, r1_weight: float = 10.0) -> None:

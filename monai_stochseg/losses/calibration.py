@@ -37,8 +37,10 @@ class CalibrationLoss(_Loss):
 
     Example::
 
-        output = net(image, num_samples=20)  # of a CalibratedAdversarialRefinement
-        loss = CalibrationLoss()(output.logits.softmax(2), output.calibration)
+        >>> samples = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[0.0, 1.0]], [[1.0, 0.0]]]])[None]
+        >>> calibration = torch.full((1, 2, 1, 2), 0.5)  # that the mean of both samples is
+        >>> CalibrationLoss()(samples, calibration).abs() < 1e-6
+        tensor(True)
     """
 
     def __init__(

@@ -30,6 +30,15 @@ class ConsistencyLoss(_Loss):
 
     Raises:
         ValueError: for another kind, or a divergence that CalibrationLoss does not know.
+
+    Example::
+
+        >>> from monai_stochseg.distributions import RefinementOutput
+        >>> logits = torch.zeros(1, 2, 2, 1, 1)
+        >>> logits[0, 0, 1], logits[0, 1, 1] = -9.0, 9.0  # one sample of each class: their mean is the calibration
+        >>> output = RefinementOutput(logits, torch.full((1, 2, 1, 1), 0.5), torch.zeros(1, 1), torch.zeros(1, 1))
+        >>> ConsistencyLoss()(output, torch.tensor([[[[0]], [[1]]]])).abs() < 1e-6
+        tensor(True)
     """
 
     def __init__(

@@ -42,6 +42,15 @@ class ELBOLoss(_Loss):
     Raises:
         ValueError: for a negative beta, a target or rate that is not positive, a momentum outside [0, 1), or an unknown
             option.
+
+    Example::
+
+        >>> from monai_stochseg.distributions import Gaussian, LatentLevel, LatentOutput
+        >>> zero = torch.zeros(1, 1)
+        >>> level = LatentLevel(posterior=Gaussian(zero + 1, zero), prior=Gaussian(zero, zero))  # KL of 1/2
+        >>> output = LatentOutput(torch.zeros(1, 2, 1, 2), (level,), rater=torch.tensor([0]))
+        >>> ELBOLoss(beta=2.0)(output, torch.tensor([[[[0, 1]]]]))  # 2 log 2 + 2 / 2
+        tensor(2.3863)
     """
 
     log_multiplier: torch.Tensor

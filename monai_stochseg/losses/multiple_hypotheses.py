@@ -25,6 +25,14 @@ class MultipleHypothesesLoss(_Loss):
 
     Raises:
         ValueError: when eps is outside [0, 1).
+
+    Example::
+
+        >>> heads = torch.zeros(1, 2, 2, 1, 2)
+        >>> heads[0, 1, 1] = 2.0  # the second head answers with class 1
+        >>> raters = torch.tensor([[[[0, 0]], [[1, 1]]]])
+        >>> MultipleHypothesesLoss(eps=0)(heads, raters)  # each rater has a head that is near
+        tensor(0.4100)
     """
 
     def __init__(

@@ -56,6 +56,18 @@ class OptimalTransportLoss(_Loss):
     Raises:
         TypeError: when ``cost`` is neither a name nor callable.
         ValueError: for a negative beta, an option outside its bounds, or an unknown name.
+
+    Example::
+
+        >>> from monai_stochseg.distributions import ExpertSamples
+        >>> logits = torch.zeros(1, 2, 2, 1, 2)
+        >>> logits[0, 0, 1], logits[0, 1, 1] = -9.0, 9.0  # the first sample is background, the second is not
+        >>> samples = ExpertSamples(logits, torch.tensor([[0.5, 0.5]]), num_experts=2)
+        >>> raters = torch.tensor([[[[0, 0]], [[1, 1]]]])
+        >>> OptimalTransportLoss(cost="ce")(samples, raters)  # each rater has a sample, and half of the mass
+        tensor(0.0001)
+        >>> OptimalTransportLoss(cost="ce")(samples, raters, rater_weights=torch.tensor([[1.0, 0.0]]))  # log 2
+        tensor(0.6933)
     """
 
     def __init__(

@@ -22,6 +22,15 @@ class RaterCrossEntropyLoss(_Loss):
     Args:
         ignore_index: label of void voxels, which are left out.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
+
+    Example::
+
+        >>> logits, raters = torch.zeros(1, 2, 1, 2), torch.tensor([[[[0, 1]], [[1, 1]]]])
+        >>> RaterCrossEntropyLoss()(logits, raters)
+        tensor(0.6931)
+        >>> logits[:, 1] = 2.0
+        >>> RaterCrossEntropyLoss()(logits, raters, rater_weights=torch.tensor([[0.0, 1.0]]))  # the first is missing
+        tensor(0.1269)
     """
 
     def __init__(self, ignore_index: int | None = None, reduction: LossReduction | str = LossReduction.MEAN) -> None:

@@ -37,6 +37,13 @@ class SoftDiceCELoss(_Loss):
 
     Raises:
         ValueError: for an unknown reduction, or a negative lambda.
+
+    Example::
+
+        >>> target = torch.tensor([[[[0.9, 0.1]], [[0.1, 0.9]]]])
+        >>> loss = SoftDiceCELoss()(target.log(), target)
+        >>> bool(loss < SoftDiceCELoss()(torch.zeros_like(target), target))
+        True
     """
 
     def __init__(

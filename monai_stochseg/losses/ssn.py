@@ -49,6 +49,15 @@ class SSNLoss(_Loss):
 
     Raises:
         ValueError: for fewer than 2 classes, rank or num_samples below 1, or an unknown option.
+
+    Example::
+
+        >>> parameters = torch.zeros(1, 2 * (2 + 3), 4, 4)  # mean, log-diagonal and factor of 2 classes at rank 3
+        >>> raters = torch.zeros(1, 2, 4, 4)
+        >>> raters[:, 1, :2] = 1
+        >>> loss = SSNLoss(out_channels=2, rank=3, mean_only=True)(parameters, raters)
+        >>> round(loss.item(), 4)  # 16 log 2
+        11.0904
     """
 
     def __init__(
