@@ -2,8 +2,8 @@
 """
 ``python benchmarks/readme_table.py RESULTS ...``: write the README's table of methods from results of the benchmark.
 
-Each RESULTS is an ``--out`` folder of ``python -m monai_stochseg benchmark``. What stands in README.md between the lines
-``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced: for each task its title and a table of some columns, the
+Each RESULTS is an ``--out`` folder of ``python -m monai_stochseg benchmark``. What stands in README.md between the
+lines ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced: for each task its title and a table, the
 methods by their energy distance, the floor first, and the number of methods.
 """
 
