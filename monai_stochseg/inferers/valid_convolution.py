@@ -44,7 +44,7 @@ class ValidConvolutionInferer(Inferer):
         device: where the output is stitched. By default the device of the inputs.
 
     Raises:
-        ValueError: When ``roi_size`` is not a multiple of ``alignment``, ``margin`` is negative, or ``alignment`` or
+        ValueError: when ``roi_size`` is not a multiple of ``alignment``, ``margin`` is negative, or ``alignment`` or
             ``sw_batch_size`` is less than 1.
     """
 
@@ -86,19 +86,19 @@ class ValidConvolutionInferer(Inferer):
     ) -> torch.Tensor:
         """
         Args:
-            inputs: images `[B, C, *S]`.
-            network: callable from `[N, C, *(n + 2 * margin)]` to `[N, C_out, *n]`.
+            inputs: images ``[B, C, *S]``.
+            network: callable from ``[N, C, *(n + 2 * margin)]`` to ``[N, C_out, *n]``.
             args: further arguments of ``network``.
             kwargs: further keyword arguments of ``network``.
 
         Returns:
-            `[B, C_out, *S]`, in the wider of the dtypes of the inputs and of the network's output; with the inputs'
+            ``[B, C_out, *S]``, in the wider of the dtypes of the inputs and of the network's output; with the inputs'
             meta data where they are a MetaTensor.
 
         Raises:
-            ValueError: When ``roi_size`` has not one component for each spatial axis, or the size of the network's
+            ValueError: when ``roi_size`` has not one component for each spatial axis, or the size of the network's
                 output does not fit ``margin``.
-            TypeError: When the network returns anything but a tensor.
+            TypeError: when the network returns anything but a tensor.
         """
         batch_size, _, *size = inputs.shape
         if not isinstance(self.roi_size, int) and len(self.roi_size) != len(size):

@@ -28,8 +28,8 @@ class CalibrationLoss(_Loss):
             of both against their midpoint; ``"gaussian"``, for regression: the squared error of the mean, which is
             twice the KL of two normals of unit variance.
         eps: what both probabilities are mixed with, ``(1 - C * eps) * p + eps``, so that logarithms are bounded. To cut
-            them at eps instead would take the gradient away from a class just where samples miss it. Of no meaning to
-            ``"gaussian"``.
+            them at eps instead would take the gradient away from a class just where samples miss it. ``"gaussian"``
+            does not use it.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
 
     Raises:

@@ -49,7 +49,7 @@ class DeepMedic(nn.Module):
         alignment: an output size is a multiple of this number of voxels, the least common multiple of the scales.
 
     Raises:
-        ValueError: When ``spatial_dims`` is not 2 or 3, a number of channels or a scale is less than 1, ``scales``,
+        ValueError: when ``spatial_dims`` is not 2 or 3, a number of channels or a scale is less than 1, ``scales``,
             ``channels`` or ``fully_connected`` is empty, or ``dropout`` has not one value for each fully connected
             layer and one for the final convolution.
 
@@ -112,7 +112,7 @@ class DeepMedic(nn.Module):
         The spatial size of the output for an input of spatial size ``input_size``, in voxels.
 
         Raises:
-            ValueError: When the network has no output for this size; the error names the nearest sizes that have.
+            ValueError: when the network has no output for this size; the error names the nearest sizes that have.
         """
         size = ensure_tuple_rep(input_size, self.spatial_dims)
         return tuple(_valid_output_size(list(size), self.margin, self.alignment))
@@ -122,7 +122,7 @@ class DeepMedic(nn.Module):
         The spatial size of the input that gives an output of spatial size ``output_size``, in voxels.
 
         Raises:
-            ValueError: When an axis of ``output_size`` is not a positive multiple of ``alignment``.
+            ValueError: when an axis of ``output_size`` is not a positive multiple of ``alignment``.
         """
         size = ensure_tuple_rep(output_size, self.spatial_dims)
         if any(n < 1 or n % self.alignment for n in size):
@@ -132,13 +132,13 @@ class DeepMedic(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            x: images `[B, in_channels, *S]`.
+            x: images ``[B, in_channels, *S]``.
 
         Returns:
-            `[B, feature_channels, *T]`, where T is S less ``2 * margin``: what the central voxels of `x` show.
+            ``[B, feature_channels, *T]``, where T is S less ``2 * margin``: what the central voxels of `x` show.
 
         Raises:
-            ValueError: When an axis of T is not a positive multiple of ``alignment``.
+            ValueError: when an axis of T is not a positive multiple of ``alignment``.
         """
         _valid_output_size(list(x.shape[2:]), self.margin, self.alignment)
         features = [pathway(x) for pathway in self.pathways]
@@ -160,7 +160,7 @@ def _valid_output_size(input_size: list[int], margin: int, alignment: int) -> li
 
 
 def _pathway(spatial_dims: int, in_channels: int, channels: Sequence[int], scale: int, margin: int) -> nn.Sequential:
-    """Image `[B, in_channels, *S]` to features `[B, channels[-1], *T]`, T being S less twice the margin."""
+    """Image ``[B, in_channels, *S]`` to features ``[B, channels[-1], *T]``, T being S less twice the margin."""
     widths = [in_channels, *channels]
     blocks = [
         _PreActivationBlock(spatial_dims, widths[i], widths[i + 1], KERNEL_SIZE, first=i == 0)

@@ -28,7 +28,7 @@ class StochasticSegmentationNetwork(nn.Module):
         out_channels: number of classes C, the background included.
         rank: number of columns R of the factor P.
         diagonal: covariance D alone, the paper's baseline. The factor's channels are zeros, so that the loss and the
-            inferers need not know.
+            inferers stay the same.
         spatial_dims: 2 or 3.
         eps: lower bound of the diagonal.
         covariance_init: scale of the initial weights of the factor and of the log-diagonal, and initial value of the
