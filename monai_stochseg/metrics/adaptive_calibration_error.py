@@ -23,8 +23,8 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
     which it is undefined are left out of the item's mean, and items without any out of the mean over the items.
 
     The bins depend on an item's own probabilities and cannot be added, unlike those of
-    :py:class:`~.calibration_error.ExpectedCalibrationErrorMetric`. So the value is the mean of the items' errors, and over
-    several processes that of all items.
+    :py:class:`~.calibration_error.ExpectedCalibrationErrorMetric`. So the value is the mean of the items' errors,
+    and over several processes that of all items.
 
     Published SVLS figures (Islam and Glocker 2021, tables 1 and 2) compare with
     ``classes=range(1, num_classes), weighting="svls"``.

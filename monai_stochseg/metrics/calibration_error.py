@@ -196,7 +196,7 @@ def compute_calibration_bins(
             ``soft_target=True`` class probabilities ``[B, C, *S]``.
         num_bins: number of bins of equal width on [0, 1].
         kind: ``"top_label"`` or ``"class"``.
-        class_index: the class of ``kind="class"``; ``"top_label"`` has none.
+        class_index: the class of ``kind="class"``; not used for ``"top_label"``.
         soft_target: whether ``y`` is class probabilities.
         foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share
             (Islam and Glocker 2021, see :py:class:`ExpectedCalibrationErrorMetric`).
@@ -233,7 +233,7 @@ def compute_calibration_bins(
         confidence, top = probabilities.max(1, keepdim=True)
         accuracy = frequency.gather(1, top)
     confidence, accuracy = confidence[inside], accuracy[inside]
-    # In the dtype of the confidence, so that its own 0.1 is a limit; none at 0 and 1, which leaves no value outside.
+    # In the dtype of the confidence, so that its own 0.1 is a limit; without limits at 0 and 1 no value lies outside.
     limits = torch.arange(1, num_bins, dtype=torch.float64, device=confidence.device) / num_bins
     index = torch.bucketize(confidence, limits.to(confidence.dtype))
     bins = torch.zeros(3, num_bins, dtype=torch.float64, device=confidence.device)

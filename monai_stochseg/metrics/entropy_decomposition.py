@@ -28,8 +28,8 @@ class EntropyDecompositionMetric(ItemMetric):
     Means over the voxels of the predictive entropy and of its two parts.
 
     Called with the samples alone, as :py:class:`~.sample_diversity.SampleDiversityMetric`, weights included; ``mask``
-    ``[B, 1, *S]`` by keyword. An item whose mask is empty is undefined (NaN). What is computed: :py:func:`compute_entropy_decomposition`. The buffer is ``[cases, 3]`` with columns
-    :py:attr:`names`.
+    ``[B, 1, *S]`` by keyword. An item whose mask is empty is undefined (NaN). What is computed:
+    :py:func:`compute_entropy_decomposition`. The buffer is ``[cases, 3]`` with columns :py:attr:`names`.
 
     Args:
         num_classes: number of classes where samples are label maps, None where they are probabilities.

@@ -98,7 +98,7 @@ def compute_pixel_flip_ratio(
     Args:
         y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: the label before any switch, ``[B, 1, *S]``, or more maps, such as all its modes: a voxel is of the class
-            where one of them says so. A void voxel is of none.
+            where one of them says so. A void voxel has no class.
         switches: source class to target class, K of them.
         y_pred_weights: ``[B, N]``, non-negative, see :py:func:`monai_stochseg.distributions.check_weights`; None:
             uniform. A map of weight 0 may hold anything.

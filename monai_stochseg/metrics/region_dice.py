@@ -24,7 +24,7 @@ def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[
         regions: name and classes of each of the K regions.
 
     Returns:
-        ``[B, N, K]``, the mean over those raters who drew the region, NaN where none did.
+        ``[B, N, K]``, the mean over those raters who drew the region, NaN where no rater did.
 
     Raises:
         TypeError: when label maps are no tensor.
@@ -56,7 +56,7 @@ def compare_regions(
         regions: name and classes of each of the K regions.
 
     Returns:
-        ``[B, N, K]``, the mean over those raters for whom the score is defined, NaN where it is for none.
+        ``[B, N, K]``, the mean over those raters for whom the score is defined, NaN where it is for no rater.
 
     Raises:
         TypeError: when label maps are no tensor.
