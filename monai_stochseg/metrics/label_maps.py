@@ -33,7 +33,7 @@ def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
             raise TypeError(f"{name} must be a tensor of integer class labels, got {kind}.")
         if value.ndim < 3 or value.numel() == 0:
             raise ValueError(
-                f"{name} must be label maps of shape [B, K, *S], without an empty axis, got {tuple(value.shape)}."
+                f"{name} must be label maps of shape [B, K, *S], none of its axes empty, got {tuple(value.shape)}."
             )
         if (value.shape[0], value.shape[2:]) != (first.shape[0], first.shape[2:]):
             raise ValueError(

@@ -247,7 +247,7 @@ GOOD = torch.zeros(1, 2, 3, 3)
         (GOOD, GOOD + NAN, {}, "y must hold integer class labels, got nan"),
         (GOOD + math.inf, None, {}, "x must hold integer class labels, got inf"),
         (GOOD[0, 0], None, {}, r"x must be label maps of shape \[B, K, \*S\], .*got \(3, 3\)"),
-        (GOOD[:, :0], None, {}, r"without an empty axis, got \(1, 0, 3, 3\)"),
+        (GOOD[:, :0], None, {}, r"none of its axes empty, got \(1, 0, 3, 3\)"),
         (GOOD, GOOD[..., :2], {}, r"x and y must agree .*\(1, 2, 3, 3\) and \(1, 2, 3, 2\)"),
         (GOOD, GOOD.repeat(2, 1, 1, 1), {}, r"x and y must agree .*and \(2, 2, 3, 3\)"),
         (GOOD, None, {"num_classes": 1}, "num_classes counts the background and must be at least 2, got 1"),
