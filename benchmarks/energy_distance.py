@@ -72,7 +72,7 @@ def compare(name: str, maps: torch.Tensor) -> None:
         )
         return elapsed
 
-    fast = partial(compute_generalized_energy_distance, y_pred, y, num_classes=CLASSES)
+    fast = partial(compute_generalized_energy_distance, y_pred, y, distance=CLASSES)
     ours = row(f"ours, +{peak_memory(fast) / 2**20:.0f} MiB at peak", fast, 3)
     row("loop", partial(loop, y_pred, y, counted=False), 1, ours)
     row("loop, sizes counted once", partial(loop, y_pred, y, counted=True), 1, ours)

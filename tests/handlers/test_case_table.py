@@ -14,6 +14,7 @@ from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import CaseTable, SampleFigure
 from monai_stochseg.metrics import (
     GeneralizedEnergyDistanceMetric,
+    LabelMapDistance,
     RegionDiceMetric,
     SampleDiceMetric,
     SampleDiversityMetric,
@@ -40,7 +41,7 @@ def evaluator(handlers: list, metrics: dict) -> StochasticEvaluator:
 
 
 def test_a_row_a_case_and_the_mean(tmp_path):
-    ged, dice = GeneralizedEnergyDistanceMetric(num_classes=2), SampleDiceMetric({"one": (1,)})
+    ged, dice = GeneralizedEnergyDistanceMetric(2), SampleDiceMetric({"one": (1,)})
     engine = evaluator(
         [CaseTable(tmp_path / "deep" / "table.csv", {"ged": ged, "dice": dice})],
         {
@@ -60,7 +61,7 @@ def test_a_row_a_case_and_the_mean(tmp_path):
 
 @pytest.mark.parametrize("std", [False, True])
 def test_mean_and_standard_deviation(tmp_path, std):
-    a, b, undefined = (SampleDiversityMetric(num_classes=2, include_background=True) for _ in range(3))
+    a, b, undefined = (SampleDiversityMetric(LabelMapDistance(2, include_background=True)) for _ in range(3))
     table = CaseTable(tmp_path / "table.csv", {"a": a, "b": b, "c": undefined}, std=std)
     a.extend(torch.tensor([[1.0], [2.0], [6.0]]))
     b.extend(torch.tensor([[1.0], [torch.nan], [2.0]]))
@@ -85,7 +86,7 @@ def test_rejects_columns_of_one_name():
 
 
 def test_the_figure_goes_with_the_best_metric(tmp_path):
-    ged = GeneralizedEnergyDistanceMetric(num_classes=2)
+    ged = GeneralizedEnergyDistanceMetric(2)
     engine = evaluator(
         [SampleFigure(tmp_path / "deep" / "samples.png")],
         {"ged": IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"]))},
