@@ -93,8 +93,7 @@ def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]
         if (
             other is None
             or is_home(method.folder, task)
-            or (not is_home(other.folder, task)
-            and _is_first(method, other))
+            or (not is_home(other.folder, task) and _is_first(method, other))
         ):
             methods[method.name] = method
     if chosen is None:
