@@ -7,6 +7,7 @@ from typing import Any
 
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
+from monai.engines.utils import default_prepare_batch
 from monai.handlers import IgniteMetricHandler
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
@@ -15,6 +16,7 @@ from torch import nn
 from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.training import statistics
+from monai_stochseg.distributions import with_weights
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import CaseTable, ReliabilityFigure, SampleFigure, WeightsLoader
 from monai_stochseg.inferers import PredictiveInferer
@@ -134,6 +136,7 @@ def make_answer_evaluator(
     return SupervisedEvaluator(
         val_data_loader=_loader(task, options, part, transforms),
         network=network,
+        prepare_batch=_with_rater_weights,
         inferer=inferer or task.inferer() or SimpleInferer(),
         postprocessing=Compose(
             [
@@ -146,6 +149,12 @@ def make_answer_evaluator(
         val_handlers=handlers,
         **options.engine,
     )
+
+
+def _with_rater_weights(batch: Mapping[str, Any], device: Any, *args: Any, **kwargs: Any) -> tuple:
+    """Image and label, which carries the raters' weights where the batch has them."""
+    image, label = default_prepare_batch(batch, device, *args, **kwargs)
+    return image, with_weights(label, batch.get("rater_weights"))
 
 
 def _loader(task: Task, options: Options, part: str, transforms: Sequence[Callable]) -> DataLoader:

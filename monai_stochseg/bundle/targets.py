@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from monai.transforms import Compose, Lambdad
@@ -45,7 +45,7 @@ def label_target(
         "onehot": [one_hot],
         "ls": [LabelSmoothingd("label", num_classes, alpha)],
         "svls": [svls],
-        "one": [Lambdad("label", lambda label: label[:1]), one_hot],
+        "one": [_first_rater, one_hot],
         "all": [RandRaterd("label"), one_hot],
         "moh": [one_hot],
         "msvls": [svls],
@@ -56,3 +56,12 @@ def label_target(
         check_raters(task, f"target {target!r}")
     present = [Lambdad("label", drop_empty_raters)] if task.nonempty_raters else []
     return Compose([*present, *targets[target]])
+
+
+def _first_rater(data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    """The ``label`` of the first rater who is there."""
+    d = dict(data)
+    weights = d.pop("rater_weights", None)
+    first = 0 if weights is None else int(weights.gt(0).int().argmax())
+    d["label"] = d["label"][first : first + 1]
+    return d

@@ -201,10 +201,9 @@ def _prepare(takes_label: bool, batch: Mapping[str, Any], device: Any, *args: An
     """Image and target, and for a posterior the label and the raters' weights."""
     image, label = default_prepare_batch(batch, device, *args, **kwargs)
     weights = batch.get("rater_weights")
-    target = (label,) if weights is None else (label, weights.to(device))
-    if not takes_label:
-        return image, target
-    return image, target, (label,), {} if weights is None else {"rater_weights": target[1]}
+    given = {} if weights is None else {"rater_weights": weights.to(device)}
+    target = (label, *given.values())
+    return (image, target, (label,), given) if takes_label else (image, target)
 
 
 def _apply(loss_function: Callable, pred: Any, target: tuple[torch.Tensor, ...]) -> torch.Tensor:

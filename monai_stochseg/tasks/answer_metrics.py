@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from monai_stochseg.distributions import weights_of, with_weights
 from monai_stochseg.metrics import (
     AdaptiveCalibrationErrorMetric,
     ExpectedCalibrationErrorMetric,
@@ -16,7 +17,7 @@ from monai_stochseg.metrics import (
     RegionDiceMetric,
     RegionSurfaceDiceMetric,
 )
-from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, entries
+from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, entries, present_raters
 
 if TYPE_CHECKING:
     from monai_stochseg.tasks.base import Task
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["answer_metrics", "drop_empty_raters"]
 
 _TOLERANCE = 2.0  # of the surface Dice, in mm
-_answer = entries("pred", "label")
 _probabilities = entries("probabilities", "label")
 
 
@@ -60,16 +60,29 @@ def drop_empty_raters(label: torch.Tensor) -> torch.Tensor:
     return label[drawn] if drawn.any() else label
 
 
+def _answer(output: Sequence[Mapping[str, Any]]) -> Pair:
+    """The answer and the raters who are there."""
+    return [item["pred"] for item in output], [present_raters(item["label"]) for item in output]
+
+
 def _of_nonempty_raters(output: Sequence[Mapping[str, Any]]) -> Pair:
     probabilities, labels = _probabilities(output)
     return probabilities, [drop_empty_raters(label) for label in labels or []]
 
 
-def _answer_to(output: Sequence[Mapping[str, Any]], rater: int) -> Pair:
-    """An empty answer to a rater who is missing: of two empty maps the surface Dice is undefined, of one it is 0."""
-    answers, labels = _answer(output)
-    pairs = zip(answers, labels or [], strict=True)
-    return [a if y[rater].any() else torch.zeros_like(a) for a, y in pairs], labels
+def _answer_to(output: Sequence[Mapping[str, Any]], rater: int, nonempty: bool) -> Pair:
+    """Two empty maps in the place of a rater who is missing: of two the surface Dice is undefined, of one it is 0."""
+    answers, labels = [], []
+    for item in output:
+        answer, label, weights = item["pred"], item["label"], weights_of(item["label"])
+        missing = weights is not None and not weights[rater] > 0
+        missing = missing or (nonempty and not label[rater].any())
+        if missing:
+            answer, label = torch.zeros_like(answer), label.clone()
+            label[rater] = 0
+        answers.append(answer)
+        labels.append(label if weights is None else with_weights(label, torch.ones_like(weights)))
+    return answers, labels
 
 
 def _structures(task: Task) -> dict[str, TaskMetric]:
@@ -79,9 +92,9 @@ def _structures(task: Task) -> dict[str, TaskMetric]:
     metrics = {}
     for rater in range(task.num_raters):
         named = {f"{name}_rater{rater}": classes for name, classes in task.regions.items()}
-        answer = partial(_answer_to, rater=rater) if task.nonempty_raters else _answer
+        answer = partial(_answer_to, rater=rater, nonempty=task.nonempty_raters)
         dice = RegionDiceMetric({f"dice_{name}": classes for name, classes in named.items()}, rater=rater)
-        metrics[f"dice_rater{rater}"] = TaskMetric(dice, _answer)
+        metrics[f"dice_rater{rater}"] = TaskMetric(dice, answer)
         surface = RegionSurfaceDiceMetric(_TOLERANCE, named, rater=rater)
         metrics[f"surface_dice_rater{rater}"] = TaskMetric(surface, answer)
     return metrics

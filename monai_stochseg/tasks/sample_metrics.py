@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from monai.metrics import CumulativeIterationMetric, MAEMetric
 
-from monai_stochseg.distributions import weights_of
+from monai_stochseg.distributions import weights_of, with_weights
 from monai_stochseg.metrics import (
     AmbiguityAccuracyMetric,
     BrierScoreMetric,
@@ -24,7 +25,7 @@ from monai_stochseg.metrics import (
     SampleDiversityMetric,
 )
 
-__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "sample_metric"]
+__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "present_raters", "sample_metric"]
 
 CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is given
 
@@ -57,6 +58,20 @@ def entries(*keys: str) -> Callable[[Sequence[Mapping[str, Any]]], Pair]:
 def _entries(output: Sequence[Mapping[str, Any]], keys: tuple[str, ...]) -> Pair:
     y_pred, *y = ([item[key] for item in output] for key in keys)
     return y_pred, y[0] if y else None
+
+
+def present_raters(label: torch.Tensor) -> torch.Tensor:
+    """
+    The raters of a case who are there, for a metric that knows no weights.
+
+    Args:
+        label: ``[R, *S]``, with the raters' weights where they do not weigh the same.
+
+    Returns:
+        ``[R', *S]``, without those of weight 0.
+    """
+    weights = weights_of(label)
+    return label if weights is None else with_weights(label[weights > 0], weights[weights > 0])
 
 
 def first_samples(metric: TaskMetric, number: int) -> TaskMetric:

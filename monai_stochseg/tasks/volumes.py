@@ -31,7 +31,7 @@ from monai.transforms import (
 from monai_stochseg.data import read_split, split_cases
 from monai_stochseg.metrics import RegionDiceMetric, SampleDiceMetric
 from monai_stochseg.tasks.base import Task
-from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric
+from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, present_raters
 from monai_stochseg.transforms import CheckMinSized, LoadCased, MaskLabeld, PadRatersd
 
 _KEYS = ("image", "label")
@@ -256,7 +256,8 @@ class VolumeTask(Task):
 
 def _answer(output: Sequence[Mapping[str, Any]]) -> Pair:
     """The label map of the single answer, whose probabilities the evaluator gives."""
-    return [item["pred"].argmax(0, keepdim=True) for item in output], [item["label"] for item in output]
+    answers = [item["pred"].argmax(0, keepdim=True) for item in output]
+    return answers, [present_raters(item["label"]) for item in output]
 
 
 def _answer_and_samples(output: Sequence[Mapping[str, Any]]) -> Pair:

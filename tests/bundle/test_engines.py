@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every training keeps: resumed runs, several processes, weights of raters, MLflow and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from bundle_runs import TORCHRUN, command, first_cause, make_workflow, mlflow_runs, run_command, run_workflow, table
+from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
+
+from monai_stochseg.bundle.training import statistics
+from monai_stochseg.data import brats_datalist
+from monai_stochseg.inferers import draw_samples
+from monai_stochseg.losses import OptimalTransportLoss
+from monai_stochseg.transforms import SVLS, PadRatersd
+
+State = dict[str, torch.Tensor]
+
+
+def at_home(name: str, folders: dict[str, str], output: str | Path, **override: Any) -> dict[str, Any]:
+    return {**RUN, **HOME[name], "dataset_dir": folders[HOME_TASK[name]], "output_dir": str(output), **override}
+
+
+def saved(folder: str | Path, name: str = "model_best.pt") -> State:
+    return torch.load(Path(folder) / name, weights_only=True)["network"]
+
+
+def calibration_of(state: State) -> State:
+    return {k.removeprefix("calibration."): v for k, v in state.items() if k.startswith("calibration.")}
+
+
+def assert_equal(found: State, expected: State) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0, msg=key)
+
+
+@pytest.fixture(scope="module")
+def trained(folders, mlflow_database, tmp_path_factory) -> tuple[Path, str]:
+    """The output folder of a training by the command line, started from elsewhere, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "output").mkdir()
+    shutil.copy(mlflow_database, folder / "output")
+    options = at_home("ssn_brats", folders, folder / "output")
+    done = run_command(command("ssn_brats", **options), cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "output", done.stdout
+
+
+def test_train_leaves_what_it_promises(trained, folders) -> None:
+    output, printed = trained
+    assert [line.count("val_ged") for line in printed.splitlines() if "Metrics --" in line] == [1, 1, 1]
+    assert torch.load(output / "model_best.pt", weights_only=True).keys() >= {"network", "signature"}
+    assert (output / "samples.png").read_bytes()[:4] == b"\x89PNG"
+    split = json.loads((output / "split.json").read_text())
+    assert sorted(chain(*split.values())) == [case["patient"] for case in brats_datalist(folders["brats"])]
+    (run,) = mlflow_runs(output, "ssn_brats")
+    assert run.info.status == "FINISHED"
+    client = mlflow.MlflowClient(f"sqlite:///{output}/mlruns.db")
+    assert len(client.get_metric_history(run.info.run_id, "val_ged")) == 3
+    assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2
+    assert run.data.params.items() >= {"rank": "2", "task": "BraTS", "simulated": "True", "seed": "0"}.items()
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"samples.png", "split.json"}
+
+
+def test_evaluation_is_of_the_part_that_is_asked_for(trained, folders, tmp_path) -> None:
+    """By the split of the training, and of all cases."""
+    output = tmp_path / "output"
+    shutil.copytree(trained[0], output)
+    split = json.loads((output / "split.json").read_text())
+    for part, cases in (("validation", split["validation"]), ("all", sorted(chain(*split.values())))):
+        run_workflow("ssn_brats", "evaluate", **at_home("ssn_brats", folders, output, part=part, test_samples=2))
+        rows = table(output / f"evaluation_{part}.csv")
+        assert list(rows) == [*cases, "mean"]
+        for column in ("ged", "diversity", "dice_WT", "dice_ET", "dice_q95_OD", "better_than_mode_NET"):
+            assert column in rows["mean"]
+
+
+def test_a_new_run_moves_an_earlier_one_aside_and_a_resumed_one_keeps_its_split(trained, folders, tmp_path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(trained[0], output)
+    split = (output / "split.json").read_text()
+    options = at_home("ssn_brats", folders, output, seed=3, val_interval=5)
+    run_workflow("ssn_brats", **{**options, "resume": True, "max_epochs": 3})
+    assert (output / "split.json").read_text() == split
+    run_workflow("ssn_brats", **{**options, "max_epochs": 1})
+    assert (output / "split.previous.json").read_text() == split
+    assert (output / "split.json").read_text() != split
+    assert (output / "model_best.previous.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [
+        ("ssn_brats", {}),
+        ("probunet_lidc", {"target_reconstruction": 10.0}),
+        ("svls_kits", {}),
+        ("msvls_lidc", {"target": "all"}),
+        ("mose_cityscapes", {}),
+    ],
+)
+def test_a_resumed_run_ends_as_an_uninterrupted_one(folders, make_output, name, ids) -> None:
+    def train(output: str, **override: Any) -> State:
+        options = at_home(name, folders, make_output(output), val_interval=10, **ids, **override)
+        workflow = run_workflow(name, **options)
+        network, loss = (workflow.parser.get_parsed_content(part) for part in ("network_def", "loss"))
+        assert workflow.parser.get_parsed_content("train#trainer").state.epoch == options["max_epochs"]
+        return {**network.state_dict(), **loss.state_dict()}
+
+    whole = train("whole", max_epochs=3)
+    train("parts", max_epochs=1, **{"lr_scheduler#total_iters": 3})
+    resumed = train("parts", max_epochs=3, resume=True)
+    assert ("log_multiplier" in whole) == ("target_reconstruction" in ids)
+    assert_equal(resumed, whole)
+
+
+def test_both_stages_of_a_refinement_resume_bit_for_bit(folders, make_output) -> None:
+    """Stopped within the first stage, and then within the second."""
+    schedules = ("calibration#lr_scheduler", "lr_scheduler", "discriminator_lr_scheduler")
+    epochs = {"max_epochs": 4, "calibration_epochs": 2, **{f"{name}#total_iters": 2 for name in schedules}}
+
+    def train(output: str, **override: Any) -> None:
+        options = at_home("car_lidc", folders, make_output(output), **{**epochs, "images_per_epoch": 4, **override})
+        run_workflow("car_lidc", **options)
+
+    train("whole")
+    train("parts", run_id="calibrate", calibration_epochs=1)
+    train("parts", resume=True, max_epochs=3)
+    train("parts", resume=True)
+    whole, parts = (Path(make_output(name)) for name in ("whole", "parts"))
+    assert_equal(saved(parts / "calibration", "model_last.pt"), saved(whole / "calibration", "model_last.pt"))
+    states = [torch.load(folder / "model_last.pt", weights_only=True) for folder in (parts, whole)]
+    assert_equal(states[0]["network"], states[1]["network"])
+    assert_equal(states[0]["extra"]["discriminator"], states[1]["extra"]["discriminator"])
+    moments = [state["extra"]["discriminator_optimizer"]["state"] for state in states]
+    torch.testing.assert_close(moments[0], moments[1], rtol=0, atol=0)
+    assert states[0]["trainer"]["iteration"] == 4
+
+    other = torch.load(whole / "calibration" / "model_best.pt", weights_only=True)
+    other["network"]["final.bias"] += 1
+    torch.save(other, whole / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt is not the calibration network that the resumed"), first_cause():
+        train("whole", resume=True, max_epochs=5, calibration_checkpoint=str(whole / "other.pt"), run_id="refine")
+
+
+def test_a_refinement_logs_and_judges_its_calibration(folders, make_output) -> None:
+    output = Path(make_output())
+    options = at_home("car_lidc", folders, output)
+    run_workflow("car_lidc", **options)
+    assert_equal(calibration_of(saved(output)), saved(output / "calibration"))  # frozen
+    (calibration,) = mlflow_runs(output / "calibration", "car_lidc_calibration")
+    (refinement,) = mlflow_runs(output, "car_lidc")
+    assert calibration.data.metrics.keys() >= {"train_loss", "val_brier", "val_dice"}
+    judged = {"val_ged", "val_calibration_gap", "sample_diversity", "calibration_gap", "discriminator_accuracy"}
+    assert refinement.data.metrics.keys() >= judged
+    assert refinement.data.params["consistency"] == "calibration"
+
+    workflow = run_workflow("car_lidc", "evaluate", **{**options, "evaluation_batch_size": 4})
+    rows = table(output / "evaluation_test.csv")
+    assert rows["mean"].keys() == {"case", "ged", "diversity", "hm_iou", "dice", "calibration_gap"}
+    network = workflow.parser.get_parsed_content("network_def").eval()
+    evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    images = next(iter(evaluator.data_loader))["image"].as_tensor()
+    distribution = network.predictive(images)
+    samples = draw_samples(distribution, 3, torch.Generator().manual_seed(1))  # as the evaluator's first batch
+    gap = (samples.probabilities - distribution.calibration_output()).abs().mean((1, 2, 3))
+    found = [float(row["calibration_gap"]) for case, row in rows.items() if case != "mean"]
+    assert found == pytest.approx(gap.tolist(), rel=1e-4)
+
+
+def test_the_entropy_of_a_calibration_output_is_saved(folders, make_output) -> None:
+    import nibabel as nib
+
+    output = Path(make_output())
+    options = at_home("car_lidc", folders, output, val_interval=5, max_cases=1)
+    run_workflow("car_lidc", **options)
+    workflow = run_workflow("car_lidc", base="inference", **options, checkpoint=str(output / "model_last.pt"))
+    (file,) = (output / "predictions").glob("*_answer_entropy.nii.gz")
+    network = workflow.parser.get_parsed_content("network_def").eval()
+    image = workflow.parser.get_parsed_content("dataset")[0]["image"].as_tensor()
+    entropy = network.predictive(image[None]).entropy()[0, 0]
+    np.testing.assert_allclose(nib.load(file).get_fdata()[..., 0, 0], entropy.detach(), atol=1e-6)
+
+
+DISTRIBUTED = ("probunet_lidc", "svls_prostatex", "car_lidc")  # one of each engine
+
+
+@pytest.fixture(scope="module")
+def by_two_processes(folders, mlflow_database, tmp_path_factory) -> tuple[Path, str]:
+    """Trainings by two processes of one torchrun, an evaluation at the end, and what they printed."""
+    folder = tmp_path_factory.mktemp("processes")
+    jobs: list[tuple[str, dict[str, Any]]] = []
+    for name in DISTRIBUTED:
+        for output in (folder / name, folder / name / "calibration"):
+            output.mkdir()
+            shutil.copy(mlflow_database, output)
+        geco = {"target_reconstruction": 10.0} if name == "probunet_lidc" else {}
+        jobs.append((name, at_home(name, folders, folder / name, **geco)))
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    script = Path(__file__).with_name("two_processes.py")
+    done = run_command([*TORCHRUN, str(script), str(folder / "jobs.json")], cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+@pytest.mark.parametrize("name", DISTRIBUTED)
+def test_two_processes(by_two_processes, name) -> None:
+    """The process group follows from torchrun, without an id."""
+    output = by_two_processes[0] / name
+    assert not any(key.startswith("module.") for key in saved(output))
+    (run,) = mlflow_runs(output, name)  # one logs
+    assert run.info.status == "FINISHED"
+    if name == "car_lidc":
+        assert_equal(calibration_of(saved(output)), saved(output / "calibration"))
+    else:
+        assert saved(output, "model_last.pt").keys() == saved(output).keys()
+
+
+def test_one_of_two_processes_prints(by_two_processes) -> None:
+    epochs = [line for line in by_two_processes[1].splitlines() if "Metrics --" in line]
+    # validations of the three trainings, before and after each of two epochs; those of the calibration in its one
+    stages = [("val_kl", 0), ("val_ged", 3 + 2), ("val_brier", 2), ("val_ece", 3)]
+    assert {name: sum(name in line for line in epochs) for name, _ in stages} == dict(stages)
+
+
+@pytest.fixture
+def uneven_brains(folders, tmp_path) -> str:
+    """The brains; the patients have two to four raters."""
+    copy = tmp_path / "uneven"
+    shutil.copytree(folders["brats"], copy)
+    for i, case in enumerate(brats_datalist(copy)):
+        for file in case["label"][2 + i % 3 :]:
+            Path(file).unlink()
+    return str(copy)
+
+
+def three_of_four(dataset_dir: str, output: str) -> str:
+    """A split whose training has two, three and four raters."""
+    names = [case["patient"] for case in brats_datalist(dataset_dir)]
+    file = Path(output) / "given.json"
+    file.write_text(json.dumps({"train": names[:3], "validation": names[3:], "test": []}))
+    return str(file)
+
+
+@pytest.mark.parametrize("method", ["ssn", "probunet", "mose", "mheads", "car", "threshold"])
+def test_missing_raters_reach_the_loss(uneven_brains, make_output, monkeypatch, method) -> None:
+    """Cases with fewer raters share a batch with others."""
+    bundle, ids, _ = METHODS[method]
+    options = {**RUN, **ids, **TASKS["brats_whole"], "split_file": three_of_four(uneven_brains, make_output())}
+    options |= {"dataset_dir": uneven_brains, "output_dir": make_output(), "val_interval": 5}
+    options |= {"batch_size": 3, "images_per_epoch": 3}
+    workflow = make_workflow(bundle, "tasks/brats_whole", **options)
+    loss = workflow.parser.get_parsed_content("loss")
+    forward, seen = loss.forward, []
+
+    def spy(output: Any, target: torch.Tensor, rater_weights: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        seen.append((target, rater_weights))
+        return forward(output, target, rater_weights, **kwargs)
+
+    monkeypatch.setattr(loss, "forward", spy)
+    workflow.run()
+    assert seen
+    for target, weights in seen:
+        assert target.shape[:2] == (3, 4)
+        assert sorted((weights > 0).sum(1).tolist()) == [2, 3, 4]
+        assert not target.transpose(0, 1).flatten(2)[weights.T == 0].any()
+
+
+def test_missing_raters_are_left_out_of_soft_targets(uneven_brains, make_output) -> None:
+    bundle, ids, _ = METHODS["msvls"]
+    options = {**RUN, **ids, **TASKS["brats_whole"], "dataset_dir": uneven_brains, "augmentation": []}
+    options |= {"output_dir": make_output(), "split_file": three_of_four(uneven_brains, make_output())}
+    expected = {
+        "msvls": SVLS(4),
+        "moh": SVLS(4, smooth=False),
+        "one": lambda label: SVLS(4, smooth=False)(label[:1]),
+    }
+    for target, transform in expected.items():
+        parser = make_workflow(bundle, "tasks/brats_whole", **{**options, "target": target}).parser
+        task, cases = (parser.get_parsed_content(name) for name in ("task", "train#dataset"))
+        for case, given in zip(cases, task.dataset("train", task.evaluation()), strict=True):
+            assert "rater_weights" not in case
+            present = given["label"].as_tensor()[given["rater_weights"] > 0]
+            torch.testing.assert_close(case["label"].as_tensor(), transform(present).as_tensor())
+
+
+@pytest.mark.parametrize("method", ["ssn", "svls"])
+def test_missing_raters_are_left_out_of_an_evaluation(uneven_brains, make_output, monkeypatch, method) -> None:
+    """What the maps of missing raters hold is without effect; where they are no raters, it has one."""
+    bundle, ids, _ = METHODS[method]
+    options = {**RUN, **ids, **TASKS["brats_whole"], "dataset_dir": uneven_brains, "output_dir": make_output()}
+    options |= {"split_file": three_of_four(uneven_brains, make_output()), "val_interval": 5}
+    run_workflow(bundle, "tasks/brats_whole", **options)
+    options |= {"checkpoint": f"{options['output_dir']}/model_last.pt", "part": "train"}
+    split = {"split_file": options["split_file"]}
+
+    def evaluate(fill: int, weight: float) -> list[float]:
+        def call(self: PadRatersd, data: Any) -> Any:
+            d = pad(self, data)
+            missing = d["rater_weights"] == 0
+            d["label"][missing] = fill
+            d["rater_weights"][missing] = weight
+            return d
+
+        monkeypatch.setattr(PadRatersd, "__call__", call)
+        run_workflow(bundle, "tasks/brats_whole", "evaluate", **{**options, **split})
+        mean = table(f"{options['output_dir']}/evaluation_train.csv")["mean"]
+        return [float(value) for name, value in mean.items() if name != "case"]
+
+    pad = PadRatersd.__call__
+    one, other, among = evaluate(0, 0.0), evaluate(3, 0.0), evaluate(3, 1.0)
+    assert one == pytest.approx(other, nan_ok=True)
+    assert one != pytest.approx(among, nan_ok=True)
+
+
+def test_the_loss_sees_all_modes_with_their_probabilities_or_one_draw(folders, make_output, monkeypatch) -> None:
+    seen: list[tuple] = []
+    forward = OptimalTransportLoss.forward
+
+    def spy(self, input, target, rater_weights=None):
+        seen.append((target.shape, rater_weights, self.gamma, self.rater_weighting))
+        return forward(self, input, target, rater_weights)
+
+    monkeypatch.setattr(OptimalTransportLoss, "forward", spy)
+    scheduled = {"val_interval": 10, "images_per_epoch": 4, "rater_weighting": [[1, 0.0], [2, 1.0]]}
+    run_workflow("mose_cityscapes", **at_home("mose_cityscapes", folders, make_output("modes"), **scheduled))
+    shapes, weights, gammas, weightings = zip(*seen, strict=True)
+    assert set(shapes) == {(2, 32, 24, 24)}
+    for row in torch.cat(weights):
+        torch.testing.assert_close(row.sum(), torch.tensor(1.0))
+        torch.testing.assert_close(row[0], torch.tensor(9 * 10 * 11 * 12 * 13 / 17**5))  # no switch is thrown
+    assert gammas == (0.5, 0.5, 1.0, 1.0)
+    assert weightings == (0.0, 0.0, 1.0, 1.0)
+    seen.clear()
+    options = at_home("mose_cityscapes", folders, make_output("draw"), **scheduled, all_modes=False, max_epochs=1)
+    run_workflow("mose_cityscapes", **options)
+    assert [(shape, weights) for shape, weights, *_ in seen] == [((2, 1, 24, 24), None)] * 2
+
+
+def test_experts_answer_with_weights_or_with_any_number_of_samples(folders, make_output) -> None:
+    output = make_output()
+    options = at_home("mose_cityscapes", folders, output)
+    run_workflow("mose_cityscapes", **options)
+    workflow = run_workflow("mose_cityscapes", "evaluate", **options)
+    evaluator = workflow.parser.get_parsed_content("validate#evaluator")
+    assert 0 <= evaluator.state.metrics["val_mode_frequency"] <= 1
+    assert 0 <= evaluator.state.metrics["val_flip_ratio"] <= 8 / 17
+    for figure in ("samples", "mode_frequency", "flip_ratio"):
+        assert (Path(output) / f"{figure}_test.png").read_bytes()[:4] == b"\x89PNG"
+    last = evaluator.state.output[0]
+    assert last["samples"].shape == (6, 32, 64)
+    torch.testing.assert_close(last["sample_weights"].sum(), torch.tensor(1.0))
+    workflow = run_workflow("mose_cityscapes", "evaluate", **options, representation="standard", test_samples=4)
+    last = workflow.parser.get_parsed_content("validate#evaluator").state.output[0]
+    assert last["samples"].shape == (4, 32, 64)
+    assert "sample_weights" not in last
+
+
+def test_other_processes_print_no_statistics(monkeypatch) -> None:
+    assert len(statistics("train")) == 1
+    monkeypatch.setenv("RANK", "1")
+    assert statistics("train") == []
