@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents show: commands have the options that they name, snippets run, links and files exist."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import functools
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+from monai.bundle import run as bundle_run
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
+
+import monai_stochseg
+from monai_stochseg.__main__ import COMMANDS
+from monai_stochseg.bundle.overrides import check_overrides
+from monai_stochseg.data.lidc import import_lidc, prepare_lidc
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = sorted(path.parent for path in ROOT.glob("bundles/*/train.json"))
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *(folder / "README.md" for folder in BUNDLES),
+]
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOOLS = ("ruff", "mypy", "pytest")
+
+
+def blocks(name: str, *languages: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return [block for language, block in BLOCK.findall(text) if language in languages]
+
+
+def commands(name: str, folder: Path) -> list[list[str]]:
+    """The words of each command of a document, as bash reads them; none is run, for bash has no path to it."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    show = "command_not_found_handle() { printf '%s\\x1f' \"$@\"; printf '\\x1e'; }\n"
+    script = show + "\n".join(blocks(name, "bash", ""))
+    environment = {"PATH": str(folder / "none")}
+    done = subprocess.run([bash, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return [command.split("\x1f")[:-1] for command in done.stdout.split("\x1e")[:-1]]
+
+
+def options(words: list[str]) -> dict[str, Any]:
+    """``--name value`` and ``--name=value``."""
+    found, left = {}, list(words)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        assert name.startswith("--"), f"{name} is no option"
+        found[name[2:]] = DefaultParseValue(value if equals or not left or left[0].startswith("--") else left.pop(0))
+    return found
+
+
+def check_bundle_command(words: list[str]) -> None:
+    """``monai.bundle run``: the files are there, the ids known, and what is run refers to nothing that is missing."""
+    assert words[0] == "run"
+    check_overrides(["monai/bundle/__main__.py", *words])
+    run_id = None if words[1].startswith("--") else words[1]
+    given = options(words[1 if run_id is None else 2 :])
+    assert None not in given.values(), "MONAI drops a bare None: write '$None'"
+    files = given["config_file"]
+    for file in files if isinstance(files, list) else [files]:
+        assert Path(file).is_file(), file
+    parser = ConfigParser()
+    parser.read_config(files)
+    ids = given.keys() - inspect.signature(bundle_run).parameters.keys()
+    parser.update({name: given[name] for name in ids})
+    parser.parse()
+    run = [run_id] if run_id is not None else ["initialize", "run", "finalize"]
+    assert not missing(parser.ref_resolver.items, run)
+
+
+def missing(items: dict[str, Any], wanted: list[str]) -> set[str]:
+    """What some items of a parsed configuration need, directly or not, and is not in it."""
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for child, item in items.items():
+            if child == name or child.startswith(f"{name}{ID_SEP_KEY}"):
+                wanted += ReferenceResolver.find_refs_in_config(config=item.get_config(), id=child)
+    return seen - items.keys()
+
+
+def check_package_command(words: list[str]) -> None:
+    """``monai_stochseg``: the command and its options exist."""
+    function = COMMANDS[words[0]]
+    given = options(words[1:])
+    known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    if words[0] == "prepare":
+        source = prepare_lidc if "dicom_dir" in given else import_lidc
+        known |= inspect.signature(source).parameters.keys()
+    assert given.keys() <= known
+
+
+def check_install(words: list[str]) -> None:
+    """``pip install -e .[EXTRA]``: the extras exist."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    assert words[:2] == ["install", "-e"]
+    (extras,) = re.findall(r"^\.(?:\[(.*)\])?$", words[2])
+    assert set(extras.split(",")) - {""} <= setup["options.extras_require"].keys()
+
+
+def check_command(words: list[str]) -> None:
+    if words[0] == "torchrun":
+        words = ["python", *words[words.index("-m") :]]
+    checks: dict[str, Callable[[list[str]], None]] = {
+        "monai.bundle": check_bundle_command,
+        "monai_stochseg": check_package_command,
+    }
+    if words[:2] == ["python", "-m"]:
+        checks[words[2]](words[3:])
+    elif words[0] == "python":
+        assert (ROOT / words[1] / "__main__.py").is_file()
+    elif words[0] == "pip":
+        check_install(words[1:])
+    else:
+        assert words[0] in TOOLS
+
+
+@pytest.fixture
+def other_bundle(tmp_path) -> str:
+    """Of another project, whose network a command takes; the folder that stands for /models."""
+    config = tmp_path / "models" / "nodules" / "configs" / "train.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"network_def": {"_target_": "UNet", "spatial_dims": 2}}))
+    return str(tmp_path / "models")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands(name, tmp_path, monkeypatch, other_bundle) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in commands(name, tmp_path):
+        words = [word.replace("%/models", f"%{other_bundle}") for word in words]
+        try:
+            check_command(words)
+        except Exception as error:
+            raise AssertionError(f"{' '.join(words)}: {error!r}") from error
+
+
+def test_documents_show_commands(tmp_path) -> None:
+    """As many as bash reads."""
+    assert len(commands("README.md", tmp_path)) > 6
+    assert all(len(commands(name, tmp_path)) > 4 for name in NAMES if name.startswith("bundles/"))
+    folded, quoted = (
+        words for words in commands("bundles/car_lidc/README.md", tmp_path) if any("$torch" in word for word in words)
+    )
+    assert "$torch.jit.load('/models/nodules.ts', 'cpu')" in folded
+    assert "$None" in folded
+    (network,) = (word for word in quoted if word.startswith("$torch"))
+    assert network.endswith("BlackBoxCalibrationNetwork(@task.spatial_dims, 2, 2))")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m monai.bundle run --config_file bundles/ssn_lidc/none.json",
+        "python -m monai.bundle run --config_file bundles/ssn_lidc/train.json --rnak 3",
+        "python -m monai.bundle run --config_file bundles/ssn_lidc/train.json --manifest None",
+        "python -m monai.bundle run --config_file bundles/ssn_lidc/train.json --resume false",
+        "python -m monai.bundle run --config_file bundles/ssn_lidc/train.json --optimizer#lr @rate",
+        "python -m monai.bundle run refine --config_file bundles/ssn_lidc/train.json",
+        "torchrun --nproc_per_node=2 -m monai.bundle train --config_file bundles/ssn_lidc/train.json",
+        "python -m monai_stochseg benchmark --sead 1",
+        "python -m monai_stochseg prepare --prepared_set set --out crops --dicom_dir dicom --missing_scans skip",
+        "python -m monai_stochseg train",
+        "python benchmark",
+        "pip install -e .[tests]",
+        "conda install monai_stochseg",
+    ],
+)
+def test_wrong_commands_are_found(command, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises((AssertionError, KeyError, ValueError, FileNotFoundError)):
+        check_command(command.split())
+
+
+def execute(snippets: list[str], **names: Any) -> dict[str, Any]:
+    for snippet in snippets:
+        exec(compile(snippet, "snippet", "exec"), names)
+    return names
+
+
+def test_snippets_of_the_readme_run() -> None:
+    size = (16, 16, 16)
+    snippets = blocks("README.md", "python")
+    found = execute(snippets, image=torch.rand(2, 4, *size), raters=torch.randint(4, (2, 3, *size)))
+    assert found["loss"].isfinite()
+    assert found["samples"].shape == (2, 8, *size)
+
+
+def test_snippets_on_label_smoothing_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    *snippets, of_two_runs = blocks("docs/label_smoothing.md", "python")
+    assert "runs/reliability.png" in of_two_runs  # of trainings
+    found = execute(snippets)
+    assert found["target"].shape == (2, 8, 8, 8)
+    assert (tmp_path / "reliability.png").is_file()
+
+
+@functools.cache
+def public_names() -> dict[str, Any]:
+    """Of all packages, by name."""
+    names: dict[str, Any] = {}
+    for info in pkgutil.walk_packages(monai_stochseg.__path__, "monai_stochseg."):
+        if info.ispkg:
+            package = importlib.import_module(info.name)
+            names |= {name: getattr(package, name) for name in package.__all__}
+    return names
+
+
+def calls(snippet: str) -> Iterator[tuple[Any, ast.Call]]:
+    """Each call of an imported or public name, and what is called."""
+    tree = ast.parse(snippet)
+    names = dict(public_names())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            module = importlib.import_module(node.module)
+            names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            yield names[node.func.id], node
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_snippets_call_what_there_is(name) -> None:
+    for snippet in blocks(name, "python"):
+        for called, node in calls(snippet):
+            given = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
+            keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg is not None}
+            inspect.signature(called).bind_partial(*given, **keywords)
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name) -> None:
+    document = ROOT / name
+    text = BLOCK.sub("", document.read_text(encoding="utf-8"))
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text):
+        if target.startswith("http"):
+            continue
+        linked = document.parent / target if target else document
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), f"{target}#{anchor}"
+
+
+def test_the_rooms_of_the_readme_hold_what_it_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| room \|.*\n.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    rooms = [row.split("|")[1:3] for row in table.splitlines()]
+    packages = {info.name for info in pkgutil.iter_modules(monai_stochseg.__path__) if info.ispkg}
+    assert {room.split("`")[1].split(".")[0] for room, _ in rooms} == packages
+    for room, content in rooms:
+        package = importlib.import_module(f"monai_stochseg.{room.split('`')[1]}")
+        for name in re.findall(r"(?<!MONAI's )`([\w.]+)`", content):
+            functools.reduce(getattr, name.split("."), package)
+
+
+def test_all_overlays_are_named() -> None:
+    overlays = {path.stem for path in ROOT.glob("bundles/tasks/*.json")}
+    readme, bundles = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/bundles.md"))
+    assert set(re.findall(r"`tasks/(\w+)\.json`", bundles)) == overlays
+    (named,) = re.findall(r"^The overlays are ([^.]*)\.", readme, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", named)) == overlays
+
+
+@pytest.mark.parametrize("bundle", [folder.name for folder in BUNDLES])
+def test_ids_of_all_bundles(bundle) -> None:
+    text = (ROOT / "docs" / "bundles.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| id \|.*\n.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    ids = {name for table in tables for row in table.splitlines() for name in re.findall(r"`(.*?)`", row.split("|")[1])}
+    assert len(ids) > 20
+    files = [ROOT / "bundles" / file for file in (f"{bundle}/train.json", "evaluate.json", f"{bundle}/inference.json")]
+    if json.loads(files[0].read_text())["validate"]["evaluator"]["_target_"].endswith("make_answer_evaluator"):
+        ids -= {"test_samples", "answer_entropy"}  # it draws no samples
+    for name in {name for name in ids if not name.endswith("...")}:
+        check_overrides(["monai/bundle", "run", "--config_file", repr([str(file) for file in files]), f"--{name}", "1"])
+
+
+# What stands for the names of a walk in CONTRIBUTING.md.
+EXAMPLES = [
+    {"network": "probabilistic_unet", "loss": "elbo", "method": "probunet", "task": "lidc"},
+    {"data": "kits"},
+    {"metric": "energy_distance"},
+]
+
+
+@pytest.mark.parametrize("walk", range(len(EXAMPLES)))
+def test_the_walks_name_the_files_of_what_there_is(walk) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| file \|.*\n.*\n((?:\|.*\n)*)", text, re.MULTILINE)[walk]
+    files = [file for row in table.splitlines() for file in re.findall(r"`(.*?)`", row.split("|")[1])]
+    assert len(files) > 6
+    for file in files:
+        path = re.sub(r"<(\w+)>", lambda name: EXAMPLES[walk][name[1]], file)
+        assert (ROOT / path).is_file(), path
