@@ -53,7 +53,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "brats": Setting(
         overlay="brats_whole",
-        data=partial(simulated_brain_folder, num_patients=90, spatial_size=(32, 32, 32)),
+        data=partial(simulated_brain_folder, num_patients=90, spatial_size=(24, 24, 24)),
         small={
             **_NETWORK,
             **{"max_epochs": 8, "val_interval": 4, "images_per_epoch": 160, "batch_size": 4},
