@@ -92,8 +92,12 @@ def make_trainer(
         adversary: of a refinement. Default: none, MONAI's trainer.
 
     Raises:
-        ValueError: when the network or the loss cannot be trained on this task.
+        ValueError: when ``max_epochs`` is below 1, or the network or the loss cannot be trained on this task.
     """
+    if max_epochs < 1:
+        raise ValueError(
+            f"max_epochs must be at least 1, got {max_epochs}; a training in stages shares its max_epochs among them."
+        )
     check_method(task, getattr(network, "module", network), loss)
     own: list[Any] = list(handlers)
     state: dict[str, Any] = {"loss": loss}

@@ -63,6 +63,9 @@ class BraTS(VolumeTask):
         split_fractions: of train, validation and test, where the data come without a split.
         seed: of the split.
         split_file: an earlier run's split, which is read and not drawn anew.
+
+    Raises:
+        ValueError: when a region is unknown.
     """
 
     masked = True
@@ -82,6 +85,9 @@ class BraTS(VolumeTask):
         seed: int = 0,
         split_file: str | os.PathLike | None = None,
     ) -> None:
+        for name in regions:
+            if name not in BRATS_REGIONS:
+                raise ValueError(f"regions must be of {list(BRATS_REGIONS)}, got {name!r}.")
         super().__init__(
             dataset_dir,
             modalities,
