@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import CenterSpatialCropd, Compose
+
+from monai_stochseg.data import CaseError
+from monai_stochseg.data.lidc import load_manifest
+from monai_stochseg.data.lidc.crops import LIDCCrop
+from monai_stochseg.data.lidc.crops_folder import write_crops
+from monai_stochseg.tasks import LIDC
+
+
+def crops(spatial_dims: int = 2, size: int = 8, split: bool = False) -> list[LIDCCrop]:
+    """A crop a part: air, and 400 HU where the first reader drew."""
+    found = []
+    for part, patients in load_manifest("kohl").parts.items():
+        label = np.zeros((4, *[size] * spatial_dims), bool)
+        label[:2, 2:5] = True
+        image = np.where(label[0], 400, -1000)
+        drawn, spacing = label.reshape(4, -1).any(1), (0.5,) * spatial_dims
+        found.append(
+            LIDCCrop(f"{patients[0]}_0", patients[0], image, label, drawn, spacing, split=part if split else None)
+        )
+    return found
+
+
+def test_parts_are_those_of_the_manifest(crops_folder) -> None:
+    task = LIDC(crops_folder)
+    for part, number in {"train": 8, "validation": 2, "test": 6}.items():
+        dataset = task.dataset(part, task.evaluation())
+        assert {case["patient"] for case in dataset} == set(load_manifest("kohl").parts[part][:number])
+        assert dataset[0]["image"].shape == (1, 16, 16)
+        assert dataset[0]["label"].shape == (4, 16, 16)
+    assert len(task.cases("all")) == 16
+
+
+def test_a_split_that_came_with_the_data(tmp_path) -> None:
+    write_crops(iter(crops(split=True)), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops", None)
+    assert [len(task.cases(part)) for part in ("train", "validation", "test", "all")] == [1, 1, 1, 3]
+    assert not task.simulated
+
+
+@pytest.mark.parametrize(
+    ("options", "part", "message"),
+    [
+        ({"manifest": None}, "train", r"came without a split: give a manifest, one of \('kohl'"),
+        ({"manifest": "koala"}, "train", "'koala' is none of"),
+        ({}, "tests", r"part must be one of \('train', 'validation', 'test', 'all'\), got 'tests'"),
+        ({"manifest": "svls"}, "test", "part 'test' is empty"),
+        ({"spatial_dims": 3}, "train", "holds 2D crops, but spatial_dims is 3"),
+    ],
+)
+def test_bad_input(crops_folder, options, part, message) -> None:
+    with pytest.raises(CaseError, match=message):
+        LIDC(crops_folder, **options).cases(part)
+
+
+def test_crops_without_a_split_are_judged_as_a_whole(crops_folder) -> None:
+    assert len(LIDC(crops_folder, None).cases("all")) == 16
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_augmentation_keeps_image_and_masks_together(crops_folder, spatial_dims) -> None:
+    """Of a voxel that is marked in both; in 3D the quarter turns are axial."""
+    task = LIDC(crops_folder, spatial_dims=spatial_dims)
+    transform = Compose(task.augmentation()).set_random_state(0)
+    places = set()
+    for _ in range(60):
+        image, label = torch.zeros(1, *[4] * spatial_dims), torch.zeros(4, *[4] * spatial_dims)
+        image[:, 0, 1], label[:, 0, 1] = 1, 1
+        moved = transform({"image": image, "label": label})
+        assert (moved["label"] == moved["image"]).all()
+        places.add(tuple(moved["image"].nonzero()[0].tolist()[1:3]))
+    assert len(places) == 8  # all symmetries of a square: the voxel is off its diagonals
+
+
+def test_transforms_of_an_evaluation_act_on_image_and_masks(crops_folder) -> None:
+    task = LIDC(crops_folder)
+    case = task.dataset("test", task.evaluation([CenterSpatialCropd(["image", "label"], (8, 8))]))[0]
+    assert (case["image"].shape, case["label"].shape) == ((1, 8, 8), (4, 8, 8))
+
+
+def test_the_window_is_in_hounsfield_units(tmp_path) -> None:
+    """Crops are -1000 HU, and 400 inside: 0.4 of the window from -1000 to 1000."""
+    write_crops(iter(crops()), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops", window=(-1000, 1000))
+    torch.testing.assert_close(
+        task.dataset("test", task.evaluation())[0]["image"].unique().as_tensor(), torch.tensor([-1.0, 0.4])
+    )
+
+
+def test_sizes_are_padded_for_a_network_that_needs_it(tmp_path) -> None:
+    """By air and background; of cases without a label too."""
+    write_crops(iter(crops(3, 10)), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops", spatial_dims=3, size_divisible=8)
+    case = task.dataset("test", task.evaluation())[0]
+    assert (case["image"].shape, case["label"].shape) == ((1, 16, 16, 16), (4, 16, 16, 16))
+    assert case["image"][0, 0, 0, 0] == -1
+    assert not case["label"][:, 0].any()
+    unlabelled = task.dataset("test", task.evaluation(with_label=False), require_label=False)[0]
+    assert torch.equal(unlabelled["image"], case["image"])
+    assert "label" not in unlabelled
+
+
+def test_the_figure_says_where_the_ct_is_simulated(crops_folder, tmp_path) -> None:
+    write_crops(iter(crops()), tmp_path / "real", {})
+    assert LIDC(crops_folder).figure["title"] == "simulated CT"
+    assert LIDC(tmp_path / "real").figure["title"] is None
+
+
+def test_the_log_has_the_id_of_the_split(crops_folder) -> None:
+    assert LIDC(crops_folder).parameters["manifest"] == load_manifest("kohl").id
+    assert LIDC(crops_folder, None).parameters["manifest"] is None
+
+
+def test_the_signature_tells_dimensions_apart(crops_folder) -> None:
+    assert LIDC(crops_folder).signature["class_names"] == ["background", "nodule"]
+    assert LIDC(crops_folder).signature != LIDC(crops_folder, spatial_dims=3).signature
