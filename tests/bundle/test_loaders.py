@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch.distributed as dist
 
-from monai_stochseg.bundle import evaluation_loader, training_loader
+from monai_stochseg.bundle.loaders import evaluation_loader, training_loader
 
 
 def cases(loader) -> list[int]:

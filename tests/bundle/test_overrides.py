@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from monai_stochseg.bundle import check_overrides
+from monai_stochseg.bundle.overrides import check_overrides
 
 CONFIG = {"epochs": 3, "amp": True, "net": {"_target_": "UNet", "channels": [8, 16]}, "run": ["$1"]}
 

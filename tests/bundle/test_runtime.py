@@ -7,7 +7,8 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
-from monai_stochseg.bundle import explain_errors, find_bundle, finish, prepare_network, select_device, start
+from monai_stochseg.bundle import Options, end_run, find_bundle, prepare_network, select_device, start_run
+from monai_stochseg.bundle.errors import explain_errors
 
 
 def test_the_bundle_is_found_from_anywhere(tmp_path, monkeypatch, repository):
@@ -19,15 +20,17 @@ def test_the_bundle_is_found_from_anywhere(tmp_path, monkeypatch, repository):
         find_bundle("nothing")
 
 
-def test_start_prepare_and_finish():
+def test_start_prepare_and_end():
     device = select_device()
-    start(device)
-    start(device)  # twice does no harm
+    start_run(device, seed=3)
+    drawn = torch.rand(2)
+    start_run(device, seed=3)  # twice does no harm
+    assert torch.equal(torch.rand(2), drawn)
     net = prepare_network(UNet(2, 1, 2, (4, 8), (2,)), device)
     assert next(net.parameters()).device.type == device.type
     if device.type == "cuda":
         assert net.model[0].conv.unit0.conv.weight.is_contiguous(memory_format=torch.channels_last)
-    finish()
+    end_run()
 
 
 def test_the_first_cause_stands_last(monkeypatch, capsys):
@@ -43,3 +46,15 @@ def test_the_first_cause_stands_last(monkeypatch, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1] == "ValueError: patient 7: NaN"
     assert any("Failed to evaluate" in line for line in lines)
+
+
+def test_engines_run_in_bfloat16_only_where_it_is_told_or_there(monkeypatch):
+    assert Options("out", "cpu").engine == {
+        "device": torch.device("cpu"),
+        "amp": False,
+        "amp_kwargs": {"dtype": torch.bfloat16},
+    }
+    assert Options("out", amp=True).engine["amp"]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert Options("out", "cuda:0").engine["amp"]
+    assert not Options("out", "cuda:0", amp=False).engine["amp"]

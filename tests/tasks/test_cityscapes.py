@@ -17,7 +17,7 @@ def test_cases_by_part(streets) -> None:
     parts = {part: {case["patient"] for case in task.cases(part)} for part in ("train", "validation", "test", "all")}
     assert parts["train"] | parts["validation"] | parts["test"] == parts["all"]
     assert sum(len(parts[part]) for part in ("train", "validation", "test")) == len(parts["all"]) == 8
-    with pytest.raises(CaseError, match="part must be one of .*, got 'tests'"):
+    with pytest.raises(CaseError, match=r"part must be one of .*, got 'tests'"):
         task.cases("tests")
 
 

@@ -13,7 +13,7 @@ HALVES = (0.5, 0.25, 0.25)
 def test_cases_by_part(kidneys) -> None:
     task = KiTS(kidneys, split_fractions=HALVES)
     assert [len(task.cases(part)) for part in ("train", "validation", "test", "all")] == [2, 1, 1, 4]
-    with pytest.raises(CaseError, match="part must be one of .*, got 'tests'"):
+    with pytest.raises(CaseError, match=r"part must be one of .*, got 'tests'"):
         task.cases("tests")
 
 
