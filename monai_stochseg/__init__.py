@@ -11,6 +11,7 @@ from . import (
     losses,
     metrics,
     networks,
+    tasks,
     transforms,
     visualize,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "losses",
     "metrics",
     "networks",
+    "tasks",
     "transforms",
     "visualize",
 ]

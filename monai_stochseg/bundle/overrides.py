@@ -13,13 +13,13 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle import run as bundle_run
 
 # Texts that a user writes where Python wants a literal; MONAI takes them as true, non-empty strings.
-_LITERALS = {"true": "True", "false": "False", "none": "None", "null": "None"}
+_LITERALS = {"true": "True", "false": "False", "none": "'$None'", "null": "'$None'"}
 
 
 def check_overrides(argv: Sequence[str] | None = None) -> None:
     """
     Refuse overrides of a ``monai.bundle run`` command that MONAI would accept in silence: an id that the configuration
-    files do not have, and ``false`` for ``False``, which is a true string.
+    files do not have, ``false`` for ``False``, which is a true string, and a bare ``None``, which is dropped.
 
     Args:
         argv: the command line; default ``sys.argv``. Commands other than monai.bundle's are not looked at.
@@ -41,6 +41,8 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
         if name in commands:
             continue
         _check_id(name, config)
+        if value is None:
+            raise ValueError(f"--{name} None is dropped by MONAI, and the default would stay: write --{name} '$None'.")
         if isinstance(value, str) and value.lower() in _LITERALS:
             literal = _LITERALS[value.lower()]
             raise ValueError(f"--{name} {value} is text and not a value: write --{name} {literal}.")
