@@ -16,15 +16,7 @@ from .cityscapes import (
 from .dataset import CaseDataset
 from .kits import KITS_CLASSES, kits_datalist
 from .layouts import BRATS_CLASSES, BRATS_LAYOUTS, BRATS_MODALITIES, Layout
-from .lidc import (  # noqa: F401  # until tests/bundle is moved
-    LIDCCrop,
-    crops_datalist,
-    load_manifest,
-    prepare_lidc,
-    simulated_lidc_folder,
-)
 from .prostatex import PROSTATE_ZONES, prostatex_datalist
-from .simulated import simulate_street  # noqa: F401  # until tests/bundle is moved
 from .simulated.abdomen import simulated_kidney_folder
 from .simulated.brain_folder import simulated_brain_folder
 from .simulated.prostate import simulated_prostate_folder

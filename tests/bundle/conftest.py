@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from disc_crops import disc_crops
+from matplotlib.figure import Figure
 
 from monai_stochseg.data import (
     simulated_brain_folder,
@@ -19,6 +21,7 @@ from monai_stochseg.data import (
 from monai_stochseg.data.lidc import cache
 from monai_stochseg.data.lidc.crops_folder import write_crops
 from monai_stochseg.data.lidc.database import read_lidc_database
+from monai_stochseg.visualize import plot_samples
 
 SIZES = {2: 16, 3: 12}
 SCANS = (14, 252, 792)  # of the database; the first is LIDC-IDRI-0003
@@ -90,3 +93,22 @@ def make_output(tmp_path, mlflow_database) -> Callable[[str], str]:
         return str(folder)
 
     return make
+
+
+@pytest.fixture
+def real_figures() -> None:
+    """Ask for it where the figures themselves matter."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_figures(request, monkeypatch) -> None:
+    """Figures of samples are most of a tiny run's time: an empty one in their place, of the same arguments."""
+    if "real_figures" in request.fixturenames or request.node.get_closest_marker("matrix"):
+        return
+    arguments = inspect.signature(plot_samples)
+
+    def quick(*args: object, **kwargs: object) -> Figure:
+        arguments.bind(*args, **kwargs)
+        return Figure()
+
+    monkeypatch.setattr("monai_stochseg.handlers.sample_figure.plot_samples", quick)

@@ -4,14 +4,8 @@
 from __future__ import annotations
 
 from .cache import lidc_scans
-from .crops import LIDCCrop  # noqa: F401  # until tests/bundle is moved
-from .crops_folder import crops_datalist, read_parameters, write_crops  # noqa: F401  # until tests/bundle is moved
-from .database import (
-    LIDC_ATTRIBUTES,
-    LIDCReading,
-    LIDCScan,
-    read_lidc_database,  # noqa: F401  # until tests/bundle is moved
-)
+from .crops_folder import crops_datalist
+from .database import LIDC_ATTRIBUTES, LIDCReading, LIDCScan
 from .manifests import LIDC_MANIFESTS, LIDCManifest, load_manifest, split_by_manifest
 from .nodules import LIDCNodule, lidc_nodules
 from .prepare import import_lidc, prepare_lidc
