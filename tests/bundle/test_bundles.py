@@ -353,6 +353,7 @@ def test_the_augmentation_of_msvls_turns_image_and_masks_in_the_axial_plane(tmp_
     write_crops(crops, tmp_path / "crops", {})
     options = {"dataset_dir": str(tmp_path / "crops"), "output_dir": str(tmp_path), "target": "moh"}
     dataset = make_workflow("msvls_lidc", **options).parser.get_parsed_content("train#dataset")
+    dataset.transform.set_random_state(0)
     turned = 0
     for case in (dataset[i] for i in range(len(dataset))):
         nodule = case["image"][0] > 0
