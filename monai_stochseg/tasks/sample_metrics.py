@@ -121,4 +121,17 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     if name not in _METRICS:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
+    if name in ("ece", "brier") and distance.ignore_index is not None:
+        output_transform = partial(_known_voxels, output_transform, distance.ignore_index)
     return TaskMetric(make(distance), output_transform)
+
+
+def _known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:
+    """Probabilities ``[C, 1, V]`` and raters ``[R, 1, V]`` of the voxels that no rater calls void."""
+    probabilities, labels = output_transform(output)
+    known = [(label.as_subclass(torch.Tensor) != ignore_index).all(0) for label in labels]
+    y = [
+        with_weights(label.as_subclass(torch.Tensor)[:, None, inside], weights_of(label))
+        for label, inside in zip(labels, known, strict=True)
+    ]
+    return [p.as_subclass(torch.Tensor)[:, None, k] for p, k in zip(probabilities, known, strict=True)], y

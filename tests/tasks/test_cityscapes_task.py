@@ -7,6 +7,7 @@ import torch
 from monai.transforms import Compose
 
 from monai_stochseg.data import CITYSCAPES_SWITCHED_CLASSES, CaseError
+from monai_stochseg.distributions import with_weights
 from monai_stochseg.tasks import Cityscapes
 
 SIZES = {"spatial_size": (32, 64), "crop_size": (24, 24)}
@@ -97,3 +98,24 @@ def test_each_metric_takes_an_evaluators_output(streets, name) -> None:
     assert torch.as_tensor(metric.aggregate()).isfinite().all()
     with pytest.raises(ValueError, match=r"metrics must be of .* got 'geed'"):
         task.metric("geed")
+
+
+@pytest.mark.parametrize("name", ["brier", "ece"])
+def test_void_voxels_are_left_out(streets, name) -> None:
+    """Of a label whose left half is void: the value is that of the right half."""
+    task = Cityscapes(streets, **SIZES)
+    label = torch.zeros(2, 4, 6, dtype=torch.uint8)
+    label[1, 1] = 3
+    probabilities = torch.rand(task.num_classes, 4, 6).softmax(0)
+    void = label.clone()
+    void[:, :, :3] = 255
+    weights = torch.tensor([0.25, 0.75])
+    values = []
+    for voxels, y in ((slice(None), void), (slice(3, None), label), (slice(None), label)):
+        p, y = probabilities[..., voxels], with_weights(y[..., voxels], weights)
+        metric, output_transform = task.metric(name)
+        y_pred, y = output_transform([{"pred": p, "probabilities": p, "label": y}])
+        metric(y_pred=y_pred, y=y)
+        values.append(float(metric.aggregate()))
+    assert values[0] == pytest.approx(values[1])
+    assert values[0] != pytest.approx(values[2])
