@@ -118,7 +118,7 @@ def make_trainer(
             **(adversary.options or {}),
         )
     if task.draws_split:
-        own = [SplitRecord(task.split(task.datalist()), _split_file(options)), *own]
+        own = [SplitRecord(task.split(task.cases("all")), _split_file(options)), *own]
     return engine(
         max_epochs=max_epochs,
         train_data_loader=training_loader(

@@ -9,8 +9,6 @@ from monai_stochseg.distributions.base import plain
 
 __all__ = ["check_labels", "refuse_one_hot"]
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
 
 def check_labels(
     maps: torch.Tensor,

@@ -64,6 +64,7 @@ class Task(ABC):
         self.class_names = tuple(class_names)
         foreground = {name: (index,) for index, name in enumerate(self.class_names) if index}
         self.regions = {name: tuple(classes) for name, classes in (regions or foreground).items()}
+        self._listed: dict[bool, list[dict[str, Any]]] = {}
 
     @property
     def name(self) -> str:
@@ -127,7 +128,9 @@ class Task(ABC):
         """
         if part not in PARTS:
             raise CaseError(f"part must be one of {PARTS}, got {part!r}.")
-        datalist = self.datalist(require_label)
+        if require_label not in self._listed:  # a listing reads the headers of all files
+            self._listed[require_label] = self.datalist(require_label)
+        datalist = list(self._listed[require_label])
         if part == "all":
             return datalist
         cases = self.split(datalist)[part]

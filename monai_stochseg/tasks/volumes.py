@@ -125,14 +125,10 @@ class VolumeTask(Task):
 
     def _numbers_of_raters(self) -> list[int]:
         if self._raters is None:
-            found = {
-                len(case.get("label", [0])) // max(1, len(case.get("label_classes", [0]))) for case in self._list()
-            }
-            self._raters = sorted(found)
+            labelled = [case for case in self.cases("all", require_label=False) if "label" in case]
+            found = {len(case["label"]) // len(case.get("label_classes", [0])) for case in labelled}
+            self._raters = sorted(found or {1})
         return self._raters
-
-    def _list(self) -> list[dict[str, Any]]:
-        return self.datalist(require_label=False)
 
     def split(self, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:
         """The cases of each part: as recorded, as the data came, or drawn."""

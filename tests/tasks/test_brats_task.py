@@ -28,6 +28,24 @@ def test_cases_by_part(brains) -> None:
     assert drawn_again == parts["train"]
 
 
+def test_a_folder_is_listed_once(brains, monkeypatch) -> None:
+    """A listing reads the headers of all patients' files; with and without labels are two listings."""
+    asked = []
+
+    def spy(*args, require_label=True):
+        asked.append(require_label)
+        return brats_datalist(*args, require_label=require_label)
+
+    monkeypatch.setattr("monai_stochseg.tasks.brats.brats_datalist", spy)
+    task = BraTS(brains, split_fractions=HALVES)
+    for part in ("train", "validation", "test", "all"):
+        task.cases(part).clear()  # the caller's own list
+        assert task.cases(part)
+    assert (task.num_raters, task.num_raters) == (4, 4)
+    task.training()
+    assert asked == [True, False]
+
+
 def test_an_earlier_split_is_read(brains, tmp_path) -> None:
     names = [case["patient"] for case in brats_datalist(brains)]
     (tmp_path / "split.json").write_text(json.dumps({"train": names[3:], "validation": names[:2], "test": names[2:3]}))
