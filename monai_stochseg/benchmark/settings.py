@@ -53,12 +53,12 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "brats": Setting(
         overlay="brats_whole",
-        data=partial(simulated_brain_folder, num_patients=90, spatial_size=(24, 24, 24)),
+        data=partial(simulated_brain_folder, num_patients=80, spatial_size=(20, 20, 20)),
         small={
             **{"channels": [8, 16, 32], "norm": "BATCH"},
-            **{"max_epochs": 6, "val_interval": 3, "images_per_epoch": 80, "batch_size": 2},
-            "roi_size": [24, 24, 24],
-            "split_fractions": [0.68, 0.1, 0.22],
+            **{"max_epochs": 6, "val_interval": 6, "images_per_epoch": 80, "batch_size": 2},
+            "roi_size": [20, 20, 20],
+            "split_fractions": [0.81, 0.05, 0.14],
             "task#seed": 0,  # one split for all seeds
         },
         metrics=(*_SETS, "dice", "ece", "diversity_correlation"),
