@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from .case import CaseError
 from .files import check_headers, find_files, match_files, only_file
 from .layouts import BRATS_LAYOUTS, BRATS_MODALITIES, Layout
+from .nifti import read_header
 from .splits import SPLITS
 
 
@@ -39,17 +41,19 @@ def brats_datalist(
         person, shared by the time points), ``layout``, ``image`` (paths), ``channels`` (the modalities, as indices into
         the channels of those files in a row), and where they exist ``label`` (paths, one per rater) with
         ``label_map`` (class in the file to canonical class), ``mask`` (path of the brain mask) and ``split``
-        (``"train"``, ``"validation"`` or ``"test"``, if the patient lies in a folder of that name).
+        (``"train"``, ``"validation"`` or ``"test"``, if the patient lies in a folder of that name). Where a file has
+        several channels by its layout, ``image_channels`` or ``label_channels`` says how many.
 
     Raises:
         CaseError: when a modality is unknown or asked for twice, no patient is found, a file is missing, found twice
-            or cannot be read, or the files of one patient differ in shape or affine.
+            or cannot be read, has channels that the layout does not name, or the files of one patient differ in shape
+            or affine. A brain mask may not be missing where the layout has one.
 
     Example::
 
         >>> brats_datalist("Task01_BrainTumour", modalities=("t1c", "flair"))[0]
         {'patient': 'BRATS_001', 'subject': 'BRATS_001', 'layout': 'decathlon',
-         'image': ['Task01_BrainTumour/imagesTr/BRATS_001.nii.gz'], 'channels': [2, 0],
+         'image': ['Task01_BrainTumour/imagesTr/BRATS_001.nii.gz'], 'channels': [2, 0], 'image_channels': 4,
          'label': ['Task01_BrainTumour/labelsTr/BRATS_001.nii.gz'], 'label_map': {0: 0, 1: 2, 2: 1, 3: 3}}
     """
     root = Path(dataset_dir).expanduser().absolute()
@@ -112,10 +116,14 @@ def _cases(
             if layout.channel_order
             else list(range(len(modalities))),
         }
+        if layout.channel_order:
+            case["image_channels"] = len(layout.channel_order)
         if patient in labels:
             several = "{rater}" in layout.label
             case["label"] = labels[patient] if several else [only_file(patient, labels[patient])]
             case["label_map"] = dict(layout.label_map)
+            if layout.raters_in_file:
+                case["label_channels"] = math.prod(read_header(patient, case["label"][0]).shape[3:])
         elif require_label:
             raise CaseError(
                 f"patient {patient}: the label is missing, no file "
@@ -124,7 +132,13 @@ def _cases(
             )
         if patient in masks:
             case["mask"] = only_file(patient, masks[patient])
+        elif layout.mask is not None:
+            raise CaseError(
+                f"patient {patient}: the brain mask is missing, no file {layout.mask.format(patient=patient)} under "
+                f"{root}; add it. The background of the layout {layout.name} is not zero, so the images do not show "
+                "where the brain is; the scans before they were normalised do."
+            )
         if folders := [part for part in Path(paths[0]).relative_to(root).parts if part in SPLITS]:
             case["split"] = folders[0]
-        check_headers(case, layout)
+        check_headers(case)
         yield case

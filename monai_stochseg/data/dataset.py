@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from monai.data import CacheDataset
+from tqdm import tqdm
 
 from .case import CaseError
 
@@ -18,7 +21,7 @@ class CaseDataset(CacheDataset):
 
     A transform's exception reaches the user as ``RuntimeError: applying transform ...``; a :py:class:`CaseError`
     is raised unchanged, so that the last line names the patient, the file and what was found. The arguments are
-    those of :py:class:`monai.data.CacheDataset`.
+    those of :py:class:`monai.data.CacheDataset`, whose threads may outlive an error; here they have ended by then.
 
     Raises:
         CaseError: when ``data`` is empty, or a transform raises one.
@@ -29,6 +32,18 @@ class CaseDataset(CacheDataset):
         if len(data) == 0:
             raise CaseError("data is empty: there is no case to load.")
         super().set_data(data)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
+        """
+        Load the cases that are kept. MONAI's pool of daemon threads is not joined after an error: a thread that
+        comes out of torch's C++ code while Python exits is unwound there, which aborts the process (SIGABRT).
+        """
+        chosen = list(range(self.cache_num) if indices is None else indices)
+        if not chosen:
+            return []
+        with ThreadPoolExecutor(self.num_workers or os.cpu_count()) as pool:  # waits for its threads, whatever happens
+            loaded = pool.map(self._load_cache_item, chosen)  # starts no further case after an error
+            return list(tqdm(loaded, total=len(chosen), desc="Loading dataset", disable=not self.progress))
 
     def _load_cache_item(self, idx: int) -> Any:
         with _case_error_as_itself():

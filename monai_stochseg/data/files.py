@@ -5,24 +5,49 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-from nibabel.filebasedimages import ImageFileError
-
 from .case import CaseError, check_geometry
-from .layouts import Layout
+from .nifti import NIFTI_SUFFIXES, check_channels, read_header
 
 
-def find_files(root: Path) -> list[str]:
-    """List all files below a folder that are not hidden (the Decathlon's archives carry macOS's ``._`` files)."""
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
+def find_files(root: str | os.PathLike) -> list[str]:
+    """
+    List all files below a folder that are not hidden (the Decathlon's archives carry macOS's ``._`` files). Links are
+    followed, except back to a folder on the way to them.
+
+    Raises:
+        CaseError: when a folder cannot be listed.
+    """
+    return sorted(Path(folder, name).as_posix() for folder, names in walk_folders(root) for name in names)
+
+
+def walk_folders(root: str | os.PathLike[str], trail: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """
+    Visit a folder and those below it, with the names of their files; hidden ones are left out.
+
+    Args:
+        root: the folder; where there is none, nothing is visited.
+        trail: real paths of the folders above it, which a link must not lead back to.
+
+    Raises:
+        CaseError: when a folder cannot be listed: its patients would be missing without a word.
+    """
+    real = os.path.realpath(root)
+    if real in trail or not os.path.isdir(real):
+        return
+    try:
+        entries = sorted(
+            (entry for entry in os.scandir(os.fspath(root)) if entry.name[0] != "."), key=lambda entry: entry.name
+        )
+    except OSError as error:
+        raise CaseError(f"{os.fspath(root)} cannot be listed ({error.strerror}); give the right to read it.") from None
+    yield os.fspath(root), [entry.name for entry in entries if not entry.is_dir()]
+    for entry in entries:
+        if entry.is_dir():
+            yield from walk_folders(entry.path, (*trail, real))
 
 
 def match_files(template: str | None, files: Sequence[str]) -> dict[str, list[str]]:
@@ -57,31 +82,31 @@ def only_file(patient: str, files: Sequence[str]) -> str:
     return files[0]
 
 
-def check_headers(case: Mapping[str, Any], layout: Layout) -> None:
+def check_headers(case: Mapping[str, Any]) -> None:
     """
-    Compare the headers of one patient's NIfTI files; other formats are compared when their voxels are read.
+    Check the headers of one patient's NIfTI files; other formats are checked when their voxels are read.
 
     Args:
-        case: of a datalist.
-        layout: says whether one file of the image has all the channels.
+        case: of a datalist, see :py:class:`monai_stochseg.transforms.LoadCased`.
 
     Raises:
-        CaseError: when a file cannot be read, does not have the channels of the layout, or is not on the grid of the
+        CaseError: when a file cannot be read, has other channels than the case says, or is not on the grid of the
             others.
     """
-    mask = [case["mask"]] if "mask" in case else []
-    files = [file for file in case["image"] + case.get("label", []) + mask if file.endswith((".nii", ".nii.gz"))]
     geometries = {}
-    for file in files:
-        try:
-            image = nib.load(file)
-        except (ImageFileError, OSError, EOFError) as error:
-            raise CaseError(f"patient {case['patient']}: {file} cannot be read ({error}).") from None
-        if layout.channel_order and file in case["image"] and image.shape[3:] != (len(layout.channel_order),):
-            raise CaseError(
-                f"patient {case['patient']}: {file} has shape {image.shape}, but should be 4D with the channels "
-                f"{list(layout.channel_order)}."
-            )
-        geometries[file] = (image.shape[:3], image.affine)
+    for file, channels in case_files(case):
+        if file.endswith(NIFTI_SUFFIXES):
+            image = read_header(case["patient"], file)
+            check_channels(case["patient"], file, image.shape, image.shape[3:], channels)
+            geometries[file] = (image.shape[:3], image.affine)
     if geometries:
         check_geometry(case["patient"], geometries)
+
+
+def case_files(case: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Files of a case, and how many channels each should have: image, raters, mask."""
+    return [
+        *((file, case.get("image_channels", 1)) for file in case["image"]),
+        *((file, case.get("label_channels", 1)) for file in case.get("label", [])),
+        *((file, 1) for file in [case.get("mask")] if file is not None),
+    ]

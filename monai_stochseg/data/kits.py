@@ -81,4 +81,5 @@ def kits_datalist(
     layout = layout or layouts[0]
     cyst = KITS_CLASSES["cyst"] if keep_cyst else KITS_CLASSES["kidney"]
     label_map = {value: cyst if to == KITS_CLASSES["cyst"] else to for value, to in layout.label_map.items()}
-    return brats_datalist(root, tuple(CT), replace(layout, label_map=label_map), require_label)
+    cases = brats_datalist(root, tuple(CT), replace(layout, label_map=label_map), require_label)
+    return [case | {"mask": None} for case in cases]  # there is no brain, and nothing outside it

@@ -24,8 +24,11 @@ class Layout:
         label: template of the label map; where it contains ``{rater}``, there may be several.
         label_map: class in the file to canonical class: 0 background, 1 necrosis and non-enhancing core (NET),
             2 oedema (OD), 3 enhancing tumour (ET).
-        mask: template of the brain mask; without one, the brain is where any modality differs from zero.
-        channel_order: where one 4D file holds all the modalities, their order in it.
+        mask: template of the brain mask, which then every patient must have. None: the background is zero, and the
+            brain is where any modality differs from it.
+        channel_order: where one 4D file holds all the modalities, their order in it. Otherwise one file is one channel.
+        raters_in_file: whether a NIfTI label file holds the maps of several raters, along its 4th axis. Otherwise one
+            file is one rater.
         unlabelled: template of images that are delivered without label; they are skipped when labels are needed.
         timepoint: regular expression of the end of ``{patient}`` that distinguishes the scans of one person.
     """
@@ -36,12 +39,14 @@ class Layout:
     label_map: dict[int, int]
     mask: str | None = None
     channel_order: tuple[str, ...] = ()
+    raters_in_file: bool = False
     unlabelled: str | None = None
     timepoint: str | None = None
 
 
 BRATS_LAYOUTS = (
-    # As preprocessed for DeepMedic and for the SSN paper: zero mean and unit variance within the brain.
+    # As preprocessed for DeepMedic and for the SSN paper: zero mean and unit variance within the brain, so that the
+    # background is not zero and the mask is needed.
     Layout(
         name="brats2015_normalised",
         modalities={

@@ -75,7 +75,7 @@ def prostatex_datalist(
     cases = []
     for patient in sorted(images):
         image = only_file(patient, images[patient])
-        case: dict[str, Any] = {"patient": patient, "subject": patient, "layout": LAYOUT.name}
+        case: dict[str, Any] = {"patient": patient, "subject": patient, "layout": LAYOUT.name, "mask": None}
         case |= {"image": [image], "channels": [0], **_label(patient, maps, masks)}
         if require_label and "label" not in case:
             raise CaseError(
@@ -84,7 +84,7 @@ def prostatex_datalist(
             )
         if folders := [part for part in Path(image).relative_to(root).parts if part in SPLITS]:
             case["split"] = folders[0]
-        check_headers(case, LAYOUT)
+        check_headers(case)
         cases.append(case)
     return cases
 

@@ -87,16 +87,45 @@ def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -
         The cases of each part, in the order of the file.
 
     Raises:
-        CaseError: when the file is not there, or a patient of the file is not in ``datalist``.
+        CaseError: when the file is not there, is no split of :py:func:`write_split`, holds a patient twice or none at
+            all, or a patient of the file is not in ``datalist``.
     """
-    if not Path(path).is_file():
-        raise CaseError(f"split: {path} is not there; it is written when a training starts.")
+    names = _read_names(Path(path))
     cases = {case["patient"]: case for case in datalist}
-    names: dict[str, list[str]] = json.loads(Path(path).read_text(encoding="utf-8"))
-    for patient in (patient for part in names.values() for patient in part):
-        if patient not in cases:
-            raise CaseError(f"patient {patient} of the split {path} is not in the data set; is it the right folder?")
+    home: dict[str, str] = {}
+    for part, patients in names.items():
+        for patient in patients:
+            if patient not in cases:
+                raise CaseError(
+                    f"patient {patient} of the split {path} is not in the data set; is it the right folder?"
+                )
+            if patients.count(patient) > 1:
+                raise CaseError(f"patient {patient} stands twice in {part} of the split {path}; keep one.")
+            if home.setdefault(patient, part) != part:
+                raise CaseError(
+                    f"patient {patient} lies in {home[patient]} and in {part} of the split {path}; keep one."
+                )
     return {part: [cases[patient] for patient in patients] for part, patients in names.items()}
+
+
+def _read_names(path: Path) -> dict[str, list[str]]:
+    """The names of each part of a split's file."""
+    cure = "give the split.json of a training, or split anew"
+    if not path.is_file():
+        raise CaseError(f"split: {path} is not there; it is written when a training starts.")
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CaseError(f"split: {path} cannot be read ({error}); {cure}.") from None
+    if not isinstance(names, dict) or set(names) != set(SPLITS):
+        found = list(names) if isinstance(names, dict) else type(names).__name__
+        raise CaseError(f"split: {path} must be an object with the parts {SPLITS}, got {found}; {cure}.")
+    for part, patients in names.items():
+        if not isinstance(patients, list) or not all(isinstance(patient, str) for patient in patients):
+            raise CaseError(f"split: {part} in {path} must be a list of patients' names; {cure}.")
+    if not any(names.values()):
+        raise CaseError(f"split: {path} holds no patient; {cure}.")
+    return names
 
 
 def _subject(case: Mapping[str, Any]) -> str:

@@ -135,7 +135,10 @@ class Task(ABC):
             return datalist
         cases = self.split(datalist)[part]
         if not cases:
-            raise CaseError(f"part {part!r} is empty: the split leaves it none of the cases in {self.dataset_dir}.")
+            raise CaseError(
+                f"part {part!r} is empty: the split leaves it none of the cases in {self.dataset_dir}; name another "
+                "part, or split otherwise."
+            )
         return cases
 
     @abstractmethod

@@ -37,7 +37,6 @@ class LIDC(Task):
             single answers.
     """
 
-    num_raters = 4
     evaluation_batch_size = 16
 
     def __init__(
@@ -59,6 +58,11 @@ class LIDC(Task):
     def simulated(self) -> bool:
         """Whether the CT is simulated; the readings may be real all the same."""
         return bool((read_parameters(self.dataset_dir) or {}).get("simulated", False))
+
+    @property
+    def num_raters(self) -> int:  # type: ignore[override]
+        """The number of readers of each crop; four in LIDC."""
+        return len(self.cases("all")[0]["drawn"])
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -86,7 +90,7 @@ class LIDC(Task):
         )
 
     def load(self, with_label: bool = True) -> list[Callable]:
-        """``image`` ``[1, *S]`` from -1 to 1, and ``label`` ``[4, *S]``."""
+        """``image`` ``[1, *S]`` from -1 to 1, and ``label`` ``[R, *S]``."""
         pad: list[Callable] = []
         if self.size_divisible is not None:
             pad = [

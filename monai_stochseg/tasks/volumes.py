@@ -126,7 +126,10 @@ class VolumeTask(Task):
     def _numbers_of_raters(self) -> list[int]:
         if self._raters is None:
             labelled = [case for case in self.cases("all", require_label=False) if "label" in case]
-            found = {len(case["label"]) // len(case.get("label_classes", [0])) for case in labelled}
+            found = {
+                len(case["label"]) * case.get("label_channels", 1) // len(case.get("label_classes", [0]))
+                for case in labelled
+            }
             self._raters = sorted(found or {1})
         return self._raters
 
@@ -142,35 +145,34 @@ class VolumeTask(Task):
         """The transforms of the image's intensity."""
 
     def read(self, with_label: bool) -> list[Callable]:
-        """The transforms that read a case: ``image``, ``label`` and ``mask``."""
+        """The transforms that read a case: ``image``, ``label`` and, of a brain, ``mask``."""
         pad: list[Callable] = []
         if with_label and len(self._numbers_of_raters()) > 1:
             pad = [PadRatersd("label", self.num_raters)]
         return [LoadCased(with_label), *pad, *self.after_reading]
 
     def load(self, with_label: bool = True) -> list[Callable]:
-        """From a case to the centre of its volume, or with patches to the whole volume and its ``mask``."""
+        """From a case to the centre of its volume, or with patches to the whole volume and its ``mask``, if any."""
         return self._whole(with_label) if self.volume.patch_size is not None else self._centre(with_label)
 
     def _whole(self, with_label: bool) -> list[Callable]:
         keys = ("image", "label", "mask")
-        masking: list[Callable] = []
+        crop: list[Callable] = []
         if self.masked:
-            masking = [
-                MaskIntensityd("image", mask_key="mask"),
-                CropForegroundd(keys, "mask", margin=2, allow_smaller=True, allow_missing_keys=True),
-            ]
+            crop = [CropForegroundd(keys, "mask", margin=2, allow_smaller=True, allow_missing_keys=True)]
         return [
             *self.read(with_label),
             Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True),
             *self._resample(keys),
-            *masking,
+            *self._masking(),
+            *crop,
             *self.intensity(),
         ]
 
     def _centre(self, with_label: bool) -> list[Callable]:
         return [
             *self.read(with_label),
+            *self._masking(),
             *self.crop(),
             SelectItemsd((*_KEYS, "rater_weights", "patient"), allow_missing_keys=True),
             Orientationd(_KEYS, axcodes="SPL", labels=None, allow_missing_keys=True),
@@ -178,6 +180,10 @@ class VolumeTask(Task):
             *self.intensity(),
             ResizeWithPadOrCropd(_KEYS, spatial_size=self.volume.roi_size, allow_missing_keys=True),
         ]
+
+    def _masking(self) -> list[Callable]:
+        """Zero outside the mask, where a normalised image has another background: intensities are those within."""
+        return [MaskIntensityd("image", mask_key="mask")] * self.masked
 
     def crop(self) -> list[Callable]:
         """A crop to what matters, before the centre of the volume is taken."""
@@ -211,7 +217,7 @@ class VolumeTask(Task):
         void = self.ignore_index
         mask = [] if void is None else [MaskLabeld("label", mask_key="mask", ignore_index=void)]
         return [
-            BorderPadd(("image", "label", "mask"), spatial_border=border),
+            BorderPadd(("image", "label", "mask"), spatial_border=border, allow_missing_keys=True),
             CheckMinSized("image", min_size=size),
             *mask,
             CopyItemsd("label", names="structure"),

@@ -15,6 +15,7 @@ from monai.utils import ImageMetaKey
 from PIL import Image
 
 from ..data.case import CaseError
+from ..data.png import check_png
 
 
 class LoadCityscapesd(Transform):
@@ -75,10 +76,11 @@ class LoadCityscapesd(Transform):
 
 def _read(scene: str, file: str) -> Image.Image:
     try:
+        check_png(file)
         with Image.open(file) as image:
             image.load()
             return image
-    except (OSError, SyntaxError) as error:  # SyntaxError is PIL's for a broken chunk
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError is PIL's for a broken chunk
         raise CaseError(f"scene {scene}: {file} cannot be read ({error}).") from None
 
 

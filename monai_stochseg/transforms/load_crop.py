@@ -20,7 +20,8 @@ class LoadCropd(MapTransform):
     Load a crop of LIDC, as :py:func:`monai_stochseg.data.lidc.crops_datalist` lists it.
 
     It adds ``image`` ``[1, *S]``, a MetaTensor scaled so that the window becomes [-1, 1] and clipped to it, and
-    ``label`` ``[4, *S]``, the readers' masks (uint8). A set that came with its window already applied keeps that one.
+    ``label`` ``[R, *S]``, the masks of the folder's readers (uint8). A set that came with its window already applied
+    keeps that one.
 
     Args:
         window: lowest and highest value in HU.
@@ -39,7 +40,7 @@ class LoadCropd(MapTransform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Add image and label to a case of the datalist."""
-        image, label = read_crop(data["folder"], data["index"])
+        image, label = read_crop(data["folder"], data["index"], len(data["drawn"]))
         low, high = self.window if data["unit"] == "HU" else (0.0, 1.0)
         image = np.clip((image - low) / (high - low), 0, 1) * 2 - 1
         affine = np.diag([*data["spacing"], *[1.0] * (4 - len(data["spacing"]))])

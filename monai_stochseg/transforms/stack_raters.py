@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import ConcatItemsd
+from monai.utils import ImageMetaKey
 
-from ..data.case import check_geometry
+from ..data.case import CaseError, check_geometry
 from .rater_labels import RATER_WEIGHTS
 
 
@@ -44,17 +45,21 @@ class StackRatersd(ConcatItemsd):
 
         Raises:
             KeyError: when a rater is absent and must not be.
-            ValueError: when all raters are absent, or a label is not ``[1, *S]``.
-            CaseError: when the labels differ in shape or affine.
+            CaseError: when all raters are absent, a label is not ``[1, *S]``, or the labels differ in shape or affine.
         """
         labels = {key: data[key] for key in self.key_iterator(dict(data))}
+        patient = str(data.get("patient", "without a name"))
         if not labels:
-            raise ValueError(f"there is no rater: none of the keys {list(self.keys)} is in the data.")
+            raise CaseError(f"patient {patient}: there is no rater: none of the keys {list(self.keys)} is in the data.")
         for key, label in labels.items():
             if label.shape[0] != 1:
-                raise ValueError(f"the label of {key} must be [1, *S], one rater, got the shape {tuple(label.shape)}.")
+                file = getattr(label, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, "no file")
+                raise CaseError(
+                    f"patient {patient}: the label of {key} ({file}) must be [1, *S], one rater, got the shape "
+                    f"{tuple(label.shape)}; give each rater a key of their own, and a class a value."
+                )
         grids = {str(key): (label.shape[1:], getattr(label, "affine", torch.eye(4))) for key, label in labels.items()}
-        check_geometry(str(data.get("patient", "without a name")), grids)
+        check_geometry(patient, grids)
 
         missing = next(iter(labels.values())) * 0
         d = super().__call__({**data, **{key: labels.get(key, missing) for key in self.keys}})

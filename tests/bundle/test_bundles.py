@@ -379,6 +379,27 @@ FOLDERS = {
 LIDC_180 = ("simulated_180", 2, None, 180, 0.5, None)
 
 
+def differing(task: str) -> list[dict[str, Any]]:
+    """Ids that make other simulated data, of a bundle's home task."""
+    if task.startswith("lidc"):
+        return []
+    return [{"simulated_scenes": 5}] if task == "cityscapes" else [{"simulated_patients": 5}, {"seed": 7}]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not HOME_TASK[name].startswith("lidc")])
+@pytest.mark.parametrize("overlay", [None, "inference"])
+def test_other_simulated_data_have_a_folder_of_their_own(tmp_path, monkeypatch, name, overlay) -> None:
+    """A run that reads the ones is not disturbed by a run that asks for the others."""
+    asked = asked_for(monkeypatch, HOME_TASK[name])
+    for ids in [{}, *differing(HOME_TASK[name])]:
+        parser = ConfigParser(
+            load(BUNDLES / name / f"{overlay or 'train'}.json") | ids | {"bundle_root": str(tmp_path)}
+        )
+        assert parser.get_parsed_content("dataset_dir") == "folder"
+    folders = [folder for folder, *_ in asked]
+    assert len(set(folders)) == len(folders) == 1 + len(differing(HOME_TASK[name]))
+
+
 def asked_for(monkeypatch: pytest.MonkeyPatch, task: str) -> list[tuple]:
     """What the task's simulated folder is asked for."""
     asked: list[tuple] = []
@@ -402,7 +423,7 @@ def test_the_default_data_are_simulated(tmp_path, monkeypatch, name) -> None:
     if name == "msvls_lidc":
         assert found == [("simulated_3d_120", 3, 120, 24, 1.0), ("simulated_90", 3, None, 90, 1.0)]
     if name == "mose_cityscapes":
-        assert [folder for folder, *_ in found] == ["64", "256"]
+        assert [folder for folder, *_ in found] == ["64_200", "256_400"]
         assert [size for _, _, size, _ in found] == [[64, 128], [256, 512]]
     home = tmp_path / "bundles" / ("lidc_data" if name.endswith("_lidc") else name)
     for folder, *_ in asked:

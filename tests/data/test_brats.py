@@ -71,6 +71,8 @@ SUBJECTS = {
 def delivered(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, Path, dict[str, str], str]:
     folder, names, label = NAMES[request.param]
     write_all(tmp_path / folder, names, label)
+    if request.param == "brats2015_normalised":
+        write(tmp_path / folder / "brainmask.nii.gz")
     return request.param, tmp_path, tmp_path / folder, names, label
 
 
@@ -85,7 +87,8 @@ def test_finds_patient_of_each_layout(delivered, modalities) -> None:
         assert case["image"] == [str(folder / names[modality]) for modality in modalities]
         assert case["channels"] == list(range(len(modalities)))
         assert case["label"] == [str(folder / label)]
-        assert "mask" not in case
+        mask = {"mask": str(folder / "brainmask.nii.gz")} if layout == "brats2015_normalised" else {}
+        assert {key: case[key] for key in case if key == "mask"} == mask
         assert case.get("split") == ("train" if start == root and layout == "brats2015_normalised" else None)
 
 
@@ -119,7 +122,7 @@ def decathlon(tmp_path: Path) -> Path:
 def test_decathlon_picks_channels_and_passes_over_unlabelled(decathlon) -> None:
     (case,) = brats_datalist(decathlon, ("t1c", "flair"))
     assert case["image"] == [str(decathlon / "imagesTr" / "BRATS_001.nii.gz")]
-    assert case["channels"] == [2, 0]
+    assert (case["channels"], case["image_channels"]) == ([2, 0], 4)
     assert case["label_map"] == {0: 0, 1: 2, 2: 1, 3: 3}
     train, test = brats_datalist(decathlon, require_label=False)
     assert "label" in train
@@ -129,7 +132,7 @@ def test_decathlon_picks_channels_and_passes_over_unlabelled(decathlon) -> None:
 
 def test_decathlon_needs_four_channels(decathlon) -> None:
     write(decathlon / "imagesTr" / "BRATS_001.nii.gz", shape=(*SIZE, 2))
-    with pytest.raises(CaseError, match=r"BRATS_001: .* has shape \(6, 5, 4, 2\), but should be 4D with the channels"):
+    with pytest.raises(CaseError, match=r"BRATS_001: .* has shape \(6, 5, 4, 2\), but should be 4D with 4 channels"):
         brats_datalist(decathlon)
 
 
@@ -144,6 +147,42 @@ def test_brain_mask_and_raters_are_listed_in_order(tmp_path) -> None:
     write(tmp_path / folder / "rater01.nii.gz")
     case = brats_datalist(tmp_path, layout="simulated_brain")[0]
     assert [Path(file).name for file in case["label"]] == ["rater00.nii.gz", "rater01.nii.gz"]
+
+
+def test_missing_brain_mask_names_patient_and_file(tmp_path) -> None:
+    """The background of this layout is not zero: without a mask the whole volume would be brain."""
+    folder, names, label = NAMES["brats2015_normalised"]
+    write_all(tmp_path / folder, names, label)
+    for require_label in (True, False):
+        with pytest.raises(
+            CaseError,
+            match=r"^patient brats_2013_pat0005_1: the brain mask is missing, no file .*pat0005_1/brainmask.nii",
+        ):
+            brats_datalist(tmp_path, require_label=require_label)
+
+
+@pytest.mark.parametrize("file", ["BraTS20_Training_001_t2.nii.gz", "BraTS20_Training_001_seg.nii.gz"])
+@pytest.mark.parametrize("channels", [(3,), (1, 2), (0,)])
+def test_one_file_is_one_channel(tmp_path, file, channels) -> None:
+    """Neither are channels of a label raters, nor does a second volume take the place of the next modality."""
+    folder, names, label = NAMES["brats2017_2021"]
+    write_all(tmp_path / folder, names, label)
+    write(tmp_path / folder / file, shape=(*SIZE, 1))
+    assert len(brats_datalist(tmp_path)) == 1
+    write(tmp_path / folder / file, shape=(*SIZE, *channels))
+    with pytest.raises(CaseError, match=rf"^patient BraTS20_Training_001: .*{file} has (the )?shape"):
+        brats_datalist(tmp_path)
+
+
+def test_raters_in_one_file_where_the_layout_says_so(tmp_path) -> None:
+    write(tmp_path / "a" / "ct.nii")
+    write(tmp_path / "a" / "raters.nii", shape=(*SIZE, 3))
+    own = Layout("own", {"ct": "{patient}/ct.nii"}, "{patient}/raters.nii", {0: 0, 1: 1}, raters_in_file=True)
+    (case,) = brats_datalist(tmp_path, ("ct",), layout=own)
+    assert case["label_channels"] == 3
+    write(tmp_path / "a" / "raters.nii", shape=(*SIZE, 1, 2))
+    with pytest.raises(CaseError, match=r"patient a: .*raters.nii has shape \(6, 5, 4, 1, 2\)"):
+        brats_datalist(tmp_path, ("ct",), layout=own)
 
 
 def test_own_layout(tmp_path) -> None:

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from threading import Event
+from threading import enumerate as enumerate_threads
+
 import pytest
+import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, Lambda, RandomizableTransform
 
@@ -48,3 +52,31 @@ def test_refuses_empty_list() -> None:
 
 def test_good_cases_pass() -> None:
     assert list(CaseDataset([0, 1], Lambda(refuse), progress=False)) == [0, 1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_no_thread_outlives_an_error(num_workers) -> None:
+    """One that is still in torch when Python exits aborts the process: terminate called without an active exception."""
+    failed, others = Event(), []
+
+    def load(case: int) -> int:
+        if case == 1:
+            failed.set()
+            raise CaseError("patient 1: wrong")
+        assert failed.wait(10)
+        for _ in range(20):
+            torch.rand(300, 300).sort()
+        others.append(case)
+        return case
+
+    before = set(enumerate_threads())
+    with pytest.raises(CaseError, match="patient 1: wrong"):
+        CaseDataset(list(range(1, 9)), Lambda(load), num_workers=num_workers, progress=False)
+    assert set(enumerate_threads()) <= before
+    assert len(others) < 7, "no further case is begun after an error"
+
+
+def test_the_cache_keeps_the_order_of_the_cases() -> None:
+    dataset = CaseDataset([3, 1, 0], Lambda(refuse), cache_num=2, num_workers=2, progress=False)
+    assert dataset._cache == [3, 1]
+    assert list(dataset) == [3, 1, 0]

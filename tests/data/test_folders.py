@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from monai_stochseg.data import folders
 from monai_stochseg.data.folders import make_once, new_folder
 
 
@@ -52,6 +55,65 @@ def test_an_earlier_one_comes_back_when_it_cannot_be_replaced(tmp_path, monkeypa
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(PermissionError, match="no"):
         write(tmp_path / "a")
+    assert names(tmp_path / "a") == {"old"}
+    assert names(tmp_path) == {"a"}
+
+
+KILLED = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("folders", sys.argv[3])  # without the package, which takes seconds
+folders = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(folders)
+folder, moved = Path(sys.argv[1]), sys.argv[2] == "moved"
+with folders.new_folder(folder) as made:
+    (made / "half").touch()
+    if moved:
+        folder.replace(made.with_name("old"))
+    print("here", flush=True)
+    if sys.argv[2] == "alive":
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def other_process(folder: Path, how: str) -> subprocess.Popen:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), how, folders.__file__], **pipes)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    return process
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path) -> None:
+    """And what a living one makes is left alone, as are folders of similar names."""
+    write(tmp_path / "a", "old")
+    with other_process(tmp_path / "a", "killed") as killed:
+        killed.wait()
+    (left,) = names(tmp_path) - {"a"}
+    others = {".a.v2.12345678", ".a.12345678", ".b.12345678"}
+    for other in others:
+        (tmp_path / other).mkdir()
+    (tmp_path / ".a.v2.12345678" / "lock").touch()
+    (tmp_path / ".b.12345678" / "lock").touch()
+    with other_process(tmp_path / "a", "alive") as alive:
+        assert names(tmp_path) >= {"a", *others} - {left}
+        (made,) = names(tmp_path) - {"a", *others}
+        assert made != left
+        write(tmp_path / "a")
+        assert names(tmp_path / made / "made") == {"half"}
+        alive.communicate("")
+    write(tmp_path / "a")
+    assert names(tmp_path) == {"a", *others}
+
+
+def test_an_earlier_one_comes_back_from_a_killed_process(tmp_path) -> None:
+    write(tmp_path / "a", "old")
+    with other_process(tmp_path / "a", "moved") as killed:
+        killed.wait()
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "a"):
+        raise KeyboardInterrupt
     assert names(tmp_path / "a") == {"old"}
     assert names(tmp_path) == {"a"}
 

@@ -61,6 +61,42 @@ def test_file_keeps_the_split(tmp_path) -> None:
         read_split(file, CASES[:5])
 
 
+ALL = [case["patient"] for case in CASES]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"cannot be read \(.*give the split.json of a training, or split anew"),
+        ('{"train": ["0_0"', r"cannot be read \("),
+        ("[]", r"must be an object with the parts .*, got list; give"),
+        ("{}", r"must be an object with the parts .*, got \[\]; give"),
+        (json.dumps({"train": ALL}), r"must be an object with the parts .*, got \['train'\]"),
+        (json.dumps({"train": ALL, "val": [], "test": []}), r"with the parts .*'validation'.*, got .*'val'"),
+        (json.dumps({"train": "0_0", "validation": [], "test": []}), "train in .* must be a list of patients' names"),
+        (json.dumps({"train": [0], "validation": [], "test": []}), "train in .* must be a list of patients' names"),
+        (json.dumps({"train": [], "validation": [], "test": []}), "holds no patient"),
+        (
+            json.dumps({"train": ["0_0"], "validation": ["1_0"], "test": ["0_0"]}),
+            r"patient 0_0 lies in train and in test of the split .*; keep one",
+        ),
+        (json.dumps({"train": ["0_0", "0_0"], "validation": [], "test": []}), "0_0 stands twice in train of the split"),
+    ],
+)
+def test_refuses_a_file_that_is_no_split(tmp_path, content, message) -> None:
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(CaseError, match=message) as caught:
+        read_split(tmp_path / "split.json", CASES)
+    assert str(tmp_path / "split.json") in str(caught.value)
+
+
+def test_a_part_may_be_empty(tmp_path) -> None:
+    """As an external test set has it, or fractions of 0; who asks for the empty part is told."""
+    split = {"train": [], "validation": [], "test": list(CASES)}
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json", CASES) == split
+
+
 @pytest.mark.parametrize("fractions", [(0.6, 0.4), (0.6, 0.3, 0.3), (1.2, -0.1, -0.1)])
 def test_refuses_fractions(fractions) -> None:
     with pytest.raises(ValueError, match="three non-negative numbers that sum to 1, got"):

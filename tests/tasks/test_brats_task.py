@@ -6,6 +6,7 @@ import shutil
 from itertools import chain
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from monai.transforms import Compose
 
 from monai_stochseg.data import BRATS_CLASSES, CaseError, brats_datalist
 from monai_stochseg.tasks import BraTS
+from monai_stochseg.transforms import LoadCased
 
 HALVES = (0.5, 0.25, 0.25)
 
@@ -174,3 +176,26 @@ def test_draws_from_the_simulations_truth_follow_the_raters(brains) -> None:
 
 def test_real_data_have_no_truth(tmp_path) -> None:
     assert BraTS(tmp_path).with_truth(3) is None
+
+
+def test_intensities_are_those_within_the_brain(brains, tmp_path) -> None:
+    """Also of a normalised image, whose background is not zero and whose brain is in the file of its mask."""
+    files = {"flair": "Flair", "t1": "T1", "t1c": "T1c", "t2": "T2"}
+    for case in brats_datalist(brains):
+        folder = tmp_path / f"{case['patient']}_0"
+        folder.mkdir()
+        for name, file in zip(files.values(), case["image"], strict=True):
+            image = nib.load(file)
+            voxels = image.get_fdata()
+            normalised = nib.Nifti1Image((voxels - 300) / 50, image.affine)
+            nib.save(normalised, folder / f"{name}_subtrMeanDivStd.nii.gz")
+        mask = nib.Nifti1Image((LoadCased()(case)["mask"][0].numpy()), image.affine)
+        nib.save(mask, folder / "brainmask.nii.gz")
+    for patch_size in (None, (16, 16, 16)):
+        options = {"roi_size": (24, 24, 24), "patch_size": patch_size}
+        ours, theirs = (
+            task.dataset("all", task.evaluation(with_label=False), require_label=False)
+            for task in (BraTS(tmp_path, **options), BraTS(brains, **options))
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one["image"].as_tensor(), other["image"].as_tensor(), atol=1e-3, rtol=1e-3)

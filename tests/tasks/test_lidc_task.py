@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,12 @@ def test_the_log_has_the_id_of_the_split(crops_folder) -> None:
 def test_the_signature_tells_dimensions_apart(crops_folder) -> None:
     assert LIDC(crops_folder).signature["class_names"] == ["background", "nodule"]
     assert LIDC(crops_folder).signature != LIDC(crops_folder, spatial_dims=3).signature
+
+
+def test_raters_are_those_of_the_folder(crops_folder, tmp_path) -> None:
+    assert LIDC(crops_folder).num_raters == 4
+    six = [replace(crop, label=np.ones((6, 8, 8), bool), drawn=np.ones(6, bool)) for crop in crops()]
+    write_crops(iter(six), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops")
+    assert task.num_raters == 6
+    assert task.dataset("train", task.evaluation())[0]["label"].shape == (6, 8, 8)

@@ -128,3 +128,14 @@ def test_refuses_damaged_files(tmp_path, key, kept) -> None:
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(CaseError, match=rf"scene ulm_000000_000019: .*{file.name} cannot be read"):
         LoadCityscapesd(SIZE)(case)
+
+
+def test_a_flipped_bit_is_seen(tmp_path) -> None:
+    """Of a checksum: every pixel is as it was."""
+    case = scene(tmp_path)
+    file = Path(case["label"])
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"IEND") - 8] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CaseError, match=rf"^scene .*: {file} cannot be read \(.*checksum"):
+        LoadCityscapesd(SIZE)(case)

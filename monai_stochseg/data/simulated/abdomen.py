@@ -109,7 +109,7 @@ def simulated_kidney_folder(
 
     Raises:
         ValueError: when ``num_patients`` is less than 1, or another argument is refused by :py:func:`simulate_kidneys`.
-        FileExistsError: when the folder holds something else, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else; it is left alone.
     """
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-float(step) for step in spacing), 1]  # feet, back and left

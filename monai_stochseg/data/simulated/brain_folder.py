@@ -26,7 +26,7 @@ def simulated_brain_folder(
     probabilities, sigma, and the seed with which :py:func:`simulate_brain` gives the whole truth again.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made again if its parameters are others.
+    torchrun, one makes it while the others wait.
 
     Args:
         folder: where to make it.
@@ -40,7 +40,7 @@ def simulated_brain_folder(
 
     Raises:
         ValueError: when ``num_patients`` is less than 1, or another argument is refused by :py:func:`simulate_brain`.
-        FileExistsError: when the folder holds something else, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else; it is left alone.
     """
     parameters = {
         "simulation": SIMULATION,

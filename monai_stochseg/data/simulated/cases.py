@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ..folders import make_once, new_folder
+from ..folders import make_once, new_folder, other_arguments
 
 TRUTH = "truth.json"
 
@@ -25,8 +25,8 @@ def make_cases(
     Make a folder of simulated patients, unless it is there already.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made again if its parameters are others. ``truth.json`` holds
-    the ``parameters`` and, per patient, the seed and what ``make_case`` returns.
+    torchrun, one makes it while the others wait. ``truth.json`` holds the ``parameters`` and, per patient, the seed and
+    what ``make_case`` returns.
 
     Args:
         folder: where to make it.
@@ -39,7 +39,7 @@ def make_cases(
 
     Raises:
         ValueError: when ``num_patients`` is less than 1.
-        FileExistsError: when the folder holds something else, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else; it is left alone.
     """
     if parameters["num_patients"] < 1:
         raise ValueError(f"num_patients must be at least 1, got {parameters['num_patients']}.")
@@ -71,17 +71,12 @@ def _reason_to_make(folder: Path, parameters: Mapping[str, Any]) -> str | None:
         return ""
     try:
         truth = json.loads(Path(folder, TRUTH).read_text(encoding="utf-8"))
-        found, names = truth["parameters"], {TRUTH, *truth["patients"]}
+        found = truth["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(f"{folder} exists and holds no simulated patients; name another folder.") from None
-    if found == parameters:
-        return None
-    if other := sorted(path.name for path in folder.iterdir() if path.name not in names and path.name[0] != "."):
-        raise FileExistsError(
-            f"{folder} was simulated with {found}, and would be made again with {parameters}, but holds {other[0]!r} "
-            "too; name another folder."
-        )
-    return f"it was simulated with {found}, not {parameters}."
+    if found != parameters:
+        raise other_arguments(folder, found, parameters)
+    return None
 
 
 def _make(folder: Path, parameters: Mapping[str, Any], make_case: Callable[[Path, int], dict[str, Any]]) -> None:

@@ -114,7 +114,7 @@ def simulated_prostate_folder(
     Raises:
         ValueError: when ``num_patients`` is less than 1, or another argument is refused by
             :py:func:`simulate_prostate`.
-        FileExistsError: when the folder holds something else, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else; it is left alone.
     """
     up, back, left = map(float, spacing)
     affine = np.diag([-left, -back, up, 1])

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..folders import make_once, new_folder
+from ..folders import make_once, new_folder, other_arguments
 from .street_scene import street_scene
 
 # Changes whenever the same seed gives other scenes.
@@ -64,7 +64,7 @@ def simulated_cityscapes_folder(
     second is of validation and the third of test. ``simulated.json`` holds the ``parameters``.
 
     The folder appears whole or not at all. Of several processes that ask for it at once, such as the ranks of
-    torchrun, one makes it while the others wait. It is made again, with a warning, if its parameters are others.
+    torchrun, one makes it while the others wait.
 
     Args:
         folder: where to make it.
@@ -77,7 +77,8 @@ def simulated_cityscapes_folder(
 
     Raises:
         ValueError: when ``num_images`` or ``size`` is too small.
-        FileExistsError: when the folder holds something else, such as the real Cityscapes, which is left alone.
+        FileExistsError: when the folder was made with other parameters, or holds something else, such as the real
+            Cityscapes; it is left alone.
     """
     if num_images < 3:
         raise ValueError(f"num_images must be at least 3, one of each part, got {num_images}.")
@@ -116,8 +117,6 @@ def _reason_to_make(folder: Path, parameters: dict[str, Any]) -> str | None:
         found = json.loads(Path(folder, MARK).read_text(encoding="utf-8"))["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(f"{folder} exists and holds no simulated streets; name another folder.") from None
-    if found == parameters:
-        return None
-    if other := sorted({path.name for path in folder.iterdir()} - {MARK, "leftImg8bit", "gtFine"}):
-        raise FileExistsError(f"{folder} was simulated with {found}, but holds {other[0]!r} too; name another folder.")
-    return f"it was simulated with {found}, not {parameters}."
+    if found != parameters:
+        raise other_arguments(folder, found, parameters)
+    return None

@@ -43,6 +43,7 @@ def write_slice(file: Path, scan: LIDCScan, k: int, **tags: Any) -> Path:
         "SeriesInstanceUID": scan.series_instance_uid,
         "InstanceNumber": 10 - k,  # from the top, as scanners count
         "ImagePositionPatient": [0, 0, scan.slice_positions[k]],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "PixelSpacing": [scan.pixel_spacing] * 2,
         "Rows": pixels.shape[0],
         "Columns": pixels.shape[1],

@@ -99,6 +99,14 @@ def test_pickle_names_what_it_refuses(tmp_path, pylidc, name) -> None:
         ({"image": IMAGE * 2}, r"image must be 2D in \[0, 1\], got \(4, 6\) in 0.0 to 2.0"),
         ({"image": IMAGE * np.nan}, "image must be 2D"),
         ({"image": IMAGE[None]}, r"image must be 2D in \[0, 1\], got \(1, 4, 6\)"),
+        ({"image": IMAGE[:0]}, r"image must be 2D in \[0, 1\], got \(0, 6\)"),
+        ({"image": [[0.5], [0.5, 0.5]]}, r"a.pickle: crop crop_0: its image must be an array of numbers"),
+        ({"image": "picture"}, r"a.pickle: crop crop_0: its image must be an array of numbers"),
+        ({"image": None}, r"a.pickle: crop crop_0: its image must be"),
+        ({"masks": 4}, r"a.pickle: crop crop_0: its masks must be a list, got int"),
+        ({"masks": [*MASKS[:3], "mask"]}, r"a.pickle: crop crop_0: mask 3 must be an array of numbers"),
+        ({"masks": [*MASKS[:3], [[0], [0, 1]]]}, r"a.pickle: crop crop_0: mask 3 must be an array of numbers"),
+        ({"series_uid": ["1.2"]}, r"a.pickle: crop crop_0 is of the series \['1.2'\], which is not of LIDC"),
     ],
 )
 def test_refuses_crop_of_pickle(tmp_path, series, changes, message) -> None:
@@ -163,12 +171,20 @@ def test_folder_can_be_written_as_crops(tmp_path) -> None:
     np.testing.assert_array_equal(label, LABEL)
 
 
+def flip_a_bit(file: Path) -> None:
+    """Of the checksum itself: every pixel is as it was, and only the checksum can tell."""
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"IEND") - 8] ^= 1
+    file.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda gt: gt.joinpath("z1_c0_l2.png").unlink(), "LIDC-IDRI-0001_z1_c0: it has 3 masks, but 4 readers"),
         (lambda gt: [file.unlink() for file in gt.iterdir()] and gt.rmdir(), "it has 0 masks"),
         (lambda gt: gt.joinpath("z1_c0_l2.png").write_bytes(b"no png"), "z1_c0_l2.png cannot be read"),
+        (lambda gt: flip_a_bit(gt / "z1_c0_l2.png"), "z1_c0_l2.png cannot be read .*bad header checksum"),
         (lambda gt: gt.joinpath("z1_c0_l2.png").rename(gt / "z9_c0_l0.png"), "z9_c0_l.*png has no image"),
         (lambda gt: write_png(gt.parents[1], gt.name, "z1_c0", masks=[IMAGE] * 4), "mask 0 must hold 0 and 1, or 0"),
         (lambda gt: write_png(gt.parents[1], gt.name, "z1_c0", image=IMAGE.T), r"mask 0 has shape \(4, 6\)"),

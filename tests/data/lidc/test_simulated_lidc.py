@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,17 +61,16 @@ def test_fewer_patients_are_a_part_of_more(tmp_path) -> None:
     assert len({crop["patient"] for crop in two}) == 2
 
 
-def test_reused_or_made_anew(tmp_path, caplog) -> None:
+def test_reused_and_not_replaced(tmp_path) -> None:
     folder = Path(simulated_lidc_folder(tmp_path / "lidc", num_patients=1, spatial_size=8))
     before = (folder / "crops.json").stat().st_mtime_ns
     simulated_lidc_folder(folder, num_patients=1, spatial_size=8)
     assert (folder / "crops.json").stat().st_mtime_ns == before
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(FileExistsError, match=r"lidc was simulated with .*; name another folder, or remove this one"):
         simulated_lidc_folder(folder, num_patients=1, spatial_size=8, seed=1)
-    assert "made again" in caplog.text
     parameters = read_parameters(folder)
     assert parameters is not None
-    assert parameters["seed"] == 1
+    assert parameters["seed"] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -44,15 +43,16 @@ def test_patient_does_not_depend_on_their_number(tmp_path) -> None:
     assert seeds[0] == seeds[1]
 
 
-def test_reused_or_made_anew(tmp_path, caplog) -> None:
+def test_reused_and_not_replaced(tmp_path) -> None:
     folder = Path(simulated_brain_folder(tmp_path / "simulated", 1, (16, 16)))
     before = (folder / "truth.json").stat().st_mtime_ns
     simulated_brain_folder(folder, 1, (16, 16))
     assert (folder / "truth.json").stat().st_mtime_ns == before
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(
+        FileExistsError, match=r"simulated was simulated with .*; name another folder, or remove this one"
+    ):
         simulated_brain_folder(folder, 1, (16, 16), seed=1)
-    assert "made again" in caplog.text
-    assert json.loads((folder / "truth.json").read_text())["parameters"]["seed"] == 1
+    assert json.loads((folder / "truth.json").read_text())["parameters"]["seed"] == 0
     assert {path.name for path in tmp_path.iterdir()} <= {"simulated", ".simulated.lock"}
 
 
