@@ -9,6 +9,7 @@ from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
 from .load_cityscapes import LoadCityscapesd
 from .load_crop import LoadCropd
+from .load_rater_case import LoadRaterCased
 from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
 from .merge_label_parts import MergeLabelPartsd
@@ -30,6 +31,7 @@ __all__ = [
     "LoadCased",
     "LoadCityscapesd",
     "LoadCropd",
+    "LoadRaterCased",
     "MajorityVote",
     "MajorityVoted",
     "MaskLabel",
