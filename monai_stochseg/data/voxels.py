@@ -43,7 +43,7 @@ def read_voxels(patient: str, file: str, is_label: bool = False, spatial_dims: i
     """
     if is_raster(file):
         array = torch.from_numpy(read_raster(patient, file, is_label).astype(np.float32))
-        affine = torch.eye(3, dtype=torch.float64)
+        affine = torch.eye(4, dtype=torch.float64)
     else:
         try:
             loaded = LoadImage(ensure_channel_first=True, simple_keys=True)(file)
