@@ -8,7 +8,7 @@ from monai_stochseg.data.patterns import match_pattern, pattern_fields
 
 
 @pytest.mark.parametrize(
-    "pattern, file, fields",
+    ("pattern", "file", "fields"),
     [
         ("{case}/image.nii*", "/d/c1/image.nii.gz", {"case": "c1"}),
         ("{case}/image.nii*", "c1/image.nii", {"case": "c1"}),
@@ -23,7 +23,7 @@ def test_names_stand_for_parts_of_a_path(pattern: str, file: str, fields: dict) 
 
 
 @pytest.mark.parametrize(
-    "pattern, file",
+    ("pattern", "file"),
     [
         ("{case}/{case}_t1.nii", "a/b_t1.nii"),  # the same name must stand for the same
         ("{case}/image.nii*", "image.nii"),  # a name is never empty

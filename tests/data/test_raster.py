@@ -37,7 +37,7 @@ def test_masks_may_have_a_palette_three_equal_channels_or_an_opaque_alpha(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "mode, is_label, message",
+    ("mode", "is_label", "message"),
     [
         ("CMYK", False, "the mode CMYK; save it as grey or RGB"),
         ("P", False, "a palette; save it as grey or RGB"),

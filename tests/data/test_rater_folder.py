@@ -62,7 +62,7 @@ def test_images_without_masks_are_listed_for_inference(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage, message",
+    ("damage", "message"),
     [
         (lambda root: (root / "images" / "p0.png").unlink(), r"case p0: .*Ada/p0\.png is there, but its image"),
         (lambda root: shutil.rmtree(root / "images"), "no image found"),
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_used(tmp_path, damage, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "layout, message",
+    ("layout", "message"),
     [
         ({"image": "images/a.png"}, r"image 'images/a\.png' must name \{case\}"),
         ({"label": "{case}/{modality}.png"}, r"label .* must not name \{modality\}"),

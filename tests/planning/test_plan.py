@@ -176,7 +176,7 @@ def _no_zero(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage, message",
+    ("damage", "message"),
     [
         (lambda root: shutil.rmtree(root), "is no folder"),
         (lambda root: [shutil.rmtree(root / name) for name in ("images", "readers")], "is empty"),
@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_planned(tmp_path, damage, message: str) -> None
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"image": "images/{case}.png"}, "image and label go together"),
         ({"image": "nothing/{case}.png", "label": "readers/{rater}/{case}.png"}, "no file fits the pattern 'nothing"),

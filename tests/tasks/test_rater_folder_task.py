@@ -107,7 +107,7 @@ def test_the_answer_of_a_missing_reader_counts_for_nothing(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: IntensityOptions("window"), "window must be the lowest and the highest value, got None"),
         (lambda: IntensityOptions("max"), "max"),

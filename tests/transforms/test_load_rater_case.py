@@ -65,7 +65,7 @@ def test_a_slice_of_nifti_is_an_image_of_two_dimensions(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage, message",
+    ("damage", "message"),
     [
         ("value", r"case p0: .*Ada/p0\.png has the value 7, which is not one of \[0, 255\]"),
         ("shape", r"patient p0: .*Bob/p0\.png has shape \(4, 4\), but .*images/p0\.png has \(24, 20\)"),
