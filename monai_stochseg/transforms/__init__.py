@@ -16,6 +16,8 @@ from .merge_label_parts import MergeLabelPartsd
 from .pad_raters import PadRatersd
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
 from .rand_rater import RandRater, RandRaterd
+from .region_probability import RegionProbability, RegionProbabilityd
+from .save_raster import SaveRasterd
 from .stack_raters import StackRatersd
 from .staple import STAPLE, STAPLEd
 from .svls import SVLS, SVLSd, spatially_varying_label_smoothing
@@ -44,8 +46,11 @@ __all__ = [
     "RandClassSwitchd",
     "RandRater",
     "RandRaterd",
+    "RegionProbability",
+    "RegionProbabilityd",
     "STAPLEd",
     "SVLSd",
+    "SaveRasterd",
     "StackRatersd",
     "class_switch_modes",
     "spatially_varying_label_smoothing",

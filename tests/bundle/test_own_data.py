@@ -39,7 +39,9 @@ def overlays(base: str, plan_file: str, *more: str) -> list[str]:
 
 def pairs() -> list:
     marks = {pair: [] if pair in IN_DEFAULT else [pytest.mark.matrix] for pair in PAIRS}
-    return [pytest.param(method, folder, id=f"{method}-{folder}", marks=marks[method, folder]) for method, folder in PAIRS]
+    return [
+        pytest.param(method, folder, id=f"{method}-{folder}", marks=marks[method, folder]) for method, folder in PAIRS
+    ]
 
 
 PAIRS = [(method, folder) for method in METHODS for folder in SMALL]
