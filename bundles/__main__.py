@@ -32,9 +32,10 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         "resume": True,  # a part is that of the training's split
     }
     if sampled:
-        given |= {"eval_samples": 8, "answer_entropy": "discriminator" in train}
+        given |= {"eval_samples": 8, "stack_samples": True, "answer_entropy": "discriminator" in train}
+    given["save_probabilities"] = "$@task.num_classes <= 8"  # of each structure a file
     ids = _with_references(own, train, given)
-    saved = "answer_entropy=@answer_entropy" if sampled else "samples=False"
+    saved = "stack_samples=@stack_samples, answer_entropy=@answer_entropy" if sampled else "samples=False"
     inferer = "monai_stochseg.inferers.PredictiveInferer(@task.inferer())"
     if not sampled:
         inferer = "@task.inferer() or monai.inferers.SimpleInferer()"
@@ -57,7 +58,7 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         },
         "inferer": f"${inferer}",
         "postprocessing": "$monai_stochseg.bundle.save_predictions"
-        f"(@prediction_dir, @preprocessing, @task.spatial_dims, {saved})",
+        f"(@prediction_dir, @preprocessing, @task, probabilities=@save_probabilities, {saved})",
         "evaluator": {
             "_target_": f"monai_stochseg.bundle.{'make_predictor' if sampled else 'make_answer_predictor'}",
             "task": "@task",
@@ -68,6 +69,7 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
             "postprocessing": "@postprocessing",
             "inferer": "@inferer",
             **({"num_samples": "@eval_samples"} if sampled else {}),
+            "volumes": "$@prediction_dir + '/volumes.csv'",
         },
         "initialize": "$monai_stochseg.bundle.start_run(@device, @seed)",
         "run": "$@evaluator.run()",

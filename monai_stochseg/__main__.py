@@ -13,6 +13,7 @@ import fire
 from .benchmark import BenchmarkError, benchmark
 from .data import CaseError
 from .data.lidc import import_lidc, prepare_lidc
+from .planning import plan
 
 
 def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = None, **options: Any) -> str:
@@ -43,7 +44,7 @@ def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = N
     return function(*arguments, **options)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "prepare": prepare}
+COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "plan": plan, "prepare": prepare}
 
 
 def main(command: Sequence[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from monai.bundle import ConfigParser
 from monai.bundle import run as bundle_run
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
+from own_folders import raster_folder
 
 import monai_stochseg
 from monai_stochseg.__main__ import COMMANDS
@@ -150,11 +151,22 @@ def other_bundle(tmp_path) -> str:
     return str(tmp_path / "models")
 
 
+@pytest.fixture(scope="session")
+def own_folder(tmp_path_factory) -> str:
+    """A user's folder with its plan; the folder that stands for /data/mine."""
+    root = raster_folder(tmp_path_factory.mktemp("data") / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monai_stochseg.planning.choose.step_seconds", lambda *args: 0.1)
+        COMMANDS["plan"](str(root), progress=False)
+    return str(root)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_commands(name, tmp_path, monkeypatch, other_bundle) -> None:
+def test_commands(name, tmp_path, monkeypatch, other_bundle, own_folder) -> None:
     monkeypatch.chdir(ROOT)
     for words in commands(name, tmp_path):
         words = [word.replace("%/models", f"%{other_bundle}") for word in words]
+        words = [word.replace("/data/mine", own_folder) for word in words]
         try:
             check_command(words)
         except Exception as error:

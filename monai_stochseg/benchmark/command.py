@@ -10,7 +10,7 @@ from monai_stochseg.benchmark.jobs import output_to, run_job
 from monai_stochseg.benchmark.methods import NULLS, READERS, BenchmarkError, Method, check_ids, find_methods
 from monai_stochseg.benchmark.report import write_report
 from monai_stochseg.benchmark.run import EVALUATION, evaluate, evaluate_readers, make_task, read, result, train
-from monai_stochseg.benchmark.settings import SETTINGS
+from monai_stochseg.benchmark.settings import SETTINGS, find_setting
 from monai_stochseg.bundle.runtime import end_run, is_distributed, process_rank, select_device, start_process
 from monai_stochseg.tasks import Task
 
@@ -33,7 +33,7 @@ def benchmark(
     it was.
 
     Args:
-        task: lidc, brats or cityscapes.
+        task: lidc, brats or cityscapes, or the path of a plan of your own data.
         out: the folder of benchmark.csv, benchmark.md, benchmark.png, benchmark.log and a folder a seed and method.
         methods: names of methods or of bundles, beside the nulls; default: all that bundles name.
         full: the papers' sizes.
@@ -60,7 +60,7 @@ def benchmark(
     check_ids(task, chosen, overlays, ids or {})
     folder = Path(out).expanduser().absolute()
     given = {
-        **({} if full else SETTINGS[task].small),
+        **({} if full else find_setting(task).small),
         **(ids or {}),
         "dataset_dir": _data(task, folder, full, dataset_dir),
     }
@@ -86,7 +86,7 @@ def benchmark(
 
 
 def _data(task: str, folder: Path, full: bool, dataset_dir: str | None) -> str:
-    setting = SETTINGS[task]
+    setting = find_setting(task)
     if full and setting.full_data is None:
         raise BenchmarkError(f"full: the papers' sizes are those of LIDC; task {task} has the small setting alone.")
     if dataset_dir is not None:
@@ -147,9 +147,10 @@ def _title(task: Task, name: str, full: bool, seeds: range, changed: Mapping[str
         ("brats", True): "SIMULATED brains",
         ("cityscapes", True): "SIMULATED streets",
     }.get((name, task.simulated), "real images")
-    setting = f"{'full' if full else 'small'} setting"
+    setting = f"{'full' if full else 'small'} setting" if name in SETTINGS else "as planned"
     if changed:
         setting += f" but for {', '.join(f'{key} {value}' for key, value in changed.items())}"
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     split = task.parameters.get("manifest")
+    name = name if name in SETTINGS else Path(task.dataset_dir).name
     return f"{name}, {data}; {setting}, {which}" + ("" if split is None else f", split {split}")

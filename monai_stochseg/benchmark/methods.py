@@ -9,16 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_stochseg.benchmark.settings import SETTINGS
+from monai_stochseg.benchmark.settings import BenchmarkError, find_setting
 from monai_stochseg.bundle import find_bundle
 
 OWN_IDS = {"output_dir", "resume", "eval_samples"}  # set by the benchmark
 NULLS = ("threshold", "independent")  # what learns no covariance, in every table
 READERS = "readers"  # no bundle: the readers themselves, or the known truth, resampled
-
-
-class BenchmarkError(Exception):
-    """What the command says in one line: a name that it does not know, a file that is wrong, methods that failed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Method:
         train = self.folder / "train.json"
         if is_home(self.folder, task):
             return [train]
-        return [train, bundles_folder() / "tasks" / f"{SETTINGS[task].overlay}.json"]
+        overlay = find_setting(task).overlay
+        return [train, Path(overlay) if overlay.endswith(".json") else bundles_folder() / "tasks" / f"{overlay}.json"]
 
 
 def bundles_folder() -> Path:
@@ -71,15 +68,14 @@ def find_methods(task: str, chosen: Sequence[str] | None = None) -> list[Method]
     taken.
 
     Args:
-        task: one of ``SETTINGS``.
+        task: see :py:func:`monai_stochseg.benchmark.settings.find_setting`.
         chosen: names of bundles or of methods; default: all.
 
     Raises:
         BenchmarkError: for another task, a name that is neither a method nor a bundle (it names those there are), two
             methods of one name, or a ``benchmark.json`` that says something else.
     """
-    if task not in SETTINGS:
-        raise BenchmarkError(f"task must be one of {', '.join(SETTINGS)}, got {task!r}.")
+    find_setting(task)
     bundles: dict[str, list[Method]] = {}
     for place in (Path.cwd() / "bundles", bundles_folder()):
         for file in sorted(place.glob("*/benchmark.json")):

@@ -20,7 +20,7 @@ from torch import nn
 from monai_stochseg.benchmark.floor import resampling
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.benchmark.methods import Method
-from monai_stochseg.benchmark.settings import SETTINGS
+from monai_stochseg.benchmark.settings import find_setting
 from monai_stochseg.bundle.runtime import process_rank
 from monai_stochseg.tasks import Task
 
@@ -122,7 +122,7 @@ def evaluate_readers(task: str, method: Method, folder: Path, overlays: Sequence
         overlays: names of the bundle's configuration files after the task's.
         ids: overrides of every method.
     """
-    setting = SETTINGS[task]
+    setting = find_setting(task)
     settings = _as_json(
         {**ids, "overlays": overlays, "metrics": setting.metrics, "first": setting.first, "bundle": method.folder.name}
     )
@@ -161,7 +161,7 @@ def _training_settings(task: str, method: Method, overlays: Sequence[str], ids: 
 def _evaluation_settings(
     task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any], training: str
 ) -> dict[str, Any]:
-    judged = {"metrics": SETTINGS[task].metrics, "first": SETTINGS[task].first, "training": training}
+    judged = {"metrics": find_setting(task).metrics, "first": find_setting(task).first, "training": training}
     return _as_json({**_training_settings(task, method, overlays, ids), **judged})
 
 
@@ -187,7 +187,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _evaluation(
     task: str, method: Method, folder: Path, trained: Path, overlays: Sequence[str], ids: Mapping[str, Any]
 ) -> ConfigWorkflow:
-    setting = SETTINGS[task]
+    setting = find_setting(task)
     given = {
         "part": "test",
         "run": "$@validate#evaluator.run()",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,8 @@ class Setting:
     A task of the benchmark.
 
     Args:
-        overlay: name of the configuration in ``bundles/tasks`` that a bundle of another task needs.
+        overlay: name of the configuration in ``bundles/tasks`` that a bundle of another task needs, or the path of a
+            user's plan.
         data: makes the simulated data in a folder, and returns its path.
         small: ids of the setting that takes minutes on two CPU cores: the same number of steps for each method.
         metrics: names, see :py:meth:`monai_stochseg.tasks.Task.metric`.
@@ -74,3 +76,31 @@ SETTINGS: Mapping[str, Setting] = {
         metrics=(*_SETS, "dice", "mode_frequency", "flip_ratio"),
     ),
 }
+
+
+class BenchmarkError(Exception):
+    """What the command says in one line: a name that it does not know, a file that is wrong, methods that failed."""
+
+
+def find_setting(task: str) -> Setting:
+    """
+    The setting of a task.
+
+    Args:
+        task: one of ``SETTINGS``, or the path of a plan, which ``python -m monai_stochseg plan`` writes.
+
+    Raises:
+        BenchmarkError: if there is no such task, or the file is no plan.
+    """
+    if task in SETTINGS:
+        return SETTINGS[task]
+    file = Path(task).expanduser().absolute()
+    if file.suffix != ".json":
+        raise BenchmarkError(f"task must be one of {', '.join(SETTINGS)}, or a plan.json, got {task!r}.")
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        dataset_dir = str(plan["dataset_dir"])
+        plan["task"]["_target_"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"task: {file} is no plan ({type(error).__name__}: {error}).") from None
+    return Setting(overlay=str(file), data=lambda folder: dataset_dir, small={}, metrics=(*_SETS, "dice", "ece"))

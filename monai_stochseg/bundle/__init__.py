@@ -4,9 +4,10 @@
 from .baselines import Baseline, make_baseline
 from .evaluation import make_answer_evaluator, make_evaluator
 from .options import Options
-from .prediction import make_answer_predictor, make_predictor, save_predictions
+from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle
 from .runtime import end_run, prepare_network, select_device, start_run
+from .saving import save_predictions
 from .targets import label_target
 from .training import Adversary, make_trainer
 

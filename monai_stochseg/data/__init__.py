@@ -17,6 +17,7 @@ from .dataset import CaseDataset
 from .kits import KITS_CLASSES, kits_datalist
 from .layouts import BRATS_CLASSES, BRATS_LAYOUTS, BRATS_MODALITIES, Layout
 from .prostatex import PROSTATE_ZONES, prostatex_datalist
+from .rater_folder import RaterLayout, rater_datalist
 from .simulated.abdomen import simulated_kidney_folder
 from .simulated.brain_folder import simulated_brain_folder
 from .simulated.prostate import simulated_prostate_folder
@@ -37,11 +38,13 @@ __all__ = [
     "CaseError",
     "CaseSampler",
     "Layout",
+    "RaterLayout",
     "brats_datalist",
     "cityscapes_datalist",
     "kits_datalist",
     "lidc",
     "prostatex_datalist",
+    "rater_datalist",
     "read_split",
     "simulated",
     "simulated_brain_folder",

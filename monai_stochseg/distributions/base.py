@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import torch
+
+from monai_stochseg.distributions.geometry import Geometry
 
 # Of a class that cannot be: its softmax is exactly 0, in the range of float16 too.
 IMPOSSIBLE_LOGIT = -1e4
@@ -15,9 +20,17 @@ class PredictiveDistribution(ABC):
     """What every network's ``predictive(x)`` returns: a distribution over label maps, sampled as logits.
 
     ``weights`` holds the samples' weights ``[B, n]``, each row summing to 1, or None where samples weigh the same.
+    ``geometry`` is that of the image, where it is known; samples and the mode are MetaTensors with it then.
     """
 
     weights: torch.Tensor | None = None
+    geometry: Geometry | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("sample_logits", "mode_logits"):
+            if name in vars(cls):
+                setattr(cls, name, _with_geometry(vars(cls)[name]))
 
     @abstractmethod
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -26,6 +39,15 @@ class PredictiveDistribution(ABC):
     @abstractmethod
     def mode_logits(self) -> torch.Tensor:
         """The logits of the single most representative answer, shape ``[B, C, *S]``."""
+
+
+def _with_geometry(method: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @wraps(method)
+    def call(self: PredictiveDistribution, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits = method(self, *args, **kwargs)
+        return logits if self.geometry is None else self.geometry.attach(plain(logits))
+
+    return call
 
 
 def check_num_samples(n: int) -> None:

@@ -11,6 +11,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
 from monai_stochseg.distributions import check_weights, with_weights
+from monai_stochseg.distributions.base import plain
 from monai_stochseg.inferers import PredictiveInferer, draw_samples
 
 
@@ -74,12 +75,12 @@ class StochasticEvaluator(SupervisedEvaluator):
         with engine.mode(engine.network):
             with torch.autocast(engine.state.device.type, enabled=engine.amp, **engine.amp_kwargs):
                 distribution = engine.inferer(inputs, engine.network, *args, **kwargs)
-            pred = distribution.mode_logits().softmax(1)
+            pred = plain(distribution.mode_logits()).softmax(1)
             generator = torch.Generator(pred.device).manual_seed(engine.seed + engine.state.iteration)
             samples = draw_samples(distribution, engine.num_samples, generator, engine.chunk_size)
         output[Keys.PRED] = _with_meta(pred, inputs)
-        output["probabilities"] = _with_meta(samples.probabilities, inputs)
-        output["samples"] = with_weights(_with_meta(samples.labels, inputs), samples.weights)
+        output["probabilities"] = _with_meta(plain(samples.probabilities), inputs)
+        output["samples"] = with_weights(_with_meta(plain(samples.labels), inputs), samples.weights)
         if samples.weights is not None:
             output["sample_weights"] = samples.weights
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)

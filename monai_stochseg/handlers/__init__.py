@@ -22,6 +22,8 @@ from monai_stochseg.handlers.sample_figure import SampleFigure
 from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
 
+from .volume_table import VolumeTable
+
 __all__ = [
     "CalibrationLoader",
     "CaseTable",
@@ -40,6 +42,7 @@ __all__ = [
     "SplitRecord",
     "TrainingCheckpoint",
     "TrainingProgress",
+    "VolumeTable",
     "WeightsLoader",
     "load_weights",
 ]

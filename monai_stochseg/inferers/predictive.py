@@ -9,6 +9,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution, WindowedDistribution
+from monai_stochseg.distributions.geometry import Geometry
 from monai_stochseg.networks.contract import describe_missing, gives_parameters, is_predictive
 
 
@@ -46,17 +47,29 @@ class PredictiveInferer(Inferer):
             mask: region ``[B, 1, *S]`` outside which samples are background.
             kwargs: further keyword arguments of the network's ``forward`` or ``predictive``.
 
+        Returns:
+            The distribution; where ``inputs`` is a MetaTensor, its samples and its mode are MetaTensors with the same
+            affine and applied transforms.
+
         Raises:
             TypeError: when the network has neither a method ``distribution(parameters, mask=)`` nor a method
                 ``predictive(x)``.
         """
+        distribution = self._infer(inputs, network, *args, mask=mask, **kwargs)
+        distribution.geometry = Geometry.of(inputs)
+        return distribution
+
+    def _infer(
+        self, inputs: torch.Tensor, network: nn.Module, *args: Any, mask: torch.Tensor | None, **kwargs: Any
+    ) -> PredictiveDistribution:
         parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
         module: Any = network.module if isinstance(network, parallel) else network
         if gives_parameters(module):
             parameters = self.inferer(inputs, network, *args, **kwargs)
             if mask is not None:
                 mask = mask.to(parameters.device)
-            return module.distribution(parameters, mask=mask)
+            given: PredictiveDistribution = module.distribution(parameters, mask=mask)
+            return given
         if not is_predictive(module):
             raise TypeError(f"{describe_missing(module)}: it gives no distribution to draw from.")
         predictive: Callable[..., PredictiveDistribution] = module.predictive

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import torch
 
 from monai_stochseg.distributions import PredictiveDistribution, full_precision
+from monai_stochseg.distributions.base import plain
 
 
 class Samples(NamedTuple):
     """
     Label maps drawn from a predictive distribution: ``labels`` ``[B, N, *S]`` (uint8), ``probabilities``, the marginal
     class probabilities ``[B, C, *S]`` (the samples' mean softmax), and ``weights`` ``[B, N]`` or None where samples
-    weigh the same.
+    weigh the same. Where the distribution has the image's geometry, labels and probabilities are MetaTensors with it.
     """
 
     labels: torch.Tensor
@@ -41,7 +42,7 @@ def draw_samples(
     """
     if num_samples < 1 or chunk_size < 1:
         raise ValueError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}.")
-    mode = distribution.mode_logits()
+    mode = plain(distribution.mode_logits())
     if mode.shape[1] > 256:
         raise ValueError(f"label maps are kept as uint8: at most 256 classes, got {mode.shape[1]}.")
     labels = torch.empty((mode.shape[0], num_samples, *mode.shape[2:]), dtype=torch.uint8, device=mode.device)
@@ -49,7 +50,7 @@ def draw_samples(
     if distribution.weights is not None:
         chunk_size = num_samples
     for start in range(0, num_samples, chunk_size):
-        logits = distribution.sample_logits(min(chunk_size, num_samples - start), generator)
+        logits = plain(distribution.sample_logits(min(chunk_size, num_samples - start), generator))
         for i, sample in enumerate(logits.unbind(1), start):
             labels[:, i] = sample.max(1).indices  # argmax across the classes is several times slower on a CPU
             softmax = full_precision(sample).softmax(1)
@@ -58,4 +59,6 @@ def draw_samples(
             probabilities += softmax
     if distribution.weights is None:
         probabilities /= num_samples
+    if distribution.geometry is not None:
+        labels, probabilities = distribution.geometry.attach(labels), distribution.geometry.attach(probabilities)
     return Samples(labels, probabilities, distribution.weights)

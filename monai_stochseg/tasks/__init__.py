@@ -7,5 +7,18 @@ from .cityscapes import Cityscapes
 from .kits import KiTS
 from .lidc import LIDC
 from .prostatex import ProstateX
+from .rater_folder import IntensityOptions, RaterFolder
+from .volumes import SplitOptions, VolumeOptions
 
-__all__ = ["LIDC", "BraTS", "Cityscapes", "KiTS", "ProstateX", "Task"]
+__all__ = [
+    "LIDC",
+    "BraTS",
+    "Cityscapes",
+    "IntensityOptions",
+    "KiTS",
+    "ProstateX",
+    "RaterFolder",
+    "SplitOptions",
+    "Task",
+    "VolumeOptions",
+]

@@ -17,6 +17,7 @@ from monai.transforms import (
     Compose,
     CopyItemsd,
     CropForegroundd,
+    DivisiblePadd,
     FgBgToIndicesd,
     Lambdad,
     MaskIntensityd,
@@ -46,17 +47,26 @@ class VolumeOptions:
     Args:
         spacing: to resample to, in mm. Default: the file's.
         roi_size: without patches the centre of the volume that the network sees as a whole, with patches the window of
-            inference, in voxels.
+            inference, in voxels; None: with patches, inference sees the image as a whole.
         patch_size: of the training's patches, in voxels. Default: no patches, but the centre of the volume.
         label_size: of the label's centre in a patch, for a network that loses its border. Default: the whole patch.
         patches_per_image: patches that are taken of a volume each time, half of them around a structure.
+        size_divisible: where inference sees the image as a whole, its sizes are padded to multiples of it.
+
+    Raises:
+        ValueError: if there is neither a roi_size nor a patch_size.
     """
 
-    roi_size: Sequence[int]
+    roi_size: Sequence[int] | None
     spacing: Sequence[float] | None = None
     patch_size: Sequence[int] | None = None
     label_size: Sequence[int] | None = None
     patches_per_image: int = 4
+    size_divisible: int = 16
+
+    def __post_init__(self) -> None:
+        if self.roi_size is None and self.patch_size is None:
+            raise ValueError("roi_size or patch_size must be given.")
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class SplitOptions:
 
 class VolumeTask(Task):
     """
-    Base of the tasks on volumes of MRI and CT that are listed patient by patient, a file a rater.
+    Base of the tasks on images that are listed patient by patient, a file a rater: volumes of MRI and CT, a user's own.
 
     Args:
         dataset_dir: the folder of the data set, as it was delivered.
@@ -86,10 +96,11 @@ class VolumeTask(Task):
         regions: see :py:class:`Task`.
         volume: how volumes are brought to the network.
         split: how patients are split.
+        spatial_dims: 2 or 3.
     """
 
-    metric_names = ("ged", "diversity", "dice")
-    evaluation_metric_names = ("ged", "diversity", "sample_dice")
+    metric_names: tuple[str, ...] = ("ged", "diversity", "dice")
+    evaluation_metric_names: tuple[str, ...] = ("ged", "diversity", "sample_dice")
     draws_split = True
 
     def __init__(
@@ -100,8 +111,9 @@ class VolumeTask(Task):
         regions: Mapping[str, Sequence[int]] | None,
         volume: VolumeOptions,
         split: SplitOptions,
+        spatial_dims: int = 3,
     ) -> None:
-        super().__init__(dataset_dir, 3, channel_names, class_names, regions)
+        super().__init__(dataset_dir, spatial_dims, channel_names, class_names, regions)
         self.volume = volume
         self.split_options = split
         if self.masked and volume.patch_size is not None:
@@ -162,12 +174,18 @@ class VolumeTask(Task):
             crop = [CropForegroundd(keys, "mask", margin=2, allow_smaller=True, allow_missing_keys=True)]
         return [
             *self.read(with_label),
-            Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True),
+            *self.orientation(keys),
             *self._resample(keys),
             *self._masking(),
             *crop,
             *self.intensity(),
+            *self._pad(),
         ]
+
+    def _pad(self) -> list[Callable]:
+        if self.volume.roi_size is not None:
+            return []
+        return [DivisiblePadd(_KEYS, k=self.volume.size_divisible, allow_missing_keys=True)]
 
     def _centre(self, with_label: bool) -> list[Callable]:
         return [
@@ -184,6 +202,10 @@ class VolumeTask(Task):
     def _masking(self) -> list[Callable]:
         """Zero outside the mask, where a normalised image has another background: intensities are those within."""
         return [MaskIntensityd("image", mask_key="mask")] * self.masked
+
+    def orientation(self, keys: Sequence[str]) -> list[Callable]:
+        """The transforms that turn whole volumes to one orientation."""
+        return [Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True)]
 
     def crop(self) -> list[Callable]:
         """A crop to what matters, before the centre of the volume is taken."""
@@ -243,7 +265,7 @@ class VolumeTask(Task):
 
     def inferer(self) -> Inferer | None:
         """Windows with patches, the whole image without."""
-        if self.volume.patch_size is None:
+        if self.volume.patch_size is None or self.volume.roi_size is None:
             return None
         return SlidingWindowInferer(roi_size=self.volume.roi_size, overlap=0.25, mode="gaussian")
 

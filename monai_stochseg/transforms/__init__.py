@@ -9,12 +9,15 @@ from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
 from .load_cityscapes import LoadCityscapesd
 from .load_crop import LoadCropd
+from .load_rater_case import LoadRaterCased
 from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
 from .merge_label_parts import MergeLabelPartsd
 from .pad_raters import PadRatersd
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
 from .rand_rater import RandRater, RandRaterd
+from .region_probability import RegionProbability, RegionProbabilityd
+from .save_raster import SaveRasterd
 from .stack_raters import StackRatersd
 from .staple import STAPLE, STAPLEd
 from .svls import SVLS, SVLSd, spatially_varying_label_smoothing
@@ -30,6 +33,7 @@ __all__ = [
     "LoadCased",
     "LoadCityscapesd",
     "LoadCropd",
+    "LoadRaterCased",
     "MajorityVote",
     "MajorityVoted",
     "MaskLabel",
@@ -42,8 +46,11 @@ __all__ = [
     "RandClassSwitchd",
     "RandRater",
     "RandRaterd",
+    "RegionProbability",
+    "RegionProbabilityd",
     "STAPLEd",
     "SVLSd",
+    "SaveRasterd",
     "StackRatersd",
     "class_switch_modes",
     "spatially_varying_label_smoothing",

@@ -38,16 +38,21 @@ def run_command(args: list[str], cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-def make_workflow(bundle: str, *overlays: str, base: str = "train", **override: object) -> ConfigWorkflow:
-    """A workflow that is initialised and has not run."""
-    workflow = ConfigWorkflow(config_files(bundle, *overlays, base=base), logging_file=False, **override)
+def make_workflow(
+    bundle: str = "", *overlays: str, base: str = "train", files: list[str] | None = None, **override: object
+) -> ConfigWorkflow:
+    """A workflow that is initialised and has not run, of a bundle or of any configuration files."""
+    chosen = config_files(bundle, *overlays, base=base) if files is None else files
+    workflow = ConfigWorkflow(chosen, logging_file=False, **override)
     workflow.initialize()
     return workflow
 
 
-def run_workflow(bundle: str, *overlays: str, base: str = "train", **override: object) -> ConfigWorkflow:
+def run_workflow(
+    bundle: str = "", *overlays: str, base: str = "train", files: list[str] | None = None, **override: object
+) -> ConfigWorkflow:
     """As ``monai.bundle run``, in this process."""
-    workflow = make_workflow(bundle, *overlays, base=base, **override)
+    workflow = make_workflow(bundle, *overlays, base=base, files=files, **override)
     workflow.run()
     workflow.finalize()
     return workflow

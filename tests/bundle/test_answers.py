@@ -7,6 +7,7 @@ import csv
 import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -261,8 +262,11 @@ def image(tmp_path) -> Path:
     return tmp_path / "case_c.nii.gz"
 
 
+TASK = SimpleNamespace(spatial_dims=3, num_classes=2, regions={})
+
+
 def predict(cases: list[dict[str, Any]], transforms: list[Any], output: Path, checkpoint: str) -> None:
-    postprocessing = save_predictions(str(output), Compose(transforms), samples=False)
+    postprocessing = save_predictions(str(output), Compose(transforms), TASK, samples=False, probabilities=False)
     dataset = CaseDataset(cases, Compose(transforms), progress=False)
     make_answer_predictor(given([]), Known(), Options("out"), dataset, checkpoint, postprocessing).run()
 

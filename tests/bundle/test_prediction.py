@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCropd, Compose
+from PIL import Image
 
 from monai_stochseg.bundle import save_predictions
+
+
+def task(spatial_dims: int) -> SimpleNamespace:
+    """What saving asks a task."""
+    return SimpleNamespace(spatial_dims=spatial_dims, num_classes=2, regions={"lesion": (1,)})
 
 
 @pytest.mark.parametrize(
@@ -30,14 +38,16 @@ def test_files_lie_in_the_grid_of_the_input(tmp_path, size, shapes):
 
     item["pred"] = item["probabilities"] = like(torch.cat([1 - foreground, foreground]))
     item["samples"] = like(torch.ones(3, *cut, dtype=torch.uint8))
-    save_predictions(str(tmp_path), transform, spatial_dims=len(size))(item)
-    for kind, shape in {"mode": shapes[0], "samples": shapes[1], "entropy": shapes[0]}.items():
+    save_predictions(str(tmp_path), transform, task(len(size)))(item)
+    kinds = {"mode": shapes[0], "samples": shapes[1], "entropy": shapes[0], "probability_lesion": shapes[0]}
+    for kind, shape in kinds.items():
         file = nib.load(tmp_path / f"case_1_{kind}.nii.gz")
         values = np.asanyarray(file.dataobj)
         assert values.shape == shape
         np.testing.assert_allclose(np.abs(file.affine.diagonal()[:2]), 0.5)
         assert not values[[0, -1]].any()
-        expected = 1 if kind != "entropy" else -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+        entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+        expected = {"entropy": entropy, "probability_lesion": 0.9}.get(kind, 1)
         np.testing.assert_allclose(values[1:-1], expected, rtol=1e-5)
 
 
@@ -48,5 +58,38 @@ def test_a_pre_processing_that_changes_no_grid_needs_no_inverse(tmp_path):
     item = {"image": image, "samples": MetaTensor(torch.ones(2, 4, 5, dtype=torch.uint8), meta=image.meta)}
     item["pred"] = item["probabilities"] = MetaTensor(probabilities, meta=image.meta)
     for i, transform in enumerate((Compose([lambda case: case]), lambda case: case, None)):
-        save_predictions(str(tmp_path / str(i)), transform, spatial_dims=2)(dict(item))
+        save_predictions(str(tmp_path / str(i)), transform, task(2))(dict(item))
         assert nib.load(tmp_path / str(i) / "case_1_samples.nii.gz").shape == (4, 5, 1, 2)
+
+
+def test_samples_in_a_file_each(tmp_path):
+    image = MetaTensor(torch.zeros(1, 4, 5, 3), affine=np.eye(4), meta={"filename_or_obj": "case_1.nii.gz"})
+    samples = torch.stack([torch.full((4, 5, 3), n, dtype=torch.uint8) for n in range(3)])
+    probabilities = MetaTensor(torch.full((2, 4, 5, 3), 0.5), meta=image.meta)
+    item = {"image": image, "samples": MetaTensor(samples, meta=image.meta)}
+    item["pred"] = item["probabilities"] = probabilities
+    save_predictions(str(tmp_path), None, task(3), stack_samples=False, probabilities=False)(item)
+    assert sorted(file.name for file in tmp_path.glob("*samples*")) == [f"case_1_samples_{n}.nii.gz" for n in range(3)]
+    assert np.asarray(nib.load(tmp_path / "case_1_samples_2.nii.gz").dataobj).shape == (4, 5, 3)
+    assert (np.asarray(nib.load(tmp_path / "case_1_samples_2.nii.gz").dataobj) == 2).all()
+    assert not list(tmp_path.glob("*probability*"))
+
+
+def test_png_in_gives_png_out(tmp_path):
+    """A palette's indices are the classes; shares are grey of 16 bits, the entropy's largest value is log(C)."""
+    image = MetaTensor(torch.zeros(1, 2, 3), affine=np.eye(4), meta={"filename_or_obj": "p 1.png"})
+    foreground = torch.tensor([[0.0, 0.25, 0.5], [0.75, 1.0, 1.0]])
+    probabilities = MetaTensor(torch.stack([1 - foreground, foreground]), meta=image.meta)
+    samples = torch.tensor([[[0, 0, 1], [1, 1, 1]], [[0, 0, 0], [0, 1, 1]]], dtype=torch.uint8)
+    item = {"image": image, "samples": MetaTensor(samples, meta=image.meta)}
+    item["pred"] = item["probabilities"] = probabilities
+    save_predictions(str(tmp_path), None, task(2))(item)
+    kinds = ("mode", "samples_00", "samples_01", "entropy", "probability_lesion")
+    pictures = {kind: Image.open(tmp_path / f"p 1_{kind}.png") for kind in kinds}
+    assert pictures["mode"].mode == pictures["samples_00"].mode == "P"
+    for number in range(2):
+        np.testing.assert_array_equal(np.asarray(pictures[f"samples_0{number}"]), samples[number].numpy())
+    share = np.asarray(pictures["probability_lesion"]) / 65535
+    np.testing.assert_allclose(share, foreground.numpy(), atol=1e-5)
+    assert np.asarray(pictures["entropy"])[0, 2] == 65535
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(f"p 1_{kind}.png" for kind in kinds)

@@ -115,7 +115,9 @@ def test_a_network_with_a_latent_in_windows(wrap):
     distribution = PredictiveInferer(SlidingWindowInferer(8))(image, wrap(latent_network()))
     assert isinstance(distribution, WindowedDistribution)
     assert distribution.sample_logits(3).shape == (2, 3, 2, 8, 12)
-    assert type(distribution.mode_logits()) is torch.Tensor
+    mode = distribution.mode_logits()
+    assert isinstance(mode, MetaTensor)  # of the image, and not of a window
+    torch.testing.assert_close(mode.affine, image.affine)
     with pytest.raises(ValueError, match="set its sw_batch_size to 1"):
         PredictiveInferer(SlidingWindowInferer(8, sw_batch_size=2))(image, latent_network())
 

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.transforms import (
+    AsDiscreted,
+    Compose,
+    Invertd,
+    InvertibleTransform,
+    MapTransform,
+    SaveImaged,
+    SplitDimd,
+)
+from monai.utils import ImageMetaKey
+
+from monai_stochseg.data.raster import is_raster
+from monai_stochseg.tasks import Task
+from monai_stochseg.transforms import PredictiveEntropyd, RegionProbabilityd, SaveRasterd
+
+
+def save_predictions(
+    output_dir: str,
+    transform: Callable | None,
+    task: Task,
+    samples: bool = True,
+    answer_entropy: bool = False,
+    probabilities: bool = True,
+    stack_samples: bool = True,
+) -> Compose:
+    """
+    Post-processing that saves the single answer, the samples, the predictive entropy and the structures' probabilities
+    in the grid of the input: as PNG where the image is one, see :py:class:`monai_stochseg.transforms.SaveRasterd`,
+    else as NIfTI.
+
+    Args:
+        output_dir: where; made when absent.
+        transform: the pre-processing, which is inverted; None, or one that changes no grid: nothing is to be inverted.
+        task: its regions have a probability each. Of 2D images NIfTI files have the axes ``[H, W, 1, N]``, N being 1
+            but for the samples.
+        samples: whether there are any.
+        answer_entropy: whether to save the entropy of the single answer too, as ``answer_entropy``: the uncertainty
+            without a sample, where the answer is a calibration output.
+        probabilities: whether to save ``probability_<structure>`` of each structure.
+        stack_samples: whether the samples are one NIfTI file, with a 4th axis. False: a file each,
+            ``samples_0`` and so on, for viewers of segmentations that take no 4th axis.
+    """
+    entropies = {"probabilities": "entropy", **({"pred": "answer_entropy"} if answer_entropy else {})}
+    regions = [f"probability_{name}" for name in task.regions] if probabilities else []
+    dtypes = {
+        "pred": np.uint8,
+        **({"samples": np.uint8} if samples else {}),
+        **dict.fromkeys((*entropies.values(), *regions), np.float32),
+    }
+    inverse: list[Callable] = []
+    if transform is not None and _is_invertible(transform):
+        nearest = [key == "samples" for key in dtypes]
+        inverse = [Invertd(list(dtypes), transform, orig_keys="image", nearest_interp=nearest, to_tensor=True)]
+    postfixes = ["mode" if key == "pred" else key for key in dtypes]
+    largest = {name: math.log(task.num_classes) for name in entropies.values()} | dict.fromkeys(regions, 1.0)
+    return Compose(
+        [
+            PredictiveEntropyd(keys=list(entropies), names=list(entropies.values())),
+            *([RegionProbabilityd("probabilities", task.regions)] if probabilities else []),
+            *inverse,
+            AsDiscreted(keys="pred", argmax=True),
+            ByFormat(
+                raster=SaveRasterd(list(dtypes), output_dir, postfixes, [largest.get(key) for key in dtypes]),
+                other=SaveNifti(output_dir, dict(zip(postfixes, dtypes.items(), strict=True)), task, stack_samples),
+            ),
+        ]
+    )
+
+
+class ByFormat:
+    """
+    Apply one of two transforms, by the file name of the image.
+
+    Args:
+        raster: for PNG, JPEG and TIFF.
+        other: for all else.
+    """
+
+    def __init__(self, raster: Callable, other: Callable) -> None:
+        self.raster = raster
+        self.other = other
+
+    def __call__(self, data: Mapping[str, Any]) -> Any:
+        """Apply it to one item."""
+        file = str(data["image"].meta.get(ImageMetaKey.FILENAME_OR_OBJ, ""))
+        return (self.raster if is_raster(file) else self.other)(data)
+
+
+class SaveNifti(MapTransform):
+    """
+    Save entries of an item as NIfTI by MONAI's ``SaveImaged``.
+
+    Args:
+        output_dir: where.
+        entries: by the postfix of the file, key and type of an entry.
+        task: has the number of dimensions.
+        stack_samples: see :py:func:`save_predictions`.
+    """
+
+    def __init__(
+        self, output_dir: str, entries: Mapping[str, tuple[str, Any]], task: Task, stack_samples: bool
+    ) -> None:
+        super().__init__([key for key, _ in entries.values()])
+        self.output_dir = output_dir
+        self.entries = entries
+        self.spatial_dims = task.spatial_dims
+        self.stack_samples = stack_samples
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Save one item."""
+        d = dict(data)
+        for postfix, (key, dtype) in self.entries.items():
+            if key == "samples" and not self.stack_samples:
+                names = [str(number) for number in range(len(d[key]))]
+                parts = SplitDimd(key, output_postfixes=names, dim=0, keepdim=True)({key: d[key]})
+                self._save(parts, [(f"{key}_{name}", f"{postfix}_{name}") for name in names], dtype)
+            else:
+                self._save(d, [(key, postfix)], dtype)
+        return d
+
+    def _save(self, data: Mapping[Any, Any], files: Sequence[tuple[str, str]], dtype: Any) -> None:
+        for key, postfix in files:
+            SaveImaged(
+                keys=key,
+                output_dir=self.output_dir,
+                output_postfix=postfix,
+                output_dtype=dtype,
+                resample=True,  # MONAI tells its writer the shape only then, and the grid is the input's already
+                separate_folder=False,
+                squeeze_end_dims=self.spatial_dims == 3,  # MONAI's writer fails on [H, W]
+            )(data)
+
+
+def _is_invertible(transform: Callable) -> bool:
+    """Whether any step can be inverted; MONAI's ``Invertd`` refuses a transform without such a step."""
+    steps = transform.flatten().transforms if isinstance(transform, Compose) else [transform]
+    return any(isinstance(step, InvertibleTransform) for step in steps)

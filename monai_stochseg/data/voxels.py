@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read the voxels of any image or mask: volumes by MONAI's readers, 2D images by PIL."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.transforms import LoadImage
+
+from .case import CaseError
+from .raster import is_raster, read_raster
+
+
+class Voxels(NamedTuple):
+    """
+    What a file holds.
+
+    Args:
+        file: its path.
+        voxels: ``[C, *S]``, float32.
+        affine: voxels to mm, or the identity where the file has none.
+    """
+
+    file: str
+    voxels: torch.Tensor
+    affine: torch.Tensor
+
+
+def read_voxels(patient: str, file: str, is_label: bool = False, spatial_dims: int | None = None) -> Voxels:
+    """
+    Read a file.
+
+    Args:
+        patient: name of the case, for the errors.
+        file: path of the file.
+        is_label: whether it is a mask.
+        spatial_dims: 2 or 3; a volume of one slice is an image of 2 dimensions. Default: as many as the file has.
+
+    Raises:
+        CaseError: if the file cannot be read, or has another number of dimensions.
+    """
+    if is_raster(file):
+        array = torch.from_numpy(read_raster(patient, file, is_label).astype(np.float32))
+        affine = torch.eye(4, dtype=torch.float64)
+    else:
+        try:
+            loaded = LoadImage(ensure_channel_first=True, simple_keys=True)(file)
+        except (OSError, EOFError, ValueError, RuntimeError, TypeError) as error:
+            raise CaseError(f"case {patient}: {file} cannot be read ({error}).") from None
+        array, affine = loaded.as_tensor(), loaded.affine
+    if spatial_dims == 2 and array.dim() == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if spatial_dims is not None and array.dim() != spatial_dims + 1:
+        raise CaseError(
+            f"case {patient}: {file} has shape {tuple(array.shape[1:])}, but spatial_dims is {spatial_dims}."
+        )
+    return Voxels(file, array, affine)

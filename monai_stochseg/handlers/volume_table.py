@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import ImageMetaKey
+
+_QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
+
+
+class VolumeTable:
+    """
+    Writes the volume of each structure in the single answer and in the samples to a CSV file: the samples' median, 5 %
+    and 95 % quantiles, one row per case. The quantile ``q`` is the smallest volume whose share of samples, by their
+    weights, reaches ``q``.
+
+    Units are ml in 3D and mm^2 in 2D, by the affine of the map; where an image has no spacing, its affine is the
+    identity, and the unit is the pixel.
+
+    Args:
+        filename: the CSV file.
+        regions: classes by the structure's name.
+        spatial_dims: 2 or 3.
+    """
+
+    def __init__(self, filename: str | os.PathLike, regions: Mapping[str, Sequence[int]], spatial_dims: int) -> None:
+        self.filename = Path(filename)
+        self.regions = regions
+        self.spatial_dims = spatial_dims
+        self._rows: dict[str, list[float]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an engine whose output has ``pred``, a label map ``[1, *S]``, and perhaps ``samples``."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self._rows = {}
+
+    def _measure(self, engine: Engine) -> None:
+        for item in engine.state.output:
+            name = Path(str(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])).name
+            case = name.removesuffix(".gz").removesuffix(".nii").removesuffix(".png")
+            self._rows[case] = self._volumes(item)
+
+    def _volumes(self, item: Mapping[str, Any]) -> list[float]:
+        affine = torch.as_tensor(item["pred"].affine).double()
+        spacing = affine[: self.spatial_dims, : self.spatial_dims].norm(dim=0)
+        unit = float(spacing.prod()) / (1000 if self.spatial_dims == 3 else 1)
+        row = []
+        for classes in self.regions.values():
+            row.append(unit * _count(item["pred"], classes)[0])
+            if "samples" in item:
+                counts = unit * _count(item["samples"], classes)
+                weights = item.get("sample_weights")
+                row += [_quantile(counts, weights, q) for q in _QUANTILES.values()]
+        return row
+
+    def _write(self, engine: Engine) -> None:
+        if not self._rows:
+            return
+        unit = "ml" if self.spatial_dims == 3 else "mm2"
+        per_region = (len(next(iter(self._rows.values()))) // len(self.regions)) > 1
+        parts = ("answer", *(_QUANTILES if per_region else ()))
+        columns = [f"{name}_{part}_{unit}" for name in self.regions for part in parts]
+        self.filename.parent.mkdir(parents=True, exist_ok=True)
+        with self.filename.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", *columns])
+            for case, values in self._rows.items():
+                writer.writerow([case, *(f"{value:.6g}" for value in values)])
+
+
+def _count(maps: torch.Tensor, classes: Sequence[int]) -> np.ndarray:
+    """Voxels of the classes in each map."""
+    flat = torch.as_tensor(maps).as_subclass(torch.Tensor).flatten(1)
+    counts = torch.stack([torch.isin(row, torch.tensor(classes, device=row.device)).sum() for row in flat])
+    return counts.double().cpu().numpy()
+
+
+def _quantile(values: np.ndarray, weights: torch.Tensor | None, q: float) -> float:
+    order = values.argsort()
+    share = np.ones(len(values)) if weights is None else np.asarray(weights.cpu(), dtype=np.float64)
+    reached = np.cumsum(share[order]) / share.sum()
+    place = min(int(np.searchsorted(reached, q - 1e-12)), len(values) - 1)
+    return float(values[order][place])

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends
+
+
+class RegionProbability(Transform):
+    """
+    Probability of a structure: the sum over its classes, ``[C, *S]`` to ``[1, *S]``.
+
+    Args:
+        classes: of the structure.
+
+    Example::
+
+        >>> RegionProbability([1, 2])(torch.tensor([0.5, 0.25, 0.25])[:, None])
+        tensor([[0.5000]])
+    """
+
+    backend = (TransformBackends.TORCH,)
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        self.classes = list(classes)
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        """Probability of the structure; a MetaTensor stays one."""
+        return img[self.classes].sum(0, keepdim=True)
+
+
+class RegionProbabilityd(MapTransform):
+    """
+    Dictionary-based version of :py:class:`RegionProbability`, of several structures.
+
+    Args:
+        keys: key of the class probabilities.
+        regions: classes by the structure's name; the result has the key ``probability_<name>``.
+        allow_missing_keys: whether probabilities may be absent.
+    """
+
+    backend = RegionProbability.backend
+
+    def __init__(
+        self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.regions = {f"probability_{name}": RegionProbability(classes) for name, classes in regions.items()}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the probabilities of one item."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d.update({name: probability(d[key]) for name, probability in self.regions.items()})
+        return d

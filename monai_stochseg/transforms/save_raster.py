@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey, ensure_tuple_rep
+from PIL import Image
+
+# Of the classes, by their index; the same colours again after these (Okabe and Ito, safe for colour blindness).
+_PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+
+class SaveRasterd(MapTransform):
+    """
+    Save 2D maps as PNG: label maps ``[N, H, W]`` as indices of a palette, a file per map, and shares from 0 to
+    ``maximum`` ``[1, H, W]`` as grey of 16 bits, of which 65535 is ``maximum``.
+
+    A file appears whole or not at all. It is named ``CASE_<postfix>.png`` by the image's file name, and where there are
+    several maps ``CASE_<postfix>_00.png`` and so on.
+
+    Args:
+        keys: keys of the maps.
+        output_dir: where; made when absent.
+        postfixes: of the files, one per key.
+        maximum: of shares, one per key or for all; None: these are label maps.
+        allow_missing_keys: whether a map may be absent.
+
+    Raises:
+        ValueError: if a map is not two-dimensional.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike,
+        postfixes: KeysCollection,
+        maximum: float | Sequence[float | None] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.output_dir = Path(output_dir)
+        self.postfixes = ensure_tuple_rep(postfixes, len(self.keys))
+        self.maximum = ensure_tuple_rep(maximum, len(self.keys))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Save the maps of one item."""
+        d = dict(data)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        for key, postfix, maximum in self.key_iterator(d, self.postfixes, self.maximum):
+            maps = torch.as_tensor(d[key]).as_subclass(torch.Tensor).cpu()
+            if maps.dim() != 3:
+                raise ValueError(f"{key} must be [N, H, W] to become PNG, got the shape {list(maps.shape)}.")
+            name = Path(str(d[key].meta[ImageMetaKey.FILENAME_OR_OBJ])).stem
+            for index, each in enumerate(maps):
+                number = f"_{index:02d}" if len(maps) > 1 else ""
+                _save(_picture(each, maximum), self.output_dir / f"{name}_{postfix}{number}.png")
+        return d
+
+
+def _picture(values: torch.Tensor, maximum: float | None) -> Image.Image:
+    if maximum is not None:
+        return Image.fromarray((values / maximum).clamp(0, 1).mul(65535).round().numpy().astype(np.uint16))
+    picture = Image.fromarray(values.numpy().astype(np.uint8), mode="P")
+    colours = [int(colour[i : i + 2], 16) for colour in _PALETTE for i in (1, 3, 5)]
+    picture.putpalette([*colours, *colours[3:] * 36][: 3 * 256])
+    return picture
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        picture.save(temporary, format="png")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
