@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from .case import CaseError
+from .png import check_png
 
 RASTER_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -35,6 +36,8 @@ def read_raster(patient: str, file: str, is_label: bool = False) -> np.ndarray:
             channel that is not opaque, or a mask is coloured.
     """
     try:
+        if file.lower().endswith(".png"):
+            check_png(file)
         with Image.open(file) as opened:
             frames = getattr(opened, "n_frames", 1)
             opened.load()

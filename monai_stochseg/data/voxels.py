@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from .case import CaseError
+from .case import CaseError, unreadable
+from .nifti import NIFTI_SUFFIXES, WholeNibabelReader, read_header
 from .raster import is_raster, read_raster
 
 
@@ -21,11 +23,13 @@ class Voxels(NamedTuple):
         file: its path.
         voxels: ``[C, *S]``, float32.
         affine: voxels to mm, or the identity where the file has none.
+        meta: what MONAI's reader says of the file, such as units and codes of the header.
     """
 
     file: str
     voxels: torch.Tensor
     affine: torch.Tensor
+    meta: dict[str, Any]
 
 
 def read_voxels(patient: str, file: str, is_label: bool = False, spatial_dims: int | None = None) -> Voxels:
@@ -43,17 +47,26 @@ def read_voxels(patient: str, file: str, is_label: bool = False, spatial_dims: i
     """
     if is_raster(file):
         array = torch.from_numpy(read_raster(patient, file, is_label).astype(np.float32))
-        affine = torch.eye(4, dtype=torch.float64)
+        affine, meta = torch.eye(4, dtype=torch.float64), {}
     else:
-        try:
-            loaded = LoadImage(ensure_channel_first=True, simple_keys=True)(file)
-        except (OSError, EOFError, ValueError, RuntimeError, TypeError) as error:
-            raise CaseError(f"case {patient}: {file} cannot be read ({error}).") from None
-        array, affine = loaded.as_tensor(), loaded.affine
+        loaded = _read_volume(patient, file)
+        array, affine, meta = loaded.as_tensor(), loaded.affine, dict(loaded.meta)
     if spatial_dims == 2 and array.dim() == 4 and array.shape[-1] == 1:
         array = array[..., 0]
     if spatial_dims is not None and array.dim() != spatial_dims + 1:
         raise CaseError(
             f"case {patient}: {file} has shape {tuple(array.shape[1:])}, but spatial_dims is {spatial_dims}."
         )
-    return Voxels(file, array, affine)
+    return Voxels(file, array, affine, meta)
+
+
+def _read_volume(patient: str, file: str) -> MetaTensor:
+    if file.endswith(NIFTI_SUFFIXES):
+        read_header(patient, file)
+    load = LoadImage(ensure_channel_first=True, simple_keys=True)
+    load.register(WholeNibabelReader())
+    try:
+        loaded: MetaTensor = load(file)
+    except Exception as error:  # of MONAI, nibabel, itk or zlib: a damaged file can fail in any of them
+        raise unreadable(patient, file, error) from None
+    return loaded

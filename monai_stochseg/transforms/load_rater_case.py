@@ -76,7 +76,7 @@ class LoadRaterCased(Transform):
         image = torch.cat([one.voxels.float() for one in images])
         self._check_image(name, d["image"][0], image)
         ending = "png" if is_raster(d["image"][0]) else "nii.gz"
-        meta = {ImageMetaKey.FILENAME_OR_OBJ: f"{name}.{ending}", MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
+        meta = images[0].meta | {ImageMetaKey.FILENAME_OR_OBJ: f"{name}.{ending}", MetaKeys.ORIGINAL_CHANNEL_DIM: 0}
         affine = images[0].affine
         d["image"] = MetaTensor(image, affine=affine, meta=dict(meta))
         if self.with_label:
