@@ -86,7 +86,8 @@ def warnings_of(reports: Sequence[CaseReport], subjects: int, names: Mapping[str
         for key, structure in report.structures.items():
             doubtful = [r for r, d in zip(report.raters, structure.dice_to_others, strict=False) if d < _OUTLIER]
             if doubtful and len(doubtful) < len(report.raters) / 2:
-                lines.append(f"case {report.patient}, {names[key]}: {', '.join(doubtful)} overlap with hardly anybody.")
+                who = f"case {report.patient}, {names[key]}: rater {', '.join(doubtful)}"
+                lines.append(f"{who} overlaps with hardly anybody.")
     return lines
 
 

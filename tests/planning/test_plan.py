@@ -104,7 +104,7 @@ def test_who_differs_from_the_rest_is_named(tmp_path) -> None:
         )
     content = planned(root)
     assert next(iter(content["plan"]["agreement"]["raters"].items())) == ("Cid", 0.0)
-    assert sum("Cid overlap with hardly anybody" in line for line in content["plan"]["warnings"]) == 3
+    assert sum("rater Cid overlaps with hardly anybody" in line for line in content["plan"]["warnings"]) == 3
 
 
 def test_ct_rgb_and_other_intensities(tmp_path) -> None:
@@ -224,6 +224,6 @@ def test_real_readings_and_their_outliers(real_data, tmp_path) -> None:
     plan(str(root), out=str(tmp_path / "plan.json"), progress=False)
     lines = json.loads((tmp_path / "plan.json").read_text())["plan"]["warnings"]
     assert [line.split(":")[0] + line.split(":")[1] for line in lines] == [
-        "case p10, structure Person2_Amira overlap with hardly anybody.",
-        "case p20, structure Person3_Amira overlap with hardly anybody.",
+        "case p10, structure rater Person2_Amira overlaps with hardly anybody.",
+        "case p20, structure rater Person3_Amira overlaps with hardly anybody.",
     ]
