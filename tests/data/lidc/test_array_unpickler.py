@@ -65,6 +65,8 @@ FIELDS = (3, "|", None, ("f0",), {"f0": (Dtype("O8"), 0)}, 8, 1, 63)
         forged(Dtype("V8", FIELDS), ADDRESS),
         forged(Dtype("f8", FIELDS), ADDRESS),
         forged(Dtype("f8", (3, "|", (Dtype("O8"), (1,)), None, None, 8, 1, 63)), ADDRESS),
+        forged(Dtype("f8", (3, "|", None, ("a",), {"a": (Dtype("f8"), 0)}, 8, 1, 0)), ADDRESS),
+        forged(Dtype("f8", (3, "|", (Dtype("f4"), (2,)), None, None, 8, 1, 0)), ADDRESS),
         forged(Dtype("O8"), ADDRESS),
         forged(Dtype("O8"), [1]),
         forged(Dtype([("a", "O")]), ADDRESS),
