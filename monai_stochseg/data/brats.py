@@ -42,7 +42,8 @@ def brats_datalist(
         the channels of those files in a row), and where they exist ``label`` (paths, one per rater) with
         ``label_map`` (class in the file to canonical class), ``mask`` (path of the brain mask) and ``split``
         (``"train"``, ``"validation"`` or ``"test"``, if the patient lies in a folder of that name). Where a file has
-        several channels by its layout, ``image_channels`` or ``label_channels`` says how many.
+        several channels by its layout, ``image_channels`` or ``label_channels`` says how many. Where the patients have
+        different numbers of raters, ``num_raters`` is the largest, to which all are padded.
 
     Raises:
         CaseError: when a modality is unknown or asked for twice, no patient is found, a file is missing, found twice
@@ -74,6 +75,11 @@ def brats_datalist(
     for one, other in pairwise(cases):
         if one["patient"] == other["patient"]:
             raise CaseError(f"patient {one['patient']}: found twice, {one['image'][0]} and {other['image'][0]}.")
+    labelled = [case for case in cases if "label" in case]
+    counts = [len(case["label"]) * case.get("label_channels", 1) for case in labelled]
+    if len(set(counts)) > 1:
+        for case in labelled:
+            case["num_raters"] = max(counts)
     return cases
 
 

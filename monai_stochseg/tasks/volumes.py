@@ -33,7 +33,7 @@ from monai_stochseg.data import read_split, split_cases
 from monai_stochseg.metrics import RegionDiceMetric, SampleDiceMetric
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, present_raters
-from monai_stochseg.transforms import CheckMinSized, LoadCased, MaskLabeld, PadRatersd
+from monai_stochseg.transforms import CheckMinSized, LoadCased, MaskLabeld
 
 _KEYS = ("image", "label")
 _TRUTH = "truth.json"  # of a simulated folder
@@ -118,7 +118,7 @@ class VolumeTask(Task):
         self.split_options = split
         if self.masked and volume.patch_size is not None:
             self.mask_key, self.ignore_index = "mask", 255
-        self._raters: list[int] | None = None
+        self._raters: int | None = None
 
     #: Transforms that follow the reading of a case, before anything moves its voxels.
     after_reading: tuple[Callable, ...] = ()
@@ -133,16 +133,13 @@ class VolumeTask(Task):
     @property
     def num_raters(self) -> int:  # type: ignore[override]
         """The largest number of raters of a case."""
-        return max(self._numbers_of_raters())
-
-    def _numbers_of_raters(self) -> list[int]:
         if self._raters is None:
             labelled = [case for case in self.cases("all", require_label=False) if "label" in case]
-            found = {
+            counts = [
                 len(case["label"]) * case.get("label_channels", 1) // len(case.get("label_classes", [0]))
                 for case in labelled
-            }
-            self._raters = sorted(found or {1})
+            ]
+            self._raters = max(counts, default=1)
         return self._raters
 
     def split(self, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:
@@ -158,10 +155,7 @@ class VolumeTask(Task):
 
     def read(self, with_label: bool) -> list[Callable]:
         """The transforms that read a case: ``image``, ``label`` and, of a brain, ``mask``."""
-        pad: list[Callable] = []
-        if with_label and len(self._numbers_of_raters()) > 1:
-            pad = [PadRatersd("label", self.num_raters)]
-        return [LoadCased(with_label), *pad, *self.after_reading]
+        return [LoadCased(with_label), *self.after_reading]
 
     def load(self, with_label: bool = True) -> list[Callable]:
         """From a case to the centre of its volume, or with patches to the whole volume and its ``mask``, if any."""

@@ -14,6 +14,7 @@ from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from ..data.brain_mask import derive_brain_mask
 from ..data.case import CaseError, check_geometry, unreadable
 from ..data.nifti import NIFTI_SUFFIXES, WholeNibabelReader, check_channels, read_header
+from .pad_raters import PadRatersd
 
 
 class LoadCased(Transform):
@@ -24,11 +25,13 @@ class LoadCased(Transform):
     row, to take), ``label`` (paths, one per rater) with ``label_map`` (class in the file to class in the
     result) and ``mask`` (path of a brain mask, or None for images without one, such as CT of the abdomen). One file is
     one channel, unless ``image_channels`` or ``label_channels`` says how many each file has: modalities in one file, or
-    raters. The result has these in their place, all with the image's affine:
+    raters. ``num_raters`` says to how many raters labels are padded. The result has these in their place, all with the
+    image's affine:
 
     * ``image``: ``[C_in, *S]``, float32. Its file name in the metadata is the patient's, so that savers name their
       files by it;
-    * ``label``: ``[R, *S]``, uint8, one channel per rater;
+    * ``label``: ``[R, *S]``, uint8, one channel per rater. With ``num_raters``, R is that, and ``rater_weights``,
+      ``[R]``, has 0 for the raters who are missing, see :py:class:`PadRatersd`;
     * ``mask``: ``[1, *S]``, uint8; the mask's file above 0.5, or without one the voxels where any channel is not zero,
       provided that the background is. There is none where ``mask`` was None.
 
@@ -51,11 +54,12 @@ class LoadCased(Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Load one case; other entries of ``data`` are kept."""
-        d = dict(data)
+        d: dict[Any, Any] = dict(data)
         patient = d["patient"]
         channels, label_map, label_files = d.pop("channels", None), d.pop("label_map", {}), d.pop("label", [])
         image_channels, label_channels = d.pop("image_channels", 1), d.pop("label_channels", 1)
         with_mask, mask_file = d.get("mask", "") is not None, d.pop("mask", None)
+        num_raters = d.pop("num_raters", None)
         if self.with_label and not label_files:
             raise CaseError(f"patient {patient}: there is no label to load; for inference pass with_label=False.")
 
@@ -82,6 +86,8 @@ class LoadCased(Transform):
             d["mask"] = MetaTensor(torch.as_tensor(mask).to(torch.uint8), meta=meta)
         if self.with_label:
             d["label"] = MetaTensor(_canonical(patient, labels, label_map), meta=meta)
+            if num_raters is not None:
+                d = PadRatersd("label", num_raters)(d)
         return d
 
     def _read(self, patient: str, file: str, channels: int) -> MetaTensor:

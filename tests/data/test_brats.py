@@ -174,6 +174,17 @@ def test_one_file_is_one_channel(tmp_path, file, channels) -> None:
         brats_datalist(tmp_path)
 
 
+def test_different_numbers_of_raters_are_noted(tmp_path) -> None:
+    for patient, raters in (("a", 3), ("b", 2), ("c", 0)):
+        write(tmp_path / patient / "t2.nii.gz")
+        for rater in range(raters):
+            write(tmp_path / patient / f"rater{rater}.nii.gz")
+    cases = brats_datalist(tmp_path, ("t2",), require_label=False)
+    assert [case.get("num_raters") for case in cases] == [3, 3, None]
+    (tmp_path / "a" / "rater2.nii.gz").unlink()
+    assert not any("num_raters" in case for case in brats_datalist(tmp_path, ("t2",), require_label=False))
+
+
 def test_raters_in_one_file_where_the_layout_says_so(tmp_path) -> None:
     write(tmp_path / "a" / "ct.nii")
     write(tmp_path / "a" / "raters.nii", shape=(*SIZE, 3))

@@ -183,6 +183,17 @@ def test_raters_of_one_file_are_read_where_the_case_says_so(case, tmp_path) -> N
     assert loaded["label"].flatten(1).unique(dim=1).tolist() == [[0], [1], [3]]
 
 
+def test_raters_are_padded_to_the_number_that_the_case_says(case) -> None:
+    """So that cases with fewer raters share a batch with others; a missing rater weighs 0 and says no background."""
+    fewer = {**case, "patient": "p.2", "label": case["label"][:1]}
+    loaded = [LoadCased()({**each, "num_raters": 3}) for each in (case, fewer)]
+    batch = next(iter(DataLoader(loaded, batch_size=2)))
+    assert batch["label"].shape == (2, 3, 2, 2, 3)
+    assert batch["rater_weights"].tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert np.array_equal(loaded[0]["label"].affine, AFFINE)
+    assert "rater_weights" not in LoadCased(with_label=False)({**case, "num_raters": 3})
+
+
 def test_colours_of_another_format_are_not_raters(case, tmp_path) -> None:
     itk = pytest.importorskip("itk", reason="reading .mha needs itk")
     file = str(tmp_path / "colours.mha")
