@@ -9,6 +9,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution, WindowedDistribution
+from monai_stochseg.distributions.arguments import check_arguments, check_axes
 from monai_stochseg.networks.contract import describe_missing, gives_parameters, is_predictive
 
 
@@ -26,10 +27,12 @@ class PredictiveInferer(Inferer):
             :py:class:`ValidConvolutionInferer`. Default: the whole image at once.
     """
 
+    @check_arguments
     def __init__(self, inferer: Inferer | None = None) -> None:
         super().__init__()
         self.inferer = SimpleInferer() if inferer is None else inferer
 
+    @check_arguments
     def __call__(
         self,
         inputs: torch.Tensor,
@@ -47,9 +50,13 @@ class PredictiveInferer(Inferer):
             kwargs: further keyword arguments of the network's ``forward`` or ``predictive``.
 
         Raises:
+            ValueError: when the shape of ``inputs`` or ``mask`` does not fit.
             TypeError: when the network has neither a method ``distribution(parameters, mask=)`` nor a method
                 ``predictive(x)``.
         """
+        check_axes("[B, C_in, *S]", 4, inputs=inputs)
+        if mask is not None and (mask.ndim != inputs.ndim or mask.shape != (len(inputs), 1, *mask.shape[2:])):
+            raise ValueError(f"mask must be [B, 1, *S] of inputs {tuple(inputs.shape)}, got {tuple(mask.shape)}.")
         parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
         module: Any = network.module if isinstance(network, parallel) else network
         if gives_parameters(module):

@@ -11,6 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapLabelValue, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from ..data.case import CaseError, check_geometry
 
 
@@ -38,10 +40,12 @@ class LoadCased(Transform):
             know.
     """
 
+    @check_arguments
     def __init__(self, with_label: bool = True) -> None:
         self.with_label = with_label
         self.load = LoadImage(ensure_channel_first=True, simple_keys=True)
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Load one case; other entries of ``data`` are kept."""
         d = dict(data)

@@ -4,12 +4,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import ConcatItemsd
 
+from monai_stochseg.distributions.arguments import check_arguments, naming
+
 from ..data.case import check_geometry
-from .rater_labels import RATER_WEIGHTS
+from .rater_labels import RATER_WEIGHTS, check_label
 
 
 class StackRatersd(ConcatItemsd):
@@ -28,6 +31,7 @@ class StackRatersd(ConcatItemsd):
             that it is not taken for background.
     """
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -38,6 +42,7 @@ class StackRatersd(ConcatItemsd):
         super().__init__(keys, name, allow_missing_keys=allow_missing_keys)
         self.rater_weights_key = RATER_WEIGHTS if allow_missing_keys and not rater_weights_key else rater_weights_key
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Stack the raters of one case; its other entries are kept.
@@ -51,6 +56,10 @@ class StackRatersd(ConcatItemsd):
         if not labels:
             raise ValueError(f"there is no rater: none of the keys {list(self.keys)} is in the data.")
         for key, label in labels.items():
+            if not isinstance(label, torch.Tensor | np.ndarray) or np.iscomplexobj(label):
+                raise TypeError(f"the label of {key} must be a tensor or an array, got {type(label).__name__}.")
+            with naming(key):
+                check_label(torch.as_tensor(label))
             if label.shape[0] != 1:
                 raise ValueError(f"the label of {key} must be [1, *S], one rater, got the shape {tuple(label.shape)}.")
         grids = {str(key): (label.shape[1:], getattr(label, "affine", torch.eye(4))) for key, label in labels.items()}
