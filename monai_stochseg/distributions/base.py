@@ -50,12 +50,6 @@ def _with_geometry(method: Callable[..., torch.Tensor]) -> Callable[..., torch.T
     return call
 
 
-def check_num_samples(n: int) -> None:
-    """Raises ValueError unless ``n`` is at least 1."""
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}.")
-
-
 def plain(x: torch.Tensor) -> torch.Tensor:
     """A MetaTensor's tensor: arithmetic on it is several times faster."""
     return x.as_tensor() if hasattr(x, "as_tensor") else x
@@ -63,11 +57,15 @@ def plain(x: torch.Tensor) -> torch.Tensor:
 
 def autocast_mode(device: torch.device) -> torch.autocast:
     """The autocast mode that a device is in, for a network that runs later, when samples are drawn."""
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device must be a torch.device, got {device!r:.60}.")
     kind = device.type
     return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
     """``x`` as a plain tensor, in float32 where it was in half precision."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"x must be a tensor, got {type(x).__name__}.")
     x = plain(x)
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import PredictiveDistribution, autocast_mode, full_precision
+from monai_stochseg.distributions.images import check_image_axes, run_network
 from monai_stochseg.distributions.noise import draw_seeds
 
 __all__ = ["DROPOUT_LAYERS", "DropoutDistribution"]
@@ -26,13 +28,19 @@ class DropoutDistribution(PredictiveDistribution):
     Args:
         network: maps images to logits ``[B, C, *S]``.
         x: image ``[B, C_in, *S]``.
+
+    Raises:
+        ValueError: when ``x`` is no image of the network.
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module, x: torch.Tensor) -> None:
+        check_image_axes(x, 0)
         self._network = network
         self._x = x
         self._autocast = autocast_mode(x.device)
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
@@ -40,14 +48,14 @@ class DropoutDistribution(PredictiveDistribution):
         with _modes(self._network, dropout=True), self._autocast:
             for seed in draw_seeds(n, generator):
                 with _global_seed(seed, self._x.device):
-                    samples.append(full_precision(self._network(self._x)))
+                    samples.append(full_precision(run_network(self._network, self._x, "network")))
         return torch.stack(samples, dim=1)
 
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:
         """The logits of the whole network, without dropout and without gradients, ``[B, C, *S]``."""
         with _modes(self._network, dropout=False), self._autocast:
-            return full_precision(self._network(self._x))
+            return full_precision(run_network(self._network, self._x, "network"))
 
 
 @contextmanager

@@ -6,8 +6,10 @@ from functools import reduce
 
 import torch
 
-from monai_stochseg.distributions.base import PredictiveDistribution, check_num_samples
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
+from monai_stochseg.distributions.base import PredictiveDistribution
 from monai_stochseg.distributions.noise import draw_latent
+from monai_stochseg.distributions.weights import check_probabilities
 
 __all__ = ["ExpertMixtureDistribution", "sample_weights"]
 
@@ -30,6 +32,7 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         ValueError: when the gate is no ``[B, K]`` probabilities, or num_samples is below 1.
     """
 
+    @check_arguments
     def __init__(
         self,
         gate: torch.Tensor,
@@ -38,12 +41,13 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         decoder: Callable[[torch.Tensor], torch.Tensor],
         num_samples: int | None = None,
     ) -> None:
-        if gate.dim() != 2 or gate.shape[1] != len(mean):
-            raise ValueError(f"gate must be [B, K] = [B, {len(mean)}], got {tuple(gate.shape)}.")
-        if (gate < 0).any() or not torch.allclose(gate.sum(1), gate.new_ones(()), atol=1e-3):
-            raise ValueError(f"gate must not be negative and sum to 1 per item, got {gate.tolist()}.")
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        check_axes("[K, L]", 2, mean=mean)
+        if log_std.shape != mean.shape[:1]:
+            raise ValueError(f"log_std must be [K] of mean [K, L], ({len(mean)},), got {tuple(log_std.shape)}.")
+        check_axes("[B, K]", 2, gate=gate)
+        check_probabilities("gate", gate, (len(gate), len(mean)), "[B, K] of mean [K, L]")
+        if num_samples is not None:
+            check_at_least(1, num_samples=num_samples)
         self.gate = gate.detach()
         self.mean = mean
         self.log_std = log_std
@@ -51,6 +55,7 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         self.weights = None if num_samples is None else sample_weights(self.gate, num_samples)
         self._decoder = decoder
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """
@@ -59,7 +64,7 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         Raises:
             ValueError: for ``n`` below 1, or other than K * S in the compact representation.
         """
-        check_num_samples(n)
+        check_at_least(1, n=n)
         batch, num_experts = self.gate.shape
         if self.num_samples is None:
             gate = self.gate if generator is None else self.gate.to(generator.device)

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import torch
 
-from monai_stochseg.distributions.base import PredictiveDistribution, check_num_samples, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
+from monai_stochseg.distributions.base import PredictiveDistribution, full_precision
+from monai_stochseg.distributions.weights import check_probabilities
 
 
 class HypothesesDistribution(PredictiveDistribution):
@@ -20,22 +22,20 @@ class HypothesesDistribution(PredictiveDistribution):
         ValueError: when a shape does not fit, or the weights are no probabilities.
     """
 
+    @check_arguments
     def __init__(self, logits: torch.Tensor, weights: torch.Tensor | None = None) -> None:
-        if logits.dim() < 4:
-            raise ValueError(f"logits must be [B, M, C, *S], got shape {tuple(logits.shape)}.")
-        if weights is None:
-            weights = torch.full(logits.shape[:2], 1 / logits.shape[1], device=logits.device)
-        elif weights.shape != logits.shape[:2]:
-            raise ValueError(f"weights must be [B, M] = {tuple(logits.shape[:2])}, got {tuple(weights.shape)}.")
-        elif (weights < 0).any() or not torch.allclose(weights.sum(1), weights.new_ones(()), atol=1e-3):
-            raise ValueError(f"weights must not be negative and sum to 1 per item, got {weights.tolist()}.")
+        check_axes("[B, M, C, *S]", 4, logits=logits)
         self.logits = full_precision(logits)
+        if weights is None:
+            weights = self.logits.new_full(logits.shape[:2], 1 / logits.shape[1])
+        check_probabilities("weights", weights, logits.shape[:2], "[B, M] of logits")
         self.hypothesis_weights = weights.to(self.logits)
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` hypotheses without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
-        check_num_samples(n)
+        check_at_least(1, n=n)
         weights = self.hypothesis_weights if generator is None else self.hypothesis_weights.to(generator.device)
         items = torch.arange(len(weights), device=self.logits.device)
         draws = [torch.multinomial(weights, 1, generator=generator).squeeze(1).to(items.device) for _ in range(n)]

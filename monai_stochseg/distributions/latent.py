@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes, check_same_shape
 from monai_stochseg.distributions.base import PredictiveDistribution
 from monai_stochseg.distributions.noise import draw_latent
 
@@ -19,19 +20,28 @@ class LatentDistribution(PredictiveDistribution):
         mean: the prior's mean, ``[B, L]``.
         log_std: log of the prior's standard deviations, ``[B, L]``.
         decoder: maps one latent per image ``[B, L]`` to logits ``[B, C, *S]``.
+
+    Raises:
+        ValueError: when mean and log_std are not of one shape ``[B, L]``.
     """
 
+    @check_arguments
     def __init__(
         self, mean: torch.Tensor, log_std: torch.Tensor, decoder: Callable[[torch.Tensor], torch.Tensor]
     ) -> None:
+        check_axes("[B, L]", 2, mean=mean)
+        check_same_shape(mean=mean, log_std=log_std)
         self.mean = mean
         self.log_std = log_std
         self._decoder = decoder
 
+    @check_arguments
     def sample_latents(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` latents from the prior, ``[B, n, L]``; the chunks of a draw equal the whole draw."""
+        check_at_least(1, n=n)
         return torch.stack([draw_latent(self.mean, self.log_std, generator) for _ in range(n)], dim=1)
 
+    @check_arguments
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """
         The logits of given latents, with gradients.
@@ -46,10 +56,11 @@ class LatentDistribution(PredictiveDistribution):
             ValueError: when the latents do not fit the prior.
         """
         batch, latent_dim = self.mean.shape
-        if latents.dim() != 3 or latents.shape[0] != batch or latents.shape[2] != latent_dim:
+        if latents.dim() != 3 or not latents.numel() or latents.shape[0] != batch or latents.shape[2] != latent_dim:
             raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
         return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""

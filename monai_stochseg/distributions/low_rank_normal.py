@@ -7,6 +7,13 @@ from copy import copy
 
 import torch
 
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_axes,
+    check_positive,
+    check_same_shape,
+)
 from monai_stochseg.distributions.base import PredictiveDistribution, full_precision, plain
 from monai_stochseg.distributions.masked import background_outside, check_mask
 from monai_stochseg.distributions.noise import draw_noise, draw_seeds
@@ -32,9 +39,10 @@ class LowRankNormal(PredictiveDistribution):
     Half-precision parameters are computed in float32.
 
     Raises:
-        ValueError: when the shapes do not fit each other.
+        ValueError: when the shapes do not fit each other, or eps is not positive.
     """
 
+    @check_arguments
     def __init__(
         self,
         mean: torch.Tensor,
@@ -43,26 +51,30 @@ class LowRankNormal(PredictiveDistribution):
         mask: torch.Tensor | None = None,
         eps: float = 1e-5,
     ) -> None:
-        if log_diag.shape != mean.shape:
-            raise ValueError(f"log_diag must have the shape of mean, {tuple(mean.shape)}, got {tuple(log_diag.shape)}.")
-        if cov_factor.dim() != mean.dim() + 1 or cov_factor[:, 0].shape != mean.shape:
+        check_same_shape(mean=mean, log_diag=log_diag)
+        check_positive(eps=eps)
+        if cov_factor.dim() != mean.dim() + 1 or 0 in cov_factor.shape or cov_factor[:, 0].shape != mean.shape:
             raise ValueError(
                 f"cov_factor must be [B, R, C, *S] for mean {tuple(mean.shape)}, got {tuple(cov_factor.shape)}."
             )
         self.mean, self.cov_factor, self.log_diag = (full_precision(x) for x in (mean, cov_factor, log_diag))
         self.mask: torch.Tensor | None = None
         if mask is not None:
-            self.mask = check_mask(mask, self.mean)
+            self.mask = check_mask(mask, self.mean, "mean")
             self.mean = background_outside(self.mean, self.mask)
             self.log_diag = self.log_diag.masked_fill(~self.mask, math.log(eps))
         self._scale = self.mean.new_ones(mean.shape[1])
         self._rank_scale = self.mean.new_ones(cov_factor.shape[1])
 
     @classmethod
+    @check_arguments
     def from_parameters(
         cls, parameters: torch.Tensor, out_channels: int, rank: int, mask: torch.Tensor | None = None, eps: float = 1e-5
     ) -> LowRankNormal:
         """The distribution from a network's one tensor ``[B, C * (2 + R), *S]``; see :py:func:`split_parameters`."""
+        check_axes("[B, C * (2 + R), *S]", 4, parameters=parameters)
+        if mask is not None:
+            check_mask(mask, parameters, "parameters")
         mean, log_diag, cov_factor = split_parameters(parameters, out_channels, rank)
         return cls(mean, cov_factor, log_diag, mask=mask, eps=eps)
 
@@ -83,6 +95,7 @@ class LowRankNormal(PredictiveDistribution):
             factor = factor * self.mask
         return (factor + self.log_diag.exp()) * self._per_class(self._scale.square())
 
+    @check_arguments
     def rsample(self, n: int, antithetic: bool = False, generator: torch.Generator | None = None) -> torch.Tensor:
         """
         Draw ``n`` samples with gradients to the parameters, ``[B, n, C, *S]``.
@@ -101,11 +114,13 @@ class LowRankNormal(PredictiveDistribution):
                 samples.append(self.mean - deviation)
         return torch.stack(samples[:n], dim=1)
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` samples without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
         return self.rsample(n, generator=generator)
 
+    @check_arguments
     def scaled(
         self,
         temperature: float = 1.0,
@@ -153,21 +168,23 @@ class LowRankNormal(PredictiveDistribution):
         return values.reshape(1, -1, *[1] * (self.mean.dim() - 2))
 
 
+@check_arguments
 def split_parameters(
-    parameters: torch.Tensor, out_channels: int, rank: int
+    parameters: torch.Tensor, out_channels: int, rank: int, name: str = "parameters"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Views of mean ``[B, C, *S]``, log-diagonal ``[B, C, *S]`` and factor ``[B, R, C, *S]`` in the one tensor
-    ``[B, C * (2 + R), *S]`` that holds them in this order.
+    ``[B, C * (2 + R), *S]`` that holds them in this order. ``name`` is that of the argument, for the error.
 
     Raises:
         ValueError: when the tensor has another number of channels.
     """
+    check_at_least(1, out_channels=out_channels, rank=rank)
     expected = out_channels * (2 + rank)
-    if parameters.dim() < 3 or parameters.shape[1] != expected:
+    if parameters.dim() not in (3, 4, 5) or parameters.shape[1] != expected:
         raise ValueError(
-            f"expected out_channels * (2 + rank) = {out_channels} * (2 + {rank}) = {expected} channels, "
-            f"got a tensor of shape {tuple(parameters.shape)}."
+            f"{name} must have out_channels * (2 + rank) = {out_channels} * (2 + {rank}) = {expected} channels and the "
+            f"axes [B, channels, *S], got {tuple(parameters.shape)}."
         )
     parameters = plain(parameters)
     mean, log_diag, cov_factor = parameters.split([out_channels, out_channels, rank * out_channels], dim=1)

@@ -8,13 +8,21 @@ from collections.abc import Sequence
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
 from monai_stochseg.distributions.base import (
     IMPOSSIBLE_LOGIT,
     PredictiveDistribution,
-    check_num_samples,
     full_precision,
 )
 from monai_stochseg.distributions.noise import draw_uniform
+
+
+def check_logits(name: str, logits: torch.Tensor) -> None:
+    """Raise a ValueError for logits that are not ``[B, C, *S]`` with C of at least 2, or of which an axis is empty."""
+    if logits.ndim < 3 or logits.shape[1] < 2 or not logits.numel():
+        raise ValueError(
+            f"{name} must be [B, C, *S], none of its axes empty, with C of at least 2, got shape {tuple(logits.shape)}."
+        )
 
 
 class _MarginalDistribution(PredictiveDistribution):
@@ -23,13 +31,15 @@ class _MarginalDistribution(PredictiveDistribution):
     cumulative probability, in the ``order`` of the classes, passes a uniform number. Half precision becomes float32.
     """
 
+    @check_arguments
     def __init__(self, logits: torch.Tensor, order: Sequence[int] | None = None) -> None:
-        if logits.ndim < 3 or logits.shape[1] < 2:
-            raise ValueError(f"logits must be [B, C, *S] with C of at least 2, got shape {tuple(logits.shape)}.")
+        check_logits("logits", logits)
         classes = range(logits.shape[1])
         order = list(classes if order is None else order)
         if sorted(order) != list(classes):
-            raise ValueError(f"order must name each class 0 to {classes[-1]} once, got {order}.")
+            raise ValueError(
+                f"order must name each class 0 to {classes[-1]} once, got {order} for logits {tuple(logits.shape)}."
+            )
         self.logits = full_precision(logits)
         self.order = order
 
@@ -37,10 +47,11 @@ class _MarginalDistribution(PredictiveDistribution):
         """The logits given, ``[B, C, *S]``."""
         return self.logits
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` label maps as logits ``[B, n, C, *S]``, 0 for the class drawn and -10,000 for the others."""
-        check_num_samples(n)
+        check_at_least(1, n=n)
         logits = self.logits
         # The last sum is 1: it is left out, for rounding may put it below a uniform number.
         cumulative = logits.softmax(1)[:, self.order].cumsum(1)[:, :-1]
@@ -90,6 +101,7 @@ class IndependentDistribution(_MarginalDistribution):
         ValueError: when the shape does not fit.
     """
 
+    @check_arguments
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__(logits)
 
@@ -103,16 +115,22 @@ class DeterministicDistribution(PredictiveDistribution):
 
     Args:
         logits: ``[B, C, *S]``, of any deterministic network. Half precision becomes float32.
+
+    Raises:
+        ValueError: when the shape does not fit.
     """
 
+    @check_arguments
     def __init__(self, logits: torch.Tensor) -> None:
+        check_logits("logits", logits)
         self.logits = full_precision(logits)
 
     def mode_logits(self) -> torch.Tensor:
         """The logits given, ``[B, C, *S]``."""
         return self.logits
 
+    @check_arguments
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """The logits given ``n`` times, ``[B, n, C, *S]``; nothing is drawn from the generator."""
-        check_num_samples(n)
+        check_at_least(1, n=n)
         return self.logits.detach().unsqueeze(1).expand(-1, n, *self.logits.shape[1:])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT, PredictiveDistribution, plain
 
 
@@ -18,6 +19,7 @@ class MaskedDistribution(PredictiveDistribution):
         ValueError: when the mask does not fit the logits, at the first draw.
     """
 
+    @check_arguments
     def __init__(self, distribution: PredictiveDistribution, mask: torch.Tensor) -> None:
         self.distribution = distribution
         self.mask = mask
@@ -28,6 +30,7 @@ class MaskedDistribution(PredictiveDistribution):
         logits = self.distribution.mode_logits()
         return background_outside(logits, check_mask(self.mask, logits))
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """The samples of the distribution given, background outside the region, ``[B, n, C, *S]``."""
@@ -36,10 +39,13 @@ class MaskedDistribution(PredictiveDistribution):
         return torch.stack([background_outside(sample, mask) for sample in logits.unbind(1)], dim=1)
 
 
-def check_mask(mask: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def check_mask(mask: torch.Tensor, logits: torch.Tensor, name: str = "logits") -> torch.Tensor:
     """The region ``[B, 1, *S]`` of logits ``[B, C, *S]`` as booleans on their device; ValueError for other shapes."""
     if mask.shape != logits[:, :1].shape:
-        raise ValueError(f"mask must be [B, 1, *S] as {tuple(logits[:, :1].shape)}, got {tuple(mask.shape)}.")
+        raise ValueError(
+            f"mask must be [B, 1, *S] as {tuple(logits[:, :1].shape)}, got {tuple(mask.shape)} for {name} of "
+            f"{tuple(logits.shape)}."
+        )
     return plain(mask).to(logits.device) > 0
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import torch
 
-from monai_stochseg.distributions.base import check_num_samples
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes, check_broadcasts
 
 
+@check_arguments
 def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
     """``n`` seeds for :py:func:`draw_noise`, drawn from the generator; ValueError for ``n`` below 1."""
-    check_num_samples(n)
+    check_at_least(1, n=n)
     device = "cpu" if generator is None else generator.device
     # one by one: on a GPU a draw of n numbers is not n draws of one, and chunks would differ from the whole
     return [int(torch.randint(0, 2**62, (1,), generator=generator, device=device)) for _ in range(n)]
 
 
+@check_arguments
 def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     The noise of ``n`` draws, the same for the same seed.
@@ -23,6 +25,8 @@ def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.
     Returns:
         standard normal e1 ``[n, B, R]`` and e2 ``[n, B, C, *S]`` for ``like`` of shape ``[B, C, *S]``.
     """
+    check_at_least(1, n=n, rank=rank)
+    check_axes("[B, C, *S]", 3, like=like)
     generator = torch.Generator(like.device).manual_seed(seed)
     e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
     e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
@@ -35,8 +39,10 @@ def draw_uniform(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Ge
     return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
+@check_arguments
 def draw_latent(mean: torch.Tensor, log_std: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """One draw of an axis-aligned normal, with gradients to mean and log-deviation."""
+    check_broadcasts("log_std", log_std, "mean", mean)
     device = mean.device if generator is None else generator.device
     noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
     return mean + log_std.exp() * noise.to(mean.device)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import full_precision
 from monai_stochseg.distributions.latent import LatentDistribution
+from monai_stochseg.distributions.marginal import check_logits
 
 __all__ = ["RefinedDistribution"]
 
@@ -20,8 +22,12 @@ class RefinedDistribution(LatentDistribution):
         log_std: log of the code's standard deviations, ``[B, L]``.
         decoder: maps one code per image ``[B, L]`` to logits ``[B, C, *S]``.
         calibration_logits: the calibration network's, ``[B, C, *S]``.
+
+    Raises:
+        ValueError: when the shapes do not fit each other.
     """
 
+    @check_arguments
     def __init__(
         self,
         mean: torch.Tensor,
@@ -30,6 +36,11 @@ class RefinedDistribution(LatentDistribution):
         calibration_logits: torch.Tensor,
     ) -> None:
         super().__init__(mean, log_std, decoder)
+        check_logits("calibration_logits", calibration_logits)
+        if len(calibration_logits) != len(mean):
+            raise ValueError(
+                f"calibration_logits must be of the {len(mean)} items of mean, got {len(calibration_logits)}."
+            )
         self._log_calibration = full_precision(calibration_logits).log_softmax(1)
 
     def mode_logits(self) -> torch.Tensor:

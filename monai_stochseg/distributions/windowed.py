@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from monai.inferers import Inferer
 
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
 from monai_stochseg.distributions.base import PredictiveDistribution, autocast_mode, full_precision
 from monai_stochseg.distributions.noise import draw_seeds
 
@@ -40,9 +41,19 @@ class WindowedDistribution(PredictiveDistribution):
             their samples carry weights.
     """
 
+    @check_arguments
     def __init__(
-        self, image: torch.Tensor, predictive: Callable[[torch.Tensor], PredictiveDistribution], inferer: Inferer
+        self,
+        image: torch.Tensor,
+        predictive: Callable[[torch.Tensor], PredictiveDistribution],
+        inferer: Inferer | Callable[..., torch.Tensor],
     ) -> None:
+        check_axes("[B, C_in, *S] with 2 or 3 spatial axes", 4, image=image)
+        roi_size = getattr(inferer, "roi_size", None)
+        if isinstance(roi_size, Sequence) and len(roi_size) != image.ndim - 2:
+            raise ValueError(
+                f"image must have the {len(roi_size)} spatial axes of the inferer's roi_size, got {tuple(image.shape)}."
+            )
         _check_batch_size(getattr(inferer, "sw_batch_size", 1))
         self.image = full_precision(image)
         self.predictive = predictive
@@ -54,11 +65,11 @@ class WindowedDistribution(PredictiveDistribution):
         """The windows' modes stitched, without gradients, ``[B, C, *S]``."""
         return torch.cat([self._stitch(image) for image in self.image.split(1)])
 
+    @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}.")
+        check_at_least(1, n=n)
         seeds = [draw_seeds(len(self.image), generator) for _ in range(n)]  # sample by sample, for the chunks' sake
         images = zip(self.image.split(1), zip(*seeds, strict=True), strict=True)
         return torch.cat([self._stitch(image, own).unflatten(1, (n, -1)) for image, own in images])

@@ -9,6 +9,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from monai_stochseg.distributions import MaskedDistribution, PredictiveDistribution, WindowedDistribution
+from monai_stochseg.distributions.arguments import check_arguments, check_axes
 from monai_stochseg.distributions.geometry import Geometry
 from monai_stochseg.networks.contract import describe_missing, gives_parameters, is_predictive
 
@@ -27,10 +28,12 @@ class PredictiveInferer(Inferer):
             :py:class:`ValidConvolutionInferer`. Default: the whole image at once.
     """
 
+    @check_arguments
     def __init__(self, inferer: Inferer | None = None) -> None:
         super().__init__()
         self.inferer = SimpleInferer() if inferer is None else inferer
 
+    @check_arguments
     def __call__(
         self,
         inputs: torch.Tensor,
@@ -52,9 +55,13 @@ class PredictiveInferer(Inferer):
             affine and applied transforms.
 
         Raises:
+            ValueError: when the shape of ``inputs`` or ``mask`` does not fit.
             TypeError: when the network has neither a method ``distribution(parameters, mask=)`` nor a method
                 ``predictive(x)``.
         """
+        check_axes("[B, C_in, *S]", 4, inputs=inputs)
+        if mask is not None and (mask.ndim != inputs.ndim or mask.shape != (len(inputs), 1, *mask.shape[2:])):
+            raise ValueError(f"mask must be [B, 1, *S] of inputs {tuple(inputs.shape)}, got {tuple(mask.shape)}.")
         distribution = self._infer(inputs, network, *args, mask=mask, **kwargs)
         distribution.geometry = Geometry.of(inputs)
         return distribution

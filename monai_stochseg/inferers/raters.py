@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from monai_stochseg.distributions import HypothesesDistribution, check_labels, check_weights
+from monai_stochseg.distributions.arguments import check_arguments, check_num_classes
 from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT
 
 
@@ -19,13 +20,19 @@ class RaterInferer(Inferer):
     Args:
         num_classes: number of classes, the background included.
         ignore_index: label of void voxels, which become background; None: there are none.
+
+    Raises:
+        ValueError: for fewer than 2 classes.
     """
 
+    @check_arguments
     def __init__(self, num_classes: int, ignore_index: int | None = None) -> None:
         super().__init__()
+        check_num_classes(num_classes=num_classes)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 
+    @check_arguments
     def __call__(
         self,
         inputs: torch.Tensor,
@@ -44,7 +51,9 @@ class RaterInferer(Inferer):
             ValueError: when a label is outside the classes, or the weights do not fit.
         """
         label = label.to(inputs.device)
-        weights = check_weights(rater_weights, label)
+        if label.ndim not in (4, 5) or not label.numel():
+            raise ValueError(f"label must be [B, R, *S] with 2 or 3 spatial axes, got {tuple(label.shape)}.")
+        weights = check_weights(rater_weights, label, maps_name="label")
         labels, _ = check_labels(label, self.num_classes, self.ignore_index, "label", weights)
         others = 1 - F.one_hot(labels, self.num_classes)
         return HypothesesDistribution(others.movedim(-1, 2) * IMPOSSIBLE_LOGIT, weights)

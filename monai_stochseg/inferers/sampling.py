@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from monai_stochseg.distributions import PredictiveDistribution, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
 from monai_stochseg.distributions.base import plain
 
 
@@ -21,6 +22,7 @@ class Samples(NamedTuple):
     weights: torch.Tensor | None
 
 
+@check_arguments
 @torch.no_grad()
 def draw_samples(
     distribution: PredictiveDistribution,
@@ -40,8 +42,7 @@ def draw_samples(
     Raises:
         ValueError: when num_samples or chunk_size is below 1, or there are more than 256 classes.
     """
-    if num_samples < 1 or chunk_size < 1:
-        raise ValueError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}.")
+    check_at_least(1, num_samples=num_samples, chunk_size=chunk_size)
     mode = plain(distribution.mode_logits())
     if mode.shape[1] > 256:
         raise ValueError(f"label maps are kept as uint8: at most 256 classes, got {mode.shape[1]}.")

@@ -17,8 +17,9 @@ from monai.utils import (
     ensure_tuple,
     ensure_tuple_rep,
     fall_back_tuple,
-    look_up_option,
 )
+
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes, check_option
 
 __all__ = ["ValidConvolutionInferer"]
 
@@ -48,6 +49,7 @@ class ValidConvolutionInferer(Inferer):
             ``sw_batch_size`` is less than 1.
     """
 
+    @check_arguments
     def __init__(
         self,
         roi_size: Sequence[int] | int,
@@ -64,8 +66,7 @@ class ValidConvolutionInferer(Inferer):
             ("alignment", alignment, 1),
             ("sw_batch_size", sw_batch_size, 1),
         ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}.")
+            check_at_least(least, **{name: value})
         for n in ensure_tuple(roi_size):
             if n > 0 and n % alignment:
                 below = n // alignment * alignment
@@ -77,10 +78,14 @@ class ValidConvolutionInferer(Inferer):
         self.margin = margin
         self.alignment = alignment
         self.sw_batch_size = sw_batch_size
-        self.padding_mode = look_up_option(padding_mode, PytorchPadMode)
+        self.padding_mode = check_option("padding_mode", padding_mode, PytorchPadMode)
         self.cval = cval
-        self.device = device
+        try:
+            self.device = None if device is None else torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be one of PyTorch's, got {device!r} ({error}).") from None
 
+    @check_arguments
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
@@ -100,6 +105,7 @@ class ValidConvolutionInferer(Inferer):
                 output does not fit ``margin``.
             TypeError: when the network returns anything but a tensor.
         """
+        check_axes("[B, C, *S]", 4, inputs=inputs)
         batch_size, _, *size = inputs.shape
         if not isinstance(self.roi_size, int) and len(self.roi_size) != len(size):
             raise ValueError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,13 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_axes,
+    check_option,
+    check_same_images,
+)
 
 
 class LogitAdversarialLoss(PatchAdversarialLoss):
@@ -32,10 +39,27 @@ class LogitAdversarialLoss(PatchAdversarialLoss):
         tensor(0.6931)
     """
 
+    @check_arguments
     def __init__(self, reduction: LossReduction | str = LossReduction.MEAN) -> None:
+        reduction = check_option("reduction", reduction, LossReduction)
         super().__init__(reduction=reduction, criterion=AdversarialCriterions.BCE)
         self.activation = None
-        self.loss_fct = nn.BCEWithLogitsLoss(reduction=LossReduction(reduction).value)
+        self.loss_fct = nn.BCEWithLogitsLoss(reduction=reduction.value)
+
+    @check_arguments
+    def forward(
+        self, input: torch.Tensor | Sequence[torch.Tensor], target_is_real: bool, for_discriminator: bool
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """
+        Args:
+            input: logits of the discriminator, one tensor or one for each scale.
+            target_is_real: whether they are to be those of real data.
+            for_discriminator: whether the loss is the discriminator's.
+        """
+        for logits in [input] if isinstance(input, torch.Tensor) else input:
+            check_axes("[B, ...]", 1, input=logits)
+        result: torch.Tensor | list[torch.Tensor] = super().forward(input, target_is_real, for_discriminator)
+        return result
 
     def _forward_single(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         with torch.autocast(input.device.type, enabled=False):
@@ -74,13 +98,14 @@ class DiscriminatorLoss(_Loss):
         (tensor([[4.]]), tensor([[0.]]))
     """
 
+    @check_arguments
     def __init__(self, r1_weight: float = 10.0) -> None:
         super().__init__()
-        if not r1_weight >= 0:
-            raise ValueError(f"r1_weight must not be negative, got {r1_weight}.")
+        check_at_least(0, r1_weight=r1_weight)
         self.r1_weight = r1_weight
         self.adversarial = LogitAdversarialLoss()
 
+    @check_arguments
     def forward(
         self,
         discriminator: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
@@ -95,7 +120,16 @@ class DiscriminatorLoss(_Loss):
             real: one-hot labels ``[B, C, *S]``.
             fake: samples' probabilities ``[B, C, *S]``, of which the gradient is cut; of more than one sample of each
                 image where the discriminator takes them.
+
+        Raises:
+            ValueError: when the shapes do not fit each other.
         """
+        check_same_images(x=x, real=real)
+        if fake.shape[1:] != real.shape[1:] or not len(fake) or len(fake) % len(real):
+            raise ValueError(
+                f"fake must be [B, C, *S] as real, {tuple(real.shape)}, or samples of each of its items, got "
+                f"{tuple(fake.shape)}."
+            )
         fake_logits = discriminator(x, fake.detach())
         if self.r1_weight > 0:
             real_logits, penalty = r1_penalty(discriminator, x, real)
@@ -108,6 +142,7 @@ class DiscriminatorLoss(_Loss):
         return DiscriminatorTerms(loss, real_logits.detach(), fake_logits.detach(), penalty.detach())
 
 
+@check_arguments
 def r1_penalty(discriminator: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Squared norm of the gradient of a discriminator's logit to all of its inputs, per item, in float32 or better under

@@ -8,10 +8,10 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_option, check_positive
+from monai_stochseg.distributions.probabilities import check_class_probabilities
 
 _DIVERGENCES = ("kl", "reverse_kl", "js", "gaussian")
-# Rounding of half precision, summed over some classes.
-_TOLERANCE = 1e-2
 
 
 class CalibrationLoss(_Loss):
@@ -43,17 +43,16 @@ class CalibrationLoss(_Loss):
         tensor(True)
     """
 
+    @check_arguments
     def __init__(
         self, divergence: str = "kl", eps: float = 1e-3, reduction: LossReduction | str = LossReduction.MEAN
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if divergence not in _DIVERGENCES:
-            raise ValueError(f"divergence must be one of {_DIVERGENCES}, got {divergence!r}.")
-        if not eps > 0:
-            raise ValueError(f"eps must be positive, got {eps}.")
-        self.divergence = divergence
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
+        check_positive(eps=eps)
+        self.divergence = check_option("divergence", divergence, _DIVERGENCES)
         self.eps = eps
 
+    @check_arguments
     def forward(self, input: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """
         Args:
@@ -64,7 +63,8 @@ class CalibrationLoss(_Loss):
         Raises:
             ValueError: when shapes do not fit, probabilities do not sum to 1 over C, or eps is too large for C classes.
         """
-        if input.dim() != target.dim() + 1 or input.shape[:1] + input.shape[2:] != target.shape:
+        fits = input.dim() == target.dim() + 1 and input.shape[:1] + input.shape[2:] == target.shape
+        if not fits or not input.numel():
             raise ValueError(
                 "input must be [B, N, C, *S] and target [B, C, *S] of the same classes and size, got "
                 f"{tuple(input.shape)} and {tuple(target.shape)}."
@@ -101,13 +101,7 @@ class CalibrationLoss(_Loss):
         return (_kl(p, midpoint) + _kl(q, midpoint)) / 2
 
     def _smooth(self, name: str, p: torch.Tensor) -> torch.Tensor:
-        values = p.detach()
-        total = values.sum(1)
-        if not ((values >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
-            raise ValueError(
-                f"{name} must hold probabilities that sum to 1 over C, got values from {float(values.min()):g}, with "
-                f"sums from {float(total.min()):g} to {float(total.max()):g}: give the softmax of logits."
-            )
+        check_class_probabilities(name, p, cure="give the softmax of logits.")
         num_classes = p.shape[1]
         if num_classes * self.eps >= 1:
             raise ValueError(f"eps must be below 1 / C, {1 / num_classes:g} for {num_classes} classes, got {self.eps}.")

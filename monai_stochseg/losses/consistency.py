@@ -2,10 +2,16 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import look_up_option
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import RefinementOutput, check_labels, check_weights
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_fields,
+    check_option,
+    check_same_shape,
+)
 from monai_stochseg.losses.calibration import CalibrationLoss
 from monai_stochseg.losses.elbo import gaussian_kl
 from monai_stochseg.losses.rater_cross_entropy import RaterCrossEntropyLoss
@@ -29,7 +35,7 @@ class ConsistencyLoss(_Loss):
             rater who has it.
 
     Raises:
-        ValueError: for another kind, or a divergence that CalibrationLoss does not know.
+        ValueError: for another kind, a negative beta, or a divergence that CalibrationLoss does not know.
 
     Example::
 
@@ -41,16 +47,19 @@ class ConsistencyLoss(_Loss):
         tensor(True)
     """
 
+    @check_arguments
     def __init__(
         self, kind: str = "calibration", divergence: str = "kl", beta: float = 1.0, ignore_index: int | None = None
     ) -> None:
         super().__init__()
-        self.kind = look_up_option(kind, ("calibration", "cross_entropy", "latent"))
+        self.kind = check_option("kind", kind, ("calibration", "cross_entropy", "latent"))
+        check_at_least(0, beta=beta)
         self.beta = beta
         self.ignore_index = ignore_index
         self.calibration = CalibrationLoss(divergence)
         self.cross_entropy = RaterCrossEntropyLoss(ignore_index)
 
+    @check_arguments
     def forward(
         self, input: RefinementOutput, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -64,8 +73,10 @@ class ConsistencyLoss(_Loss):
         Raises:
             ValueError: when shapes do not fit or a label is outside the classes.
         """
-        target = check_target(target, input.calibration, "the calibration output")
-        weights = check_weights(rater_weights, target)
+        check_fields(input)
+        check_same_shape(mean=input.mean, log_std=input.log_std)
+        target = check_target(target, input.calibration, "input.calibration")
+        weights = check_weights(rater_weights, target, maps_name="target")
         _, valid = check_labels(target, input.calibration.shape[1], self.ignore_index, weights=weights)
         if self.kind == "cross_entropy":
             loss: torch.Tensor = self.cross_entropy(input.logits, target, weights)
@@ -75,5 +86,10 @@ class ConsistencyLoss(_Loss):
         else:
             missing = (weights == 0).reshape(*weights.shape, *[1] * (valid.ndim - 2))
             mask = None if self.ignore_index is None else (valid | missing).all(1, keepdim=True)
-            loss = self.calibration(input.logits.softmax(2), input.calibration, mask)
+            try:
+                loss = self.calibration(input.logits.softmax(2), input.calibration, mask)
+            except ValueError as error:  # whose input and target are parts of this input
+                raise ValueError(
+                    f"input, whose logits make CalibrationLoss's input and calibration its target: {error}"
+                )
         return loss

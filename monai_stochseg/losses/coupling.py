@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.utils import look_up_option
+
+from monai_stochseg.distributions.arguments import check_arguments, check_option
 
 __all__ = ["solve_coupling"]
 
@@ -12,6 +13,7 @@ _TOLERANCE = 1e-4
 _NO_MASS = 1e-12
 
 
+@check_arguments
 @torch.no_grad()
 def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: str = "greedy") -> torch.Tensor:
     """
@@ -37,7 +39,7 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
             outside its bounds, or for an unknown solver.
         RuntimeError: when POT does not converge.
     """
-    look_up_option(solver, ("greedy", "exact"))
+    check_option("solver", solver, ("greedy", "exact"))
     if cost.dim() != 3 or 0 in cost.shape or v.shape != (cost.shape[0], cost.shape[2]):
         raise ValueError(
             f"cost must be [B, N, M] and v [B, M], none of the axes empty, got {tuple(cost.shape)} and "
@@ -53,7 +55,8 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
         )
     masses = v.to(cost.device, torch.float64)
     total = masses.sum(1)
-    if not (masses.isfinite() & (masses >= 0)).all() or (total - 1).abs().max() > _TOLERANCE:
+    tolerance = max(_TOLERANCE, torch.finfo(v.dtype).eps if v.is_floating_point() else 0)
+    if not (masses.isfinite() & (masses >= 0)).all() or (total - 1).abs().max() > tolerance:
         raise ValueError(
             f"v must be non-negative and sum to 1 over the raters of each item, got sums {total.tolist()}: raters "
             "that bring more mass than 1, or less, have no coupling; divide by the sum."

@@ -8,6 +8,15 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import LatentOutput, check_labels, check_weights, full_precision
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_fields,
+    check_fraction,
+    check_option,
+    check_positive,
+    check_same_shape,
+)
 from monai_stochseg.losses.raters import check_target
 
 # The constraint's multiplier stays between exp(-10) and exp(10).
@@ -56,6 +65,7 @@ class ELBOLoss(_Loss):
     log_multiplier: torch.Tensor
     violation: torch.Tensor
 
+    @check_arguments
     def __init__(
         self,
         beta: float = 1.0,
@@ -66,19 +76,14 @@ class ELBOLoss(_Loss):
         momentum: float = 0.99,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if beta < 0:
-            raise ValueError(f"beta must not be negative, got {beta}.")
-        if reconstruction not in ("sum", "mean"):
-            raise ValueError(f"reconstruction must be 'sum' or 'mean', got {reconstruction!r}.")
-        if target_reconstruction is not None and target_reconstruction <= 0:
-            raise ValueError(f"target_reconstruction must be positive, got {target_reconstruction}.")
-        if multiplier_rate <= 0:
-            raise ValueError(f"multiplier_rate must be positive, got {multiplier_rate}.")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {momentum}.")
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
+        check_at_least(0, beta=beta)
+        check_positive(multiplier_rate=multiplier_rate)
+        if target_reconstruction is not None:
+            check_positive(target_reconstruction=target_reconstruction)
+        check_fraction(momentum=momentum)
         self.beta = beta
-        self.reconstruction = reconstruction
+        self.reconstruction = check_option("reconstruction", reconstruction, ("sum", "mean"))
         self.ignore_index = ignore_index
         self.target_reconstruction = target_reconstruction
         self.multiplier_rate = multiplier_rate
@@ -87,6 +92,7 @@ class ELBOLoss(_Loss):
             self.register_buffer("log_multiplier", torch.zeros(()))
             self.register_buffer("violation", torch.zeros(()))
 
+    @check_arguments
     def forward(
         self, input: LatentOutput, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -105,8 +111,7 @@ class ELBOLoss(_Loss):
                 missing rater.
             FloatingPointError: when a term is not finite; names it.
         """
-        if not isinstance(input, LatentOutput):
-            raise TypeError(f"input must be LatentOutput(logits, levels, rater), got {type(input).__name__}.")
+        check_fields(input)
         logits, levels, rater = input
         if not levels:
             raise ValueError("input must have at least one level, a posterior and a prior, got none.")
@@ -133,17 +138,19 @@ class ELBOLoss(_Loss):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The labels ``[B, *S]`` of the posterior's rater with void voxels as 0, and which voxels count."""
         target = check_target(target, logits, "logits")
-        if rater.shape != logits.shape[:1] or int(rater.max()) >= target.shape[1]:
+        whole = not (rater.is_floating_point() or rater.is_complex() or rater.dtype == torch.bool)
+        fits = whole and rater.shape == logits.shape[:1]
+        if not fits or not bool(((rater >= 0) & (rater < target.shape[1])).all()):
             raise ValueError(
                 f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
                 f"got {rater.tolist()}: give the loss the labels that the network was given."
             )
-        weights = check_weights(rater_weights, target)
+        weights = check_weights(rater_weights, target, maps_name="target")
         items = torch.arange(len(target), device=target.device)
         if not bool((weights[items, rater] > 0).all()):
             raise ValueError(
-                f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0: give the network "
-                "the rater_weights as well."
+                f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0 in rater_weights: "
+                "give the network the rater_weights as well."
             )
         labels, valid = check_labels(target, logits.shape[1], self.ignore_index, weights=weights)
         return labels[items, rater], valid[items, rater]
@@ -162,6 +169,7 @@ class ELBOLoss(_Loss):
         self.log_multiplier.clamp_(-_LOG_MULTIPLIER_BOUND, _LOG_MULTIPLIER_BOUND)
 
 
+@check_arguments
 def gaussian_kl(
     posterior_mean: torch.Tensor,
     posterior_log_std: torch.Tensor,
@@ -183,9 +191,14 @@ def gaussian_kl(
     Raises:
         ValueError: when the shapes differ.
     """
+    given = {
+        "prior_mean": prior_mean,
+        "prior_log_std": prior_log_std,
+        "posterior_mean": posterior_mean,
+        "posterior_log_std": posterior_log_std,
+    }
+    check_same_shape(**given)
     terms = [full_precision(x) for x in (posterior_mean, posterior_log_std, prior_mean, prior_log_std)]
-    if any(x.shape != terms[0].shape for x in terms):
-        raise ValueError(f"means and log-deviations must have one shape, got {[tuple(x.shape) for x in terms]}.")
     mean_q, log_std_q, mean_p, log_std_p = terms
     log_ratio = log_std_q - log_std_p
     distance = (mean_q - mean_p) * torch.exp(-log_std_p)

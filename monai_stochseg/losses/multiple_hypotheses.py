@@ -6,7 +6,8 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import check_weights
-from monai_stochseg.losses.rater_cross_entropy import rater_cross_entropy
+from monai_stochseg.distributions.arguments import check_arguments, check_fraction, check_option
+from monai_stochseg.losses.rater_cross_entropy import member_cross_entropy
 from monai_stochseg.losses.raters import reduce_raters
 
 
@@ -35,18 +36,19 @@ class MultipleHypothesesLoss(_Loss):
         tensor(0.4100)
     """
 
+    @check_arguments
     def __init__(
         self,
         eps: float = 0.05,
         ignore_index: int | None = None,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if not 0 <= eps < 1:
-            raise ValueError(f"eps must lie in [0, 1), got {eps}.")
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
+        check_fraction(eps=eps)
         self.eps = eps
         self.ignore_index = ignore_index
 
+    @check_arguments
     def forward(
         self, input: torch.Tensor, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -60,10 +62,10 @@ class MultipleHypothesesLoss(_Loss):
             ValueError: when shapes do not fit, there is a single head, or a label is outside the classes.
             FloatingPointError: when the result is not finite; names the item and the rater.
         """
-        values = rater_cross_entropy(input, target, rater_weights, self.ignore_index)
+        values = member_cross_entropy(input, target, rater_weights, self.ignore_index, "input")
         num_heads = values.shape[1]
         if num_heads < 2:
             raise ValueError(f"input must hold at least 2 heads, got {num_heads}: train one by RaterCrossEntropyLoss.")
         share = self.eps / (num_heads - 1)
         values = share * values.sum(1) + (1 - self.eps - share) * values.min(1).values
-        return reduce_raters(values, check_weights(rater_weights, target), self.reduction)
+        return reduce_raters(values, check_weights(rater_weights, target, maps_name="target"), self.reduction)

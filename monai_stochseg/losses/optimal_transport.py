@@ -4,10 +4,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.utils import LossReduction, look_up_option
+from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import ExpertSamples, check_labels, check_weights, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_fields, check_option
+from monai_stochseg.distributions.weights import check_probabilities
 from monai_stochseg.losses.coupling import solve_coupling
 from monai_stochseg.losses.expert_groups import expert_groups
 from monai_stochseg.losses.raters import check_target
@@ -16,8 +18,6 @@ from monai_stochseg.losses.sample_costs import cross_entropy_cost, iou_cost
 __all__ = ["OptimalTransportLoss", "solve_coupling"]
 
 _COSTS = {"iou": iou_cost, "ce": cross_entropy_cost}
-# What half precision leaves of a sum of 1.
-_TOLERANCE = 1e-3
 
 
 class OptimalTransportLoss(_Loss):
@@ -70,6 +70,7 @@ class OptimalTransportLoss(_Loss):
         tensor(0.6933)
     """
 
+    @check_arguments
     def __init__(
         self,
         cost: str | Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = "iou",
@@ -81,18 +82,17 @@ class OptimalTransportLoss(_Loss):
         ignore_index: int | None = None,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if not isinstance(cost, str) and not callable(cost):
-            raise TypeError(f"cost must be 'iou', 'ce' or callable, got {type(cost).__name__}.")
-        self.cost = _COSTS[look_up_option(cost, _COSTS.keys())] if isinstance(cost, str) else cost
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
+        self.cost = _COSTS[check_option("cost", cost, _COSTS.keys())] if isinstance(cost, str) else cost
         self.beta = beta
         self.gamma = gamma
-        self.solver = look_up_option(solver, ("greedy", "exact"))
+        self.solver = check_option("solver", solver, ("greedy", "exact"))
         self.rater_weighting = rater_weighting
         self.share_threshold = share_threshold
         self.ignore_index = ignore_index
         self._check_options()
 
+    @check_arguments
     def forward(
         self, input: ExpertSamples, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -112,8 +112,8 @@ class OptimalTransportLoss(_Loss):
         """
         self._check_options()
         logits, u = _check_samples(input)
-        target = check_target(target, logits[:, 0], "a sample")
-        weights = check_weights(rater_weights, target).double()
+        target = check_target(target, logits[:, 0], "a sample in logits")
+        weights = check_weights(rater_weights, target, maps_name="target").double()
         labels, valid = check_labels(target, logits.shape[2], self.ignore_index, weights=weights)
         # all samples are equally near to void: it would give the first of them its mass
         seen = weights * valid.flatten(2).any(2)
@@ -163,23 +163,16 @@ class OptimalTransportLoss(_Loss):
 
 def _check_samples(input: ExpertSamples) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and weights as plain tensors."""
-    if not isinstance(input, ExpertSamples):
-        raise TypeError(f"input must be ExpertSamples(logits, weights, num_experts), got {type(input).__name__}.")
+    check_fields(input)
     logits, weights = (x.as_subclass(torch.Tensor) for x in (input.logits, input.weights))
-    if logits.dim() < 4 or logits.shape[2] < 2:
+    if logits.dim() < 5 or logits.shape[2] < 2 or not logits.numel():
         raise ValueError(f"logits must be [B, N, C, *S] with C of at least 2, got {tuple(logits.shape)}.")
     if input.num_experts < 1 or logits.shape[1] % input.num_experts:
         raise ValueError(
             f"num_experts must be at least 1 and divide the {logits.shape[1]} samples, got {input.num_experts}."
         )
-    if weights.shape != logits.shape[:2]:
-        raise ValueError(f"weights must be [B, N] = {tuple(logits.shape[:2])}, got {tuple(weights.shape)}.")
     _check_finite(weights, "weight")
-    total = weights.sum(1, dtype=torch.float32)
-    if (weights < 0).any() or (total - 1).abs().max() > _TOLERANCE:
-        raise ValueError(
-            f"weights must be non-negative and sum to 1 over the samples of each item, got sums {total.tolist()}."
-        )
+    check_probabilities("weights", weights, logits.shape[:2], "[B, N] of logits")
     return logits, weights
 
 
@@ -189,5 +182,6 @@ def _check_finite(values: torch.Tensor, name: str) -> None:
         first = tuple((~values.isfinite()).nonzero()[0].tolist())
         place = f", index {first[1:]}" if len(first) > 1 else ""
         raise FloatingPointError(
-            f"OptimalTransportLoss: the {name} of batch item {first[0]}{place} is {float(values[first])}."
+            f"OptimalTransportLoss: the {name} of batch item {first[0]}{place} is {float(values[first])}: input, or "
+            "what the cost makes of it, is not finite."
         )

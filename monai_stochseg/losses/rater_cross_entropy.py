@@ -6,6 +6,7 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import check_labels, check_weights, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_option
 from monai_stochseg.losses.raters import check_target, reduce_raters
 
 
@@ -33,10 +34,12 @@ class RaterCrossEntropyLoss(_Loss):
         tensor(0.1269)
     """
 
+    @check_arguments
     def __init__(self, ignore_index: int | None = None, reduction: LossReduction | str = LossReduction.MEAN) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
         self.ignore_index = ignore_index
 
+    @check_arguments
     def forward(
         self, input: torch.Tensor, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -50,11 +53,17 @@ class RaterCrossEntropyLoss(_Loss):
             ValueError: when shapes do not fit or a label is outside the classes.
             FloatingPointError: when the result is not finite; names the item and the rater.
         """
+        if target.dim() not in (4, 5) or target.dim() not in (input.dim(), input.dim() - 1):
+            raise ValueError(
+                f"target must be [B, raters, *S] of input [B, C, *S] or [B, M, C, *S], {tuple(input.shape)}, got "
+                f"{tuple(target.shape)}."
+            )
         members = input.unsqueeze(1) if input.dim() == target.dim() else input
-        values = rater_cross_entropy(members, target, rater_weights, self.ignore_index).mean(1)
-        return reduce_raters(values, check_weights(rater_weights, target), self.reduction)
+        values = member_cross_entropy(members, target, rater_weights, self.ignore_index, "input").mean(1)
+        return reduce_raters(values, check_weights(rater_weights, target, maps_name="target"), self.reduction)
 
 
+@check_arguments
 def rater_cross_entropy(
     logits: torch.Tensor,
     target: torch.Tensor,
@@ -77,10 +86,23 @@ def rater_cross_entropy(
     Raises:
         ValueError: when shapes do not fit or a label is outside the classes.
     """
-    if logits.dim() < 4:
-        raise ValueError(f"logits must be [B, M, C, *S], got {tuple(logits.shape)}.")
-    target = check_target(target, logits[:, 0], "a hypothesis")
-    checked = check_labels(target, logits.shape[2], ignore_index, weights=check_weights(rater_weights, target))
+    return member_cross_entropy(logits, target, rater_weights, ignore_index, "logits")
+
+
+def member_cross_entropy(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    rater_weights: torch.Tensor | None,
+    ignore_index: int | None,
+    name: str,
+) -> torch.Tensor:
+    """As :py:func:`rater_cross_entropy`; ``name`` is that of the argument that brought the logits, for the errors."""
+    if logits.dim() < 5 or not logits.numel():
+        raise ValueError(f"{name} must be logits [B, M, C, *S], none of its axes empty, got {tuple(logits.shape)}.")
+    target = check_target(target, logits[:, 0], f"a hypothesis in {name}")
+    checked = check_labels(
+        target, logits.shape[2], ignore_index, weights=check_weights(rater_weights, target, maps_name="target")
+    )
     labels, valid = (x.flatten(2).unsqueeze(1) for x in checked)
     with torch.autocast(logits.device.type, enabled=False):
         log_p = full_precision(logits).log_softmax(2).flatten(3)

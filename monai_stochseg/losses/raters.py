@@ -18,14 +18,18 @@ def check_target(target: torch.Tensor, like: torch.Tensor, name: str) -> torch.T
     Args:
         target: labels.
         like: logits or parameters ``[B, channels, *S]`` of the same images.
-        name: what ``like`` is, for the error.
+        name: what ``like`` is, for the error, the argument's name in it.
 
     Raises:
-        ValueError: when the shapes do not fit.
+        ValueError: when the shapes do not fit, there is no item or no rater, or ``like`` has fewer than 2 channels.
     """
-    if target.dim() != like.dim() or target.shape[0] != like.shape[0] or target.shape[2:] != like.shape[2:]:
+    if like.dim() < 2 or like.shape[1] < 2:
+        raise ValueError(f"{name} must have at least 2 classes on its class axis, got {tuple(like.shape)}.")
+    fits = target.dim() == like.dim() and target.shape[0] == like.shape[0] and target.shape[2:] == like.shape[2:]
+    if not fits or not target.numel():
         raise ValueError(
-            f"target must be [B, raters, *S] for {name} of shape {tuple(like.shape)}, got {tuple(target.shape)}."
+            f"target must be [B, raters, *S], none of its axes empty, for {name} of shape {tuple(like.shape)}, got "
+            f"{tuple(target.shape)}."
         )
     return plain(target)
 
@@ -45,7 +49,8 @@ def reduce_raters(values: torch.Tensor, weights: torch.Tensor, reduction: str) -
     if not torch.isfinite(values).all():
         item, rater = (~torch.isfinite(values)).nonzero()[0].tolist()
         raise FloatingPointError(
-            f"the cross entropy of batch item {item} and rater {rater} is {float(values[item, rater])}."
+            f"the cross entropy of batch item {item} and rater {rater} is {float(values[item, rater])}: input is not "
+            "finite."
         )
     items = (values * weights.to(values)).sum(1)
     if reduction == LossReduction.NONE.value:

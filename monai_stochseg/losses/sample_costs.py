@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from monai_stochseg.distributions import check_labels
+from monai_stochseg.distributions.arguments import check_arguments, check_axes, check_same_shape
 from monai_stochseg.losses.class_sums import class_sums
 
 __all__ = ["cross_entropy_cost", "iou_cost"]
@@ -14,6 +15,7 @@ __all__ = ["cross_entropy_cost", "iou_cost"]
 _VOID = torch.iinfo(torch.short).min
 
 
+@check_arguments
 def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
     One minus the soft intersection over union, ``1 - mean_c (I_c + 1) / (U_c + 1)`` over the classes without class 0.
@@ -32,6 +34,7 @@ def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) ->
     Raises:
         ValueError: when a valid label is no integer or outside the classes.
     """
+    _check_shapes(logits, labels, valid)
     valid, raters = valid.flatten(2), labels.shape[1]
     marked = _marked(labels.flatten(2), valid, logits.shape[2])
     masks = valid[:, :1] if valid.all() else valid  # one mask serves all raters that have no void
@@ -41,6 +44,7 @@ def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) ->
     return 1 - ((intersection + 1) / (size + label_size - intersection + 1)).mean(0)
 
 
+@check_arguments
 def cross_entropy_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
     Cross entropy of every sample against every rater: the mean over the voxels that are not void to the rater.
@@ -56,10 +60,20 @@ def cross_entropy_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.
     Raises:
         ValueError: when a valid label is no integer or outside the classes.
     """
+    _check_shapes(logits, labels, valid)
     valid = valid.flatten(2)
     marked = _marked(labels.flatten(2), valid, logits.shape[2])
     log_likelihood = class_sums(logits.flatten(3), marked, valid[:, :0], log=True).sum(0)
     return -log_likelihood / valid.sum(2).clamp(min=1)[:, None]
+
+
+def _check_shapes(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> None:
+    check_axes("[B, N, C, *S]", 5, logits=logits)
+    check_same_shape(labels=labels, valid=valid)
+    if labels.ndim != logits.ndim - 1 or labels.shape[0] != len(logits) or labels.shape[2:] != logits.shape[3:]:
+        raise ValueError(
+            f"labels must be [B, M, *S] of logits [B, N, C, *S] {tuple(logits.shape)}, got {tuple(labels.shape)}."
+        )
 
 
 def _marked(labels: torch.Tensor, valid: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -9,8 +9,8 @@ from monai.utils import LossReduction
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
-# Rounding of half precision, summed over some classes.
-_TOLERANCE = 1e-2
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_option
+from monai_stochseg.distributions.probabilities import check_class_probabilities
 
 
 class SoftDiceCELoss(_Loss):
@@ -46,6 +46,7 @@ class SoftDiceCELoss(_Loss):
         True
     """
 
+    @check_arguments
     def __init__(
         self,
         include_background: bool = True,
@@ -59,14 +60,15 @@ class SoftDiceCELoss(_Loss):
         lambda_dice: float = 1.0,
         lambda_ce: float = 1.0,
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
         if self.reduction == LossReduction.NONE.value:
             raise ValueError(
                 "reduction must be 'mean' or 'sum', got 'none': one term is per class, the other per voxel."
             )
-        for name, value in (("lambda_dice", lambda_dice), ("lambda_ce", lambda_ce)):
-            if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}.")
+        options = {"lambda_dice": lambda_dice, "lambda_ce": lambda_ce, "smooth_nr": smooth_nr, "smooth_dr": smooth_dr}
+        check_at_least(0, **options)
+        if dice_weight is not None and not (torch.as_tensor(dice_weight) >= 0).all():
+            raise ValueError(f"dice_weight must not be negative, got {list(dice_weight)}.")
         self.dice = DiceLoss(
             include_background=include_background,
             softmax=True,
@@ -83,6 +85,7 @@ class SoftDiceCELoss(_Loss):
         self.lambda_dice = lambda_dice
         self.lambda_ce = lambda_ce
 
+    @check_arguments
     def forward(
         self, input: torch.Tensor, target: torch.Tensor, rater_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -94,7 +97,9 @@ class SoftDiceCELoss(_Loss):
                 can call all losses alike.
 
         Raises:
-            ValueError: when the shapes differ, or the target holds no probabilities of at least 2 classes.
+            ValueError: when the shapes differ, the target holds no probabilities of at least 2 classes, or
+                ``dice_weight`` has not one value for each class.
+            FloatingPointError: when the result is not finite.
         """
         if target.shape != input.shape or input.shape[1] < 2:
             raise ValueError(
@@ -102,13 +107,12 @@ class SoftDiceCELoss(_Loss):
                 f"least 2, got {tuple(target.shape)}: make an integer label soft by SVLS or LabelSmoothing."
             )
         target = target.as_subclass(torch.Tensor)
-        total = target.sum(1, dtype=torch.float32)
-        if not ((target >= 0).all() and ((total - 1).abs() <= _TOLERANCE).all()):
-            raise ValueError(
-                f"target must hold probabilities that sum to 1 over C, got values from {float(target.min()):g} with "
-                f"sums from {float(total.min()):g} to {float(total.max()):g}: resampling moves them, so make the "
-                "label soft last."
-            )
+        check_class_probabilities("target", target, cure="resampling moves them, so make the label soft last.")
         target = target.to(torch.promote_types(input.dtype, torch.float32))
-        loss: torch.Tensor = self.lambda_dice * self.dice(input, target)
-        return loss + self.lambda_ce * self.cross_entropy(input, target)
+        weight, counted = self.dice.class_weight, input.shape[1] - (not self.dice.include_background)
+        if weight is not None and weight.shape != (counted,):
+            raise ValueError(f"dice_weight must have {counted} values, one for each class, got {weight.tolist()}.")
+        loss = self.lambda_dice * self.dice(input, target) + self.lambda_ce * self.cross_entropy(input, target)
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError(f"SoftDiceCELoss is {float(loss.detach())}: input is not finite.")
+        return loss

@@ -19,6 +19,7 @@ from monai_stochseg.distributions import (
     full_precision,
     split_parameters,
 )
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes, check_option
 from monai_stochseg.losses.raters import check_target
 
 # Elements of the logits drawn at a time: small images are drawn many at once, a volume's samples one by one.
@@ -60,6 +61,7 @@ class SSNLoss(_Loss):
         11.0904
     """
 
+    @check_arguments
     def __init__(
         self,
         out_channels: int,
@@ -71,23 +73,18 @@ class SSNLoss(_Loss):
         ignore_index: int | None = None,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}.")
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-        if raters not in ("random", "mean"):
-            raise ValueError(f"raters must be 'random' or 'mean', got {raters!r}.")
+        super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
+        check_num_classes(out_channels=out_channels)
+        check_at_least(1, rank=rank, num_samples=num_samples)
         self.out_channels = out_channels
         self.rank = rank
         self.num_samples = num_samples
         self.antithetic = antithetic
-        self.raters = raters
+        self.raters = check_option("raters", raters, ("random", "mean"))
         self.mean_only = mean_only
         self.ignore_index = ignore_index
 
+    @check_arguments
     def forward(
         self,
         input: torch.Tensor,
@@ -132,14 +129,14 @@ class SSNLoss(_Loss):
         mask: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Labels ``[B, raters, V]`` with void voxels as 0, which of them count, and the weights of the raters."""
-        split_parameters(input, self.out_channels, self.rank)  # raises for another number of channels
+        split_parameters(input, self.out_channels, self.rank, "input")  # raises for another number of channels
         target = check_target(target, input, "input")
         if mask is not None and mask.shape != input[:, :1].shape:
             raise ValueError(
                 f"mask must be [B, 1, *S] as {tuple(input[:, :1].shape)}, got {tuple(mask.shape)}: the raters' weights "
                 "are the argument rater_weights."
             )
-        weights = check_weights(rater_weights, target)
+        weights = check_weights(rater_weights, target, maps_name="target")
         labels, valid = check_labels(target.flatten(2), self.out_channels, self.ignore_index, weights=weights)
         if mask is not None:
             valid = valid & (mask.flatten(2) > 0)
@@ -151,7 +148,7 @@ class SSNLoss(_Loss):
             wrong = ~torch.isfinite(term)
             if wrong.any():
                 first = tuple(wrong.nonzero()[0].tolist())
-                return f"SSNLoss: the {name} of batch item {first[0]} is {float(term[first])}."
+                return f"SSNLoss: the {name} of batch item {first[0]} is {float(term[first])}: input is not finite."
         index = int((~torch.isfinite(item)).nonzero()[0])
         return f"SSNLoss: the log-likelihood of batch item {index} is {-float(item[index])}; its parameters are finite."
 

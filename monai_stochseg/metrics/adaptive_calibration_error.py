@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.utils import MetricReduction, look_up_option
+from monai.utils import MetricReduction
+
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_fraction, check_option
 
 from .calibration_error import calibration_target
 from .metric import ItemMetric
@@ -51,6 +53,7 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
 
     weighted = ("y",)
 
+    @check_arguments
     def __init__(
         self,
         num_bins: int = 10,
@@ -86,8 +89,9 @@ class AdaptiveCalibrationErrorMetric(ItemMetric):
         ).nanmean(1, keepdim=True)
 
 
+@check_arguments
 def compute_adaptive_calibration_error(
-    probabilities: torch.Tensor,
+    y_pred: torch.Tensor,
     y: torch.Tensor,
     *,
     num_bins: int = 10,
@@ -118,7 +122,7 @@ def compute_adaptive_calibration_error(
     beside the probabilities and a target of their size, memory for about 30 bytes for each voxel of one class.
 
     Args:
-        probabilities: marginal class probabilities ``[B, C, *S]``.
+        y_pred: marginal class probabilities ``[B, C, *S]``.
         y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included, or with
             ``soft_target=True`` class probabilities ``[B, C, *S]``.
         num_bins: number of bins M. A class with n < M voxels has n bins of one voxel.
@@ -132,11 +136,11 @@ def compute_adaptive_calibration_error(
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
-        ``[B, K]`` in PyTorch's default dtype on the device of ``probabilities``, in [0, 1]; NaN where no probability
+        ``[B, K]`` in PyTorch's default dtype on the device of ``y_pred``, in [0, 1]; NaN where no probability
         of the class is above the threshold.
 
     Raises:
-        TypeError: when ``probabilities`` or ``y`` is no tensor.
+        TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
             classes, weights are wrong or given for a soft target, or an option is unknown or out of range.
 
@@ -148,7 +152,7 @@ def compute_adaptive_calibration_error(
     """
     _check_options(num_bins, threshold, classes, weighting)
     probabilities, frequency, inside = calibration_target(
-        probabilities, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
+        y_pred, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
     )
     num_classes = probabilities.shape[1]
     chosen = range(num_classes) if classes is None else classes
@@ -183,10 +187,8 @@ def _class_error(confidence: torch.Tensor, accuracy: torch.Tensor, num_bins: int
 
 
 def _check_options(num_bins: int, threshold: float, classes: Sequence[int] | None, weighting: str) -> None:
-    if num_bins < 1:
-        raise ValueError(f"num_bins must be at least 1, got {num_bins}.")
-    if not 0 <= threshold < 1:
-        raise ValueError(f"threshold must lie in [0, 1), got {threshold}.")
-    if classes is not None and not len(classes):
-        raise ValueError("classes must name at least one class, got none: None takes all.")
-    look_up_option(weighting, ("equal", "svls"))
+    check_at_least(1, num_bins=num_bins)
+    check_fraction(threshold=threshold)
+    if classes is not None and len(set(classes)) < max(len(classes), 1):
+        raise ValueError(f"classes must name one or more classes, each once, got {list(classes)}: None takes all.")
+    check_option("weighting", weighting, ("equal", "svls"))

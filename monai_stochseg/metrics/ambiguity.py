@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .map_sets import counted_pairs
 from .metric import ItemMetric
 
@@ -31,6 +33,7 @@ class AmbiguityAccuracyMetric(ItemMetric):
     Args:
         threshold: a share of the samples that does not count as disagreement, in [0, 0.5).
         classes: the classes of the structure.
+        ignore_index: label of void voxels, see :py:func:`compute_ambiguity`.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
 
@@ -46,10 +49,12 @@ class AmbiguityAccuracyMetric(ItemMetric):
 
     weighted = ("y_pred", "y")
 
+    @check_arguments
     def __init__(
         self,
         threshold: float = 0.0,
         classes: Sequence[int] = (1,),
+        ignore_index: int | None = None,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
@@ -59,20 +64,23 @@ class AmbiguityAccuracyMetric(ItemMetric):
         check_classes(classes)
         self.threshold = threshold
         self.classes = classes
+        self.ignore_index = ignore_index
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """1 or 0 per item, ``[B, 1]``."""
-        shares = compute_ambiguity(y_pred, y, classes=self.classes, **weights)
+        shares = compute_ambiguity(y_pred, y, classes=self.classes, ignore_index=self.ignore_index, **weights)
         predicted, truth = torch.minimum(shares, 1 - shares).unbind(1)
         correct = (predicted > self.threshold + _ROUNDING) == (truth > _ROUNDING)
-        return correct.to(shares).unsqueeze(1)
+        return correct.to(shares).masked_fill(shares.isnan().any(1), torch.nan).unsqueeze(1)
 
 
+@check_arguments
 def compute_ambiguity(
     y_pred: torch.Tensor,
     y: torch.Tensor,
     *,
     classes: Sequence[int] = (1,),
+    ignore_index: int | None = None,
     y_pred_weights: torch.Tensor | None = None,
     y_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -82,18 +90,21 @@ def compute_ambiguity(
     Args:
         y_pred: sampled label maps ``[B, N, *S]`` of integers in any type, floating types included.
         y: the raters' label maps ``[B, R, *S]``.
-        classes: the classes of the structure; any other label, that of void voxels too, does not show it.
+        classes: the classes of the structure; any other label does not show it.
+        ignore_index: label of void voxels. A voxel that is void in any map of an item is left out for the whole item,
+            as in :py:class:`~.pairwise_distance.LabelMapDistance`. None: there are none.
         y_pred_weights: ``[B, N]``, non-negative, see :py:func:`monai_stochseg.distributions.check_weights`; None:
             uniform. A map of weight 0 may hold anything.
         y_weights: ``[B, R]``, likewise; 0 for a missing rater.
 
     Returns:
-        ``[B, 2]``, in [0, 1], samples and then raters, in PyTorch's default dtype, on the device of ``y_pred``.
+        ``[B, 2]``, in [0, 1], samples and then raters, in PyTorch's default dtype, on the device of ``y_pred``; NaN for
+        an item whose voxels are all void.
 
     Raises:
         TypeError: when ``y_pred`` or ``y`` is no tensor.
-        ValueError: when shapes do not match, a label is no integer, ``y`` is one-hot, there is no class, or
-            weights are wrong.
+        ValueError: when shapes do not match, a label is no integer, or negative and not ``ignore_index``, ``y`` is
+            one-hot, there is no class, or weights are wrong.
 
     Example::
 
@@ -102,18 +113,39 @@ def compute_ambiguity(
         tensor([[0.5000, 0.6667]])
     """
     check_classes(classes)
-    pairs = counted_pairs(y_pred, y, y_pred_weights, y_weights)
-    return torch.stack(
-        [torch.stack([_share(samples, p, classes), _share(raters, q, classes)]) for samples, p, raters, q in pairs]
-    )
+    values = []
+    for samples, p, raters, q in counted_pairs(y_pred, y, y_pred_weights, y_weights):
+        valid = torch.ones_like(samples[0], dtype=torch.bool)
+        for name, maps in (("y_pred", samples), ("y", raters)):
+            for row in maps:
+                valid &= _valid(name, row, ignore_index)
+        shares = torch.stack([_share(maps, weights, classes, valid) for maps, weights in ((samples, p), (raters, q))])
+        values.append(shares if valid.any() else shares.fill_(torch.nan))
+    return torch.stack(values)
 
 
-def _share(maps: Sequence[torch.Tensor], weights: torch.Tensor, classes: Sequence[int]) -> torch.Tensor:
-    shows = [torch.isin(row, torch.tensor(classes, device=row.device)).any() for row in maps]
+def _valid(name: str, row: torch.Tensor, ignore_index: int | None) -> torch.Tensor:
+    """Which voxels of a map are not void; a ValueError for a negative label."""
+    valid = torch.ones_like(row, dtype=torch.bool) if ignore_index is None else row.long() != ignore_index
+    if bool(((row < 0) & valid).any()):
+        raise ValueError(
+            f"{name} has the label {int(row[valid].min())}, which is negative: name a void label as ignore_index (now "
+            f"{ignore_index})."
+        )
+    return valid
+
+
+def _share(
+    maps: Sequence[torch.Tensor], weights: torch.Tensor, classes: Sequence[int], valid: torch.Tensor
+) -> torch.Tensor:
+    """The share of the maps that show the structure."""
+    shows = [(torch.isin(row, torch.tensor(classes, device=row.device)) & valid).any() for row in maps]
     return (weights * torch.stack(shows)).sum() / weights.sum()
 
 
-def check_classes(classes: Sequence[int]) -> None:
-    """Raise a ValueError when a structure has no class."""
-    if not classes:
-        raise ValueError("classes must name at least one class of the structure, got none.")
+def check_classes(classes: Sequence[int], name: str = "classes") -> None:
+    """Raise a ValueError when a structure has no class, one twice, or a negative one."""
+    if not len(classes) or len(set(classes)) < len(classes) or min(classes) < 0:
+        raise ValueError(
+            f"{name} must name one or more classes of the structure, each once, none negative, got {list(classes)}."
+        )

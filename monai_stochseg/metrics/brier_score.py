@@ -4,9 +4,10 @@ from __future__ import annotations
 import torch
 
 from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.arguments import check_arguments
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
-from .label_maps import check_label_maps, refuse_one_hot_raters
+from .label_maps import check_label_maps, refuse_channels_as_raters
 from .metric import ItemMetric
 
 __all__ = ["BrierScoreMetric", "compute_brier_score"]
@@ -40,6 +41,7 @@ class BrierScoreMetric(ItemMetric):
         return compute_brier_score(y_pred, y, **given).unsqueeze(1)
 
 
+@check_arguments
 def compute_brier_score(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -77,9 +79,9 @@ def compute_brier_score(
     """
     y_pred = check_probabilities("y_pred", y_pred)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    inside = check_mask(mask, y_pred)
-    refuse_one_hot_raters(y, y_weights, y_pred.shape[1], mask=inside)
-    weights = check_weights(y_weights, y, "y_weights")
+    inside = check_mask(mask, y_pred, "y_pred")
+    refuse_channels_as_raters(y, y_weights, y_pred.shape[1], mask=inside)
+    weights = check_weights(y_weights, y, "y_weights", "y")
     frequency = label_frequency("y", y, weights, y_pred.shape[1], inside)
     error = (y_pred - frequency).square().sum(1, keepdim=True) * inside
     return error.flatten(1).sum(1) / inside.flatten(1).sum(1)

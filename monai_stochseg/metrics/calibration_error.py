@@ -9,12 +9,13 @@ here the voxels of all images share their bins, as in the papers, and labels may
 from __future__ import annotations
 
 import torch
-from monai.utils import MetricReduction, look_up_option
+from monai.utils import MetricReduction
 
 from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_option, check_same_images
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
-from .label_maps import check_label_maps, refuse_one_hot_raters
+from .label_maps import check_label_maps, refuse_channels_as_raters
 from .metric import ItemMetric
 from .pooled_metric import PooledMetric
 
@@ -61,6 +62,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
 
     weighted = ("y",)
 
+    @check_arguments
     def __init__(
         self,
         num_bins: int = 10,
@@ -70,7 +72,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         foreground_only: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(num_bins, kind)
+        _check_options(num_bins, kind, class_index)
         self.num_bins = num_bins
         self.kind = kind
         self.class_index = class_index
@@ -96,6 +98,9 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """The bins of each item, ``[B, 3 * num_bins]``."""
+        check_same_images(y_pred=y_pred, y=y)
+        if wrong := [name for name, value in given.items() if isinstance(value, torch.Tensor) and len(value) != len(y)]:
+            raise ValueError(f"{' and '.join(wrong)} must have one row for each of the {len(y)} items of y_pred.")
         rows = []
         for item in range(len(y_pred)):
             one = slice(item, item + 1)
@@ -107,7 +112,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
                 class_index=self.class_index,
                 soft_target=self.soft_target,
                 foreground_only=self.foreground_only,
-                **{name: None if value is None else value[one] for name, value in given.items()},
+                **{name: value[one] if isinstance(value, torch.Tensor) else value for name, value in given.items()},
             )
             rows.append(bins.flatten())
         return torch.stack(rows)
@@ -150,6 +155,7 @@ class ItemCalibrationErrorMetric(ItemMetric):
 
     weighted = ("y",)
 
+    @check_arguments
     def __init__(
         self,
         num_bins: int = 10,
@@ -169,8 +175,9 @@ class ItemCalibrationErrorMetric(ItemMetric):
         return torch.stack([self.pooled._pool(row[None]) for row in rows]).unsqueeze(1)
 
 
+@check_arguments
 def compute_calibration_bins(
-    probabilities: torch.Tensor,
+    y_pred: torch.Tensor,
     y: torch.Tensor,
     *,
     num_bins: int = 10,
@@ -191,7 +198,7 @@ def compute_calibration_bins(
     holds 0 too. The bins of several batches, or processes, are added.
 
     Args:
-        probabilities: marginal class probabilities ``[B, C, *S]``.
+        y_pred: marginal class probabilities ``[B, C, *S]``.
         y: the raters' label maps ``[B, R, *S]`` of integers in any type, floating types included, or with
             ``soft_target=True`` class probabilities ``[B, C, *S]``.
         num_bins: number of bins of equal width on [0, 1].
@@ -205,11 +212,11 @@ def compute_calibration_bins(
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
 
     Returns:
-        float64 ``[num_bins, 3]`` on the device of ``probabilities``: the number of voxels, the sum of their
+        float64 ``[num_bins, 3]`` on the device of ``y_pred``: the number of voxels, the sum of their
         confidences and the sum of their accuracies.
 
     Raises:
-        TypeError: when ``probabilities`` or ``y`` is no tensor.
+        TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
             classes, weights are wrong or given for a soft target, or an option is unknown or out of range.
 
@@ -220,9 +227,9 @@ def compute_calibration_bins(
         tensor([[0.0000, 0.0000, 0.0000],
                 [2.0000, 1.4000, 1.5000]], dtype=torch.float64)
     """
-    _check_options(num_bins, kind)
+    _check_options(num_bins, kind, class_index)
     probabilities, frequency, inside = calibration_target(
-        probabilities, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
+        y_pred, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
     )
     num_classes = probabilities.shape[1]
     if kind == "class" and not 0 <= class_index < num_classes:
@@ -242,6 +249,7 @@ def compute_calibration_bins(
     return bins.T.contiguous()
 
 
+@check_arguments
 def expected_calibration_error(bins: torch.Tensor) -> float:
     """
     Compute the expected calibration error, ``sum_m n_m / n |acc_m - conf_m|`` (Guo et al. 2017, equation 3).
@@ -253,7 +261,7 @@ def expected_calibration_error(bins: torch.Tensor) -> float:
         the error, in [0, 1]; NaN where there is no voxel.
 
     Raises:
-        ValueError: when ``bins`` has another shape.
+        ValueError: when ``bins`` has another shape, or a value is negative or not finite.
 
     Example::
 
@@ -261,14 +269,16 @@ def expected_calibration_error(bins: torch.Tensor) -> float:
         >>> round(expected_calibration_error(bins), 4)
         0.05
     """
-    if bins.ndim != 2 or bins.shape[1] != 3:
-        raise ValueError(f"bins must have shape [num_bins, 3], got {tuple(bins.shape)}.")
+    if bins.ndim != 2 or bins.shape[1] != 3 or not len(bins) or not bool((bins.isfinite() & (bins >= 0)).all()):
+        raise ValueError(
+            f"bins must be [num_bins, 3] finite sums, none negative, got {tuple(bins.shape)}, {bins.tolist()!r:.80}."
+        )
     count, confidence, accuracy = bins.unbind(1)
     return ((accuracy - confidence).abs().sum() / count.sum()).item()
 
 
 def calibration_target(
-    probabilities: torch.Tensor,
+    y_pred: torch.Tensor,
     y: torch.Tensor,
     *,
     soft_target: bool,
@@ -284,32 +294,32 @@ def calibration_target(
         ``[B, 1, *S]``, true where a voxel counts.
 
     Raises:
-        TypeError: when ``probabilities`` or ``y`` is no tensor.
+        TypeError: when ``y_pred`` or ``y`` is no tensor.
         ValueError: when shapes do not match, values are no probabilities, a label inside the mask is outside the
             classes, or weights are wrong or given for a soft target.
     """
-    probabilities = check_probabilities("probabilities", probabilities)
-    inside = check_mask(mask, probabilities)
+    probabilities = check_probabilities("y_pred", y_pred)
+    inside = check_mask(mask, probabilities, "y_pred")
     if soft_target:
         if y_weights is not None:
             raise ValueError("y_weights weigh raters, and a soft target has none: let y_weights be None.")
         frequency = check_probabilities("y", y)
         if frequency.shape != probabilities.shape:
             raise ValueError(
-                f"with soft_target=True y must have the shape of probabilities {tuple(probabilities.shape)}, got "
+                f"with soft_target=True y must have the shape of y_pred {tuple(probabilities.shape)}, got "
                 f"{tuple(frequency.shape)}."
             )
     else:
-        probabilities, y = check_label_maps(probabilities=probabilities, y=y)
-        refuse_one_hot_raters(y, y_weights, probabilities.shape[1], mask=inside)
-        weights = check_weights(y_weights, y, "y_weights")
+        probabilities, y = check_label_maps(y_pred=probabilities, y=y)
+        refuse_channels_as_raters(y, y_weights, probabilities.shape[1], mask=inside)
+        weights = check_weights(y_weights, y, "y_weights", "y")
         frequency = label_frequency("y", y, weights, probabilities.shape[1], inside)
     if foreground_only:
         inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
     return probabilities, frequency, inside
 
 
-def _check_options(num_bins: int, kind: str) -> None:
-    if num_bins < 1:
-        raise ValueError(f"num_bins must be at least 1, got {num_bins}.")
-    look_up_option(kind, ("top_label", "class"))
+def _check_options(num_bins: int, kind: str, class_index: int) -> None:
+    check_at_least(1, num_bins=num_bins)
+    check_at_least(0, class_index=class_index)
+    check_option("kind", kind, ("top_label", "class"))

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_num_classes
 from monai_stochseg.distributions.base import plain
+from monai_stochseg.distributions.probabilities import check_class_probabilities
 
 from .label_maps import check_integers
 
 __all__ = ["check_mask", "check_probabilities", "label_frequency"]
 
 
-def check_mask(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+def check_mask(mask: torch.Tensor | None, like: torch.Tensor, name: str) -> torch.Tensor:
     """
-    Check a region mask against a tensor ``[B, K, *S]``.
+    Check a region mask against a tensor ``[B, K, *S]``, that of the argument ``name``.
 
     Returns:
         boolean ``[B, 1, *S]`` on the device of ``like``, true where the mask is above 0; None is everywhere.
@@ -25,8 +27,10 @@ def check_mask(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     shape = (like.shape[0], 1, *like.shape[2:])
     if mask is None:
         return torch.ones(shape, dtype=torch.bool, device=like.device)
+    if not isinstance(mask, torch.Tensor) or mask.is_complex():
+        raise TypeError(f"mask must be a tensor of real numbers, got {type(mask).__name__}.")
     if mask.shape != shape:
-        raise ValueError(f"mask must have shape [B, 1, *S] = {shape}, got {tuple(mask.shape)}.")
+        raise ValueError(f"mask must have shape [B, 1, *S] = {shape}, got {tuple(mask.shape)} for {name}.")
     return plain(mask).to(like.device) > 0
 
 
@@ -40,7 +44,7 @@ def check_probabilities(name: str, probabilities: torch.Tensor, class_axis: int 
         class_axis: the axis of the classes.
 
     Returns:
-        a plain tensor in PyTorch's default dtype.
+        a plain tensor in PyTorch's default dtype, without a gradient.
 
     Raises:
         TypeError: when they are no tensor.
@@ -48,20 +52,18 @@ def check_probabilities(name: str, probabilities: torch.Tensor, class_axis: int 
     """
     if not isinstance(probabilities, torch.Tensor):
         raise TypeError(f"{name} must be a tensor of class probabilities, got {type(probabilities).__name__}.")
-    if probabilities.ndim < class_axis + 2 or probabilities.numel() == 0 or probabilities.shape[class_axis] < 2:
+    if (
+        probabilities.ndim not in (class_axis + 2, class_axis + 3, class_axis + 4)
+        or probabilities.numel() == 0
+        or probabilities.shape[class_axis] < 2
+    ):
         axes = "[B, C, *S]" if class_axis == 1 else "[B, N, C, *S]"
         raise ValueError(
             f"{name} must be class probabilities of shape {axes} with C of at least 2, "
             f"got {tuple(probabilities.shape)}."
         )
-    values = plain(probabilities).to(torch.get_default_dtype())
-    low, total = values.min(), values.sum(class_axis)
-    # Negated, so that NaN fails; the tolerance leaves room for a softmax in half precision.
-    if not (low >= 0 and (total - 1).abs().max() < 1e-2):
-        raise ValueError(
-            f"{name} must be at least 0 and sum to 1 over the classes, got a least value of {low:.4g} and sums from "
-            f"{total.min():.4g} to {total.max():.4g}: pass probabilities, the softmax of logits."
-        )
+    values = plain(probabilities).detach().to(torch.get_default_dtype())
+    check_class_probabilities(name, values, class_axis, "pass the softmax of logits.")
     return values
 
 
@@ -86,8 +88,7 @@ def label_frequency(
         ValueError: when there are fewer than two classes, or a label of a map that counts is no integer or outside
             them.
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes counts the background and must be at least 2, got {num_classes}.")
+    check_num_classes(num_classes=num_classes)
     for item, row_weights, region in zip(maps, weights, mask, strict=True):
         counted = item[row_weights > 0].where(region, 0)
         check_integers(name, counted)

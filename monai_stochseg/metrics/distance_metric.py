@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .metric import ItemMetric
 from .pairwise_distance import LabelMapDistance, as_distance
 
@@ -35,6 +37,7 @@ class DistanceMetric(ItemMetric):
     # The overlap of a metric that has one of its own, whatever that of the distance.
     overlap: ClassVar[str | None] = None
 
+    @check_arguments
     def __init__(
         self,
         distance: LabelMapDistance | int,

@@ -4,6 +4,8 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .map_sets import check_self_pairs, counted_pairs, mean_distance
 from .pairwise_distance import LabelMapDistance, as_distance
@@ -40,6 +42,7 @@ class GeneralizedEnergyDistanceMetric(DistanceMetric):
         tensor([0.3333])
     """
 
+    @check_arguments
     def __init__(
         self,
         distance: LabelMapDistance | int,
@@ -57,6 +60,7 @@ class GeneralizedEnergyDistanceMetric(DistanceMetric):
         ).unsqueeze(1)
 
 
+@check_arguments
 def compute_generalized_energy_distance(
     y_pred: torch.Tensor,
     y: torch.Tensor,

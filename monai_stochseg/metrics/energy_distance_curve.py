@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs, mean_distance
 from .pairwise_distance import LabelMapDistance, as_distance
@@ -43,6 +45,7 @@ class EnergyDistanceCurveMetric(DistanceMetric):
 
     weighted = ("y",)
 
+    @check_arguments
     def __init__(
         self,
         num_samples: Sequence[int],
@@ -50,8 +53,10 @@ class EnergyDistanceCurveMetric(DistanceMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN_BATCH,
     ) -> None:
         super().__init__(distance, reduction)
-        if not num_samples or min(num_samples) < 1:
-            raise ValueError(f"num_samples must be one or more numbers of at least 1, got {list(num_samples)}.")
+        if len(set(num_samples)) < max(len(num_samples), 1) or min(num_samples) < 1:
+            raise ValueError(
+                f"num_samples must be one or more different numbers of at least 1, got {list(num_samples)}."
+            )
         self.num_samples = tuple(num_samples)
         self.names = [f"ged_{n}" for n in num_samples]
 
@@ -62,6 +67,7 @@ class EnergyDistanceCurveMetric(DistanceMetric):
         return compute_energy_distance_curve(y_pred, y, self.num_samples, self.distance, y_weights=y_weights)
 
 
+@check_arguments
 def compute_energy_distance_curve(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -100,6 +106,8 @@ def compute_energy_distance_curve(
     distance = as_distance(distance)
     pairs = counted_pairs(y_pred, y, None, y_weights, distance)
     total = y_pred.shape[1]
+    if len(set(num_samples)) < max(len(num_samples), 1):
+        raise ValueError(f"num_samples must be one or more different numbers, got {list(num_samples)}.")
     if outside := [n for n in num_samples if not 1 <= n <= total]:
         raise ValueError(f"num_samples must lie in 1 to {total}, the samples in y_pred, got {outside}.")
     values = []

@@ -7,6 +7,7 @@ import torch
 from monai.utils import MetricReduction
 
 from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.arguments import check_arguments
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
 from .label_maps import check_label_maps
@@ -48,6 +49,7 @@ class EntropyDecompositionMetric(ItemMetric):
     weighted = ("y_pred",)
     one_set = True
 
+    @check_arguments
     def __init__(
         self,
         num_classes: int | None = None,
@@ -71,10 +73,11 @@ class EntropyDecompositionMetric(ItemMetric):
     ) -> torch.Tensor:
         """The three means of each item, ``[B, 3]``."""
         parts = compute_entropy_decomposition(y_pred, num_classes=self.num_classes, y_pred_weights=y_pred_weights)
-        inside = check_mask(mask, parts.predictive)
+        inside = check_mask(mask, parts.predictive, "y_pred")
         return torch.stack([(part * inside).flatten(1).sum(1) / inside.flatten(1).sum(1) for part in parts], dim=1)
 
 
+@check_arguments
 def compute_entropy_decomposition(
     y_pred: torch.Tensor, *, num_classes: int | None = None, y_pred_weights: torch.Tensor | None = None
 ) -> EntropyDecomposition:
@@ -109,13 +112,13 @@ def compute_entropy_decomposition(
     """
     if num_classes is None:
         y_pred = check_probabilities("y_pred", y_pred, class_axis=2)
-        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
+        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights", "y_pred")
         mean = torch.einsum("bn,bn...->b...", weights, y_pred)
         expected = torch.einsum("bn,bn...->b...", weights, torch.special.entr(y_pred).sum(2))[:, None]
     else:
         (y_pred,) = check_label_maps(y_pred=y_pred)
-        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-        mean = label_frequency("y_pred", y_pred, weights, num_classes, check_mask(None, y_pred))
+        weights = check_weights(y_pred_weights, y_pred, "y_pred_weights", "y_pred")
+        mean = label_frequency("y_pred", y_pred, weights, num_classes, check_mask(None, y_pred, "y_pred"))
         expected = torch.zeros_like(mean[:, :1])
     predictive = torch.special.entr(mean).sum(1, keepdim=True)
     # Jensen's inequality holds up to rounding.

@@ -6,6 +6,8 @@ import math
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
 from .pairwise_distance import LabelMapDistance, as_distance
@@ -40,6 +42,7 @@ class HungarianMatchedIoUMetric(DistanceMetric):
         return compute_hungarian_matched_iou(y_pred, y, self.distance, **weights).unsqueeze(1)
 
 
+@check_arguments
 def compute_hungarian_matched_iou(
     y_pred: torch.Tensor,
     y: torch.Tensor,

@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 
 from monai_stochseg.distributions.base import plain
-from monai_stochseg.distributions.labels import refuse_one_hot
+from monai_stochseg.distributions.labels import refuse_class_channels
 
-__all__ = ["check_integers", "check_label_maps", "refuse_one_hot_raters"]
+__all__ = ["check_integers", "check_label_maps", "refuse_channels_as_raters"]
 
 
 def check_label_maps(**maps: torch.Tensor) -> list[torch.Tensor]:
@@ -66,7 +66,7 @@ def check_integers(name: str, labels: torch.Tensor) -> None:
             )
 
 
-def refuse_one_hot_raters(
+def refuse_channels_as_raters(
     y: torch.Tensor,
     y_weights: torch.Tensor | None,
     num_classes: int | None = None,
@@ -74,23 +74,27 @@ def refuse_one_hot_raters(
     mask: torch.Tensor | None = None,
 ) -> None:
     """
-    Refuse the one-hot channels of one label given as raters.
+    Refuse the channels of classes or regions of one label given as raters, see
+    :py:func:`monai_stochseg.distributions.labels.refuse_class_channels`.
 
     Args:
         y: ``[B, R, *S]``, as :py:func:`check_label_maps` returns them.
         y_weights: ``[B, R]``; where one of them is 0 there are raters, and nothing is checked.
-        num_classes: R of one-hot channels; None: any from 2.
+        num_classes: number of classes; None: not known.
         ignore_index: the label of void voxels.
         mask: boolean ``[B, 1, *S]``, outside which labels may be anything.
 
     Raises:
-        ValueError: when ``y`` is one-hot, or of a floating type and not integers.
+        ValueError: when ``y`` is such channels, or of a floating type and not integers.
     """
-    if y.shape[1] != (num_classes or y.shape[1]) or (y_weights is not None and bool((y_weights == 0).any())):
+    channels = y.shape[1]
+    if num_classes is not None and channels not in (num_classes - 1, num_classes):
+        return
+    if channels < 2 or (y_weights is not None and bool((y_weights == 0).any())):
         return
     valid = torch.ones_like(y, dtype=torch.bool) if mask is None else mask.expand_as(y)
     if ignore_index is not None:
         valid = valid & (y != ignore_index)
     labels = y.where(valid, 0)
     check_integers("y", labels)
-    refuse_one_hot(labels, valid, "y")
+    refuse_class_channels(labels, valid, "y", num_classes)

@@ -9,7 +9,7 @@ import torch
 
 from monai_stochseg.distributions import check_weights
 
-from .label_maps import check_integers, check_label_maps, refuse_one_hot_raters
+from .label_maps import check_integers, check_label_maps, refuse_channels_as_raters
 from .pairwise_distance import LabelMapDistance
 
 __all__ = ["MapPair", "check_self_pairs", "counted_maps", "counted_pairs", "mean_distance"]
@@ -56,9 +56,9 @@ def counted_pairs(
             for maps, _ in sets:
                 for row in maps:
                     check_integers(name, row)
-        refuse_one_hot_raters(y, y_weights)
+        refuse_channels_as_raters(y, y_weights)
     else:
-        refuse_one_hot_raters(y, y_weights, distance.num_classes, distance.ignore_index)
+        refuse_channels_as_raters(y, y_weights, distance.num_classes, distance.ignore_index)
     return [MapPair(*first, *second) for first, second in zip(samples, raters, strict=True)]
 
 
@@ -80,7 +80,7 @@ def counted_maps(
     Raises:
         ValueError: when weights are wrong.
     """
-    weights = check_weights(weights, maps, f"{name}_weights").to(torch.get_default_dtype())
+    weights = check_weights(weights, maps, f"{name}_weights", name).to(torch.get_default_dtype())
     pairs = zip(maps, weights, strict=True)
     return [([row for row, w in zip(item, p.tolist(), strict=True) if w > 0], p[p > 0]) for item, p in pairs]
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
 from .pairwise_distance import LabelMapDistance, as_distance
@@ -31,6 +33,7 @@ class MaximumDiceMatchMetric(DistanceMetric):
         return compute_maximum_dice_match(y_pred, y, self.distance, **weights).unsqueeze(1)
 
 
+@check_arguments
 def compute_maximum_dice_match(
     y_pred: torch.Tensor,
     y: torch.Tensor,

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import torch
 from monai.metrics import CumulativeIterationMetric
-from monai.utils import MetricReduction, look_up_option
+from monai.utils import MetricReduction
 
 from monai_stochseg.distributions import weights_of
+from monai_stochseg.distributions.arguments import check_arguments, check_option
 
 from .reduction import reduce_metric
 
@@ -47,11 +48,13 @@ class ItemMetric(CumulativeIterationMetric):
     # Whether the metric judges one set of maps, y_pred, and takes no y.
     one_set: ClassVar[bool] = False
 
+    @check_arguments
     def __init__(self, reduction: MetricReduction | str = MetricReduction.MEAN, get_not_nans: bool = False) -> None:
         super().__init__()
-        self.reduction = look_up_option(reduction, MetricReduction)
+        self.reduction = check_option("reduction", reduction, MetricReduction)
         self.get_not_nans = get_not_nans
 
+    @check_arguments
     def __call__(self, y_pred: Maps, y: Maps | None = None, **kwargs: Any) -> torch.Tensor:
         """
         Compute the value of each item and add it to the buffer.

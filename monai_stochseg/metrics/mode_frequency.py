@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.arguments import check_arguments
 
 from .label_maps import check_label_maps
 from .map_sets import counted_maps
@@ -49,6 +50,7 @@ class ModeFrequencyMetric(PooledMetric):
 
     weighted = ("y_pred", "y")
 
+    @check_arguments
     def __init__(self, num_modes: int, distance: LabelMapDistance | int) -> None:
         super().__init__()
         if num_modes < 2:
@@ -88,6 +90,7 @@ class ModeFrequencyMetric(PooledMetric):
         return rows.nanmean(0).unflatten(0, (2, self.num_modes))
 
 
+@check_arguments
 def compute_mode_frequency(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -132,7 +135,7 @@ def compute_mode_frequency(
     distance = as_distance(distance)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     sets = counted_maps("y_pred", y_pred, y_pred_weights)
-    probabilities = check_weights(y_weights, y, "y_weights").to(torch.get_default_dtype())
+    probabilities = check_weights(y_weights, y, "y_weights", "y").to(torch.get_default_dtype())
     values = []
     for (samples, p), modes, q in zip(sets, y, probabilities, strict=True):
         n = len(p)

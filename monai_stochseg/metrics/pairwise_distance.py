@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from monai.utils import look_up_option
+
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_fields,
+    check_num_classes,
+    check_option,
+)
 
 from .label_maps import check_integers, check_label_maps
 
@@ -61,10 +67,10 @@ class LabelMapDistance:
     classes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes counts the background and must be at least 2, got {self.num_classes}.")
-        look_up_option(self.overlap, ("iou", "dice"))
-        look_up_option(self.empty, ("agree", "ignore", "ignore_or_agree"))
+        check_fields(self)
+        check_num_classes(num_classes=self.num_classes)
+        check_option("overlap", self.overlap, ("iou", "dice"))
+        check_option("empty", self.empty, ("agree", "ignore", "ignore_or_agree"))
         if self.classes is not None:
             if self.include_background:
                 raise ValueError("classes names all classes that take part: add 0 to it and drop include_background.")
@@ -85,6 +91,7 @@ class LabelMapDistance:
         every = range(0 if self.include_background else 1, self.num_classes)
         return [c for c in (every if self.classes is None else self.classes) if c != self.ignore_index]
 
+    @check_arguments
     def __call__(self, maps: Mapping[str, Iterable[torch.Tensor]]) -> torch.Tensor:
         """
         Compute the distances of all pairs of the label maps of one item.
@@ -126,6 +133,8 @@ class LabelMapDistance:
             int64 ``[len(compared), K, K]``, with the sizes of the class in each map on the diagonal, and the number of
             voxels that are not void.
         """
+        if not any(map(len, maps.values())):
+            raise ValueError("maps must hold at least one label map, got none.")
         rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
         device, voxels = rows[0][1].device, rows[0][1].numel()
         dtype = torch.uint8 if self.num_classes <= 256 else torch.int64
@@ -183,10 +192,18 @@ def as_distance(distance: LabelMapDistance | int, overlap: str | None = None) ->
         distance: a distance, or the number of classes of one with the default options.
         overlap: of a metric that has one of its own; None: that of ``distance``.
     """
-    resolved = distance if isinstance(distance, LabelMapDistance) else LabelMapDistance(distance)
+    if isinstance(distance, LabelMapDistance):
+        resolved = distance
+    elif distance < 2:
+        raise ValueError(
+            f"distance as a number is num_classes, which counts the background and must be at least 2, got {distance}."
+        )
+    else:
+        resolved = LabelMapDistance(distance)
     return resolved if overlap is None else replace(resolved, overlap=overlap)
 
 
+@check_arguments
 def compute_pairwise_distance(
     x: torch.Tensor, y: torch.Tensor | None = None, *, distance: LabelMapDistance | int
 ) -> torch.Tensor:

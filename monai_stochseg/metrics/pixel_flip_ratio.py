@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .map_sets import counted_pairs
 from .pooled_metric import PooledMetric
 
@@ -42,6 +44,7 @@ class PixelFlipRatioMetric(PooledMetric):
 
     weighted = ("y_pred", "y")
 
+    @check_arguments
     def __init__(self, switches: Mapping[int, Sequence[float]]) -> None:
         super().__init__()
         self.switches = {int(source): int(target) for source, (target, _) in switches.items()}
@@ -79,6 +82,7 @@ class PixelFlipRatioMetric(PooledMetric):
         return flipped / voxels
 
 
+@check_arguments
 def compute_pixel_flip_ratio(
     y_pred: torch.Tensor,
     y: torch.Tensor,

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import torch
 from scipy.stats import spearmanr
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .ambiguity import check_classes, compute_ambiguity
-from .label_maps import refuse_one_hot_raters
+from .label_maps import check_label_maps, refuse_channels_as_raters
 from .pairwise_distance import LabelMapDistance, as_distance
 from .pooled_metric import PooledMetric
-from .sample_diversity import compute_sample_diversity
+from .sample_diversity import diversity
 
 __all__ = ["DiversityCorrelationMetric", "EmptyFractionCorrelationMetric", "compute_rank_correlation"]
 
@@ -51,6 +53,7 @@ class DiversityCorrelationMetric(PooledMetric):
 
     names = ("sample_diversity", "rater_diversity")
 
+    @check_arguments
     def __init__(self, distance: LabelMapDistance | int, self_pairs: bool = True) -> None:
         super().__init__()
         self.distance = as_distance(distance)
@@ -64,12 +67,10 @@ class DiversityCorrelationMetric(PooledMetric):
         y_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Diversity of samples and raters, ``[B, 2]``."""
-        refuse_one_hot_raters(y, y_weights, self.distance.num_classes, self.distance.ignore_index)
-        sets = ((y_pred, y_pred_weights), (y, y_weights))
-        values = [
-            compute_sample_diversity(maps, self.distance, self_pairs=self.self_pairs, y_pred_weights=weights)
-            for maps, weights in sets
-        ]
+        y_pred, y = check_label_maps(y_pred=y_pred, y=y)
+        sets = (("y_pred", y_pred, y_pred_weights), ("y", y, y_weights))
+        values = [diversity(name, maps, self.distance, self.self_pairs, weights) for name, maps, weights in sets]
+        refuse_channels_as_raters(y, y_weights, self.distance.num_classes, self.distance.ignore_index)
         return torch.stack(values, dim=1)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
@@ -86,6 +87,7 @@ class EmptyFractionCorrelationMetric(PooledMetric):
 
     Args:
         classes: the classes of the structure.
+        ignore_index: label of void voxels, see :py:func:`~.ambiguity.compute_ambiguity`.
 
     Raises:
         ValueError: when there is no class.
@@ -105,19 +107,22 @@ class EmptyFractionCorrelationMetric(PooledMetric):
 
     names = ("sample_empty_fraction", "rater_empty_fraction")
 
-    def __init__(self, classes: Sequence[int] = (1,)) -> None:
+    @check_arguments
+    def __init__(self, classes: Sequence[int] = (1,), ignore_index: int | None = None) -> None:
         super().__init__()
         check_classes(classes)
         self.classes = classes
+        self.ignore_index = ignore_index
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """Empty fraction of samples and raters, ``[B, 2]``."""
-        return 1 - compute_ambiguity(y_pred, y, classes=self.classes, **weights)
+        return 1 - compute_ambiguity(y_pred, y, classes=self.classes, ignore_index=self.ignore_index, **weights)
 
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
         return compute_rank_correlation(rows)
 
 
+@check_arguments
 def compute_rank_correlation(pairs: torch.Tensor) -> torch.Tensor:
     """
     Compute Spearman's rank correlation of pairs of values, by :py:func:`scipy.stats.spearmanr`.

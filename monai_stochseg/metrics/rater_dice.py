@@ -4,6 +4,8 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .map_sets import counted_pairs
 from .pairwise_distance import LabelMapDistance, as_distance
@@ -36,6 +38,7 @@ class RaterDiceMetric(DistanceMetric):
 
     overlap = "dice"
 
+    @check_arguments
     def __init__(
         self,
         distance: LabelMapDistance | int,
@@ -53,6 +56,7 @@ class RaterDiceMetric(DistanceMetric):
         )
 
 
+@check_arguments
 def compute_rater_dice(
     y_pred: torch.Tensor,
     y: torch.Tensor,

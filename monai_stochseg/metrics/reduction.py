@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import torch
 from monai.metrics.utils import do_metric_reduction
-from monai.utils import MetricReduction, look_up_option
+from monai.utils import MetricReduction
+
+from monai_stochseg.distributions.arguments import check_arguments, check_option
 
 __all__ = ["reduce_metric"]
 
 
+@check_arguments
 def reduce_metric(
     values: torch.Tensor, reduction: MetricReduction | str = MetricReduction.MEAN
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,7 +37,7 @@ def reduce_metric(
     """
     if values.ndim < 2:
         raise ValueError(f"values must have an item and a class axis, [B, C], got shape {tuple(values.shape)}.")
-    reduction = look_up_option(reduction, MetricReduction)
+    reduction = check_option("reduction", reduction, MetricReduction)
     reduced, not_nans = do_metric_reduction(values.clone(), reduction)
     if reduction == MetricReduction.NONE:
         return reduced, not_nans

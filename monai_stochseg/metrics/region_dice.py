@@ -7,13 +7,17 @@ import torch
 from monai.metrics import compute_dice
 from monai.utils import MetricReduction
 
-from .label_maps import check_integers, check_label_maps, refuse_one_hot_raters
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+
+from .ambiguity import check_classes
+from .label_maps import check_integers, check_label_maps, refuse_channels_as_raters
 from .metric import ItemMetric
 
 # Merged classes of BraTS, in this package's numbering: 1 NET (necrosis and non-enhancing), 2 OD (oedema), 3 ET.
 BRATS_REGIONS: Mapping[str, Sequence[int]] = {"WT": (1, 2, 3), "TC": (1, 3), "NET": (1,), "OD": (2,), "ET": (3,)}
 
 
+@check_arguments
 def compute_region_dice(y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """
     Compute the Dice of label maps against raters for regions of one or more classes, by MONAI's ``compute_dice``.
@@ -63,12 +67,12 @@ def compare_regions(
         ValueError: when there is no region or no rater, the shapes do not fit, a label is no integer, or ``y`` is
             one-hot.
     """
-    if not regions:
-        raise ValueError("regions must name at least one region, got none.")
+    num_classes = classes_of(regions)
     y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     for name, labels in (("y_pred", y_pred), ("y", y)):
         check_integers(name, labels)
-    refuse_one_hot_raters(y, None)
+    refuse_channels_as_raters(y, None)
+    refuse_channels_as_raters(y, None, num_classes)
     raters = [_regions(y[:, r], regions) for r in range(y.shape[1])]
     result = []
     for n in range(y_pred.shape[1]):
@@ -77,6 +81,7 @@ def compare_regions(
     return torch.stack(result, dim=1)
 
 
+@check_arguments
 def compute_sample_dice(
     y_pred: torch.Tensor, y: torch.Tensor, regions: Mapping[str, Sequence[int]], quantile: float = 0.95
 ) -> torch.Tensor:
@@ -104,6 +109,8 @@ def compute_sample_dice(
                  [0.8333],
                  [0.5000]]])
     """
+    _check_quantile(quantile)
+    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     if y_pred.shape[1] < 2:
         raise ValueError(f"y_pred must hold the single answer and at least one sample, got {y_pred.shape[1]} map.")
     dice = compute_region_dice(y_pred, y, regions)
@@ -131,6 +138,7 @@ class RegionDiceMetric(ItemMetric):
         tensor([[0.9000, 1.0000]])
     """
 
+    @check_arguments
     def __init__(
         self,
         regions: Mapping[str, Sequence[int]] = BRATS_REGIONS,
@@ -138,6 +146,9 @@ class RegionDiceMetric(ItemMetric):
         rater: int | None = None,
     ) -> None:
         super().__init__(reduction)
+        classes_of(regions)
+        if rater is not None:
+            check_at_least(0, rater=rater)
         self.regions = regions
         self.rater = rater
 
@@ -147,7 +158,7 @@ class RegionDiceMetric(ItemMetric):
         return list(self.regions)
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return compute_region_dice(y_pred, select_rater(y, self.rater), self.regions).mean(1)
+        return compute_region_dice(y_pred, select_rater(y, self.rater, self.regions), self.regions).mean(1)
 
 
 class SampleDiceMetric(RegionDiceMetric):
@@ -174,6 +185,7 @@ class SampleDiceMetric(RegionDiceMetric):
         ['dice_whole', 'dice_q50_whole', 'better_than_mode_whole']
     """
 
+    @check_arguments
     def __init__(
         self,
         regions: Mapping[str, Sequence[int]] = BRATS_REGIONS,
@@ -181,8 +193,7 @@ class SampleDiceMetric(RegionDiceMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN_BATCH,
     ) -> None:
         super().__init__(regions, reduction)
-        if not 0 <= quantile <= 1:
-            raise ValueError(f"quantile must lie in [0, 1], got {quantile}.")
+        _check_quantile(quantile)
         self.quantile = quantile
 
     @property
@@ -195,13 +206,36 @@ class SampleDiceMetric(RegionDiceMetric):
         return compute_sample_dice(y_pred, y, self.regions, self.quantile).flatten(1)
 
 
-def select_rater(y: torch.Tensor, rater: int | None) -> torch.Tensor:
+def classes_of(regions: Mapping[str, Sequence[int]]) -> int:
+    """
+    The least number of classes of which the regions can be, the background included.
+
+    Raises:
+        ValueError: when there is no region, or one has no class, one twice, or one that is no class.
+    """
+    if not regions:
+        raise ValueError("regions must name at least one region, got none.")
+    for name, classes in regions.items():
+        check_classes(classes, f"regions: {name}")
+    return 1 + max(max(classes) for classes in regions.values())
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must lie in [0, 1], got {quantile}.")
+
+
+def select_rater(y: torch.Tensor, rater: int | None, regions: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """
     One rater of ``[B, R, *S]``, as ``[B, 1, *S]``; None is all of them.
 
     Raises:
-        ValueError: when there is no such rater.
+        ValueError: when there is no such rater, or ``y`` is no integer labels of raters.
     """
+    (y,) = check_label_maps(y=y)
+    check_integers("y", y)
+    refuse_channels_as_raters(y, None)
+    refuse_channels_as_raters(y, None, classes_of(regions))
     if rater is None:
         return y
     if not 0 <= rater < y.shape[1]:

@@ -10,9 +10,11 @@ from monai.data import MetaTensor
 from monai.metrics import compute_surface_dice
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+
 from .label_maps import check_label_maps
 from .metric import ItemMetric
-from .region_dice import BRATS_REGIONS, compare_regions, select_rater
+from .region_dice import BRATS_REGIONS, classes_of, compare_regions, select_rater
 
 __all__ = ["RegionSurfaceDiceMetric", "compute_region_surface_dice"]
 
@@ -45,6 +47,7 @@ class RegionSurfaceDiceMetric(ItemMetric):
         tensor([[0.6667]])
     """
 
+    @check_arguments
     def __init__(
         self,
         tolerance: float = 2.0,
@@ -55,6 +58,9 @@ class RegionSurfaceDiceMetric(ItemMetric):
     ) -> None:
         super().__init__(reduction)
         _check_tolerance(tolerance)
+        classes_of(regions)
+        if rater is not None:
+            check_at_least(0, rater=rater)
         self.tolerance = tolerance
         self.regions = regions
         self.rater = rater
@@ -71,7 +77,7 @@ class RegionSurfaceDiceMetric(ItemMetric):
         """One value per item and region, ``[B, K]``."""
         return compute_region_surface_dice(
             y_pred,
-            select_rater(y, self.rater),
+            select_rater(y, self.rater, self.regions),
             self.regions,
             tolerance=self.tolerance,
             spacing=_affine_spacing(y_pred=y_pred, y=y) if spacing is None else spacing,
@@ -79,6 +85,7 @@ class RegionSurfaceDiceMetric(ItemMetric):
         ).mean(1)
 
 
+@check_arguments
 def compute_region_surface_dice(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -123,6 +130,7 @@ def compute_region_surface_dice(
         tensor([[[0.6667]]])
     """
     _check_tolerance(tolerance)
+    y_pred, y = check_label_maps(y_pred=y_pred, y=y)
     batch, axes = y_pred.shape[0], y_pred.ndim - 2
     mm = torch.as_tensor(spacing, dtype=torch.float64)
     if mm.shape not in ((axes,), (batch, axes)) or not (mm.isfinite() & (mm > 0)).all():

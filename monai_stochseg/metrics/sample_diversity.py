@@ -4,6 +4,8 @@ from __future__ import annotations
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from .distance_metric import DistanceMetric
 from .label_maps import check_label_maps
 from .map_sets import check_self_pairs, counted_maps, mean_distance
@@ -43,6 +45,7 @@ class SampleDiversityMetric(DistanceMetric):
     weighted = ("y_pred",)
     one_set = True
 
+    @check_arguments
     def __init__(
         self,
         distance: LabelMapDistance | int,
@@ -62,6 +65,7 @@ class SampleDiversityMetric(DistanceMetric):
         ).unsqueeze(1)
 
 
+@check_arguments
 def compute_sample_diversity(
     y_pred: torch.Tensor,
     distance: LabelMapDistance | int,
@@ -98,8 +102,19 @@ def compute_sample_diversity(
         >>> compute_sample_diversity(torch.tensor([[[0, 1, 1, 0], [0, 0, 1, 1]]]), 2)
         tensor([0.3333])
     """
+    return diversity("y_pred", y_pred, distance, self_pairs, y_pred_weights)
+
+
+def diversity(
+    name: str,
+    maps: torch.Tensor,
+    distance: LabelMapDistance | int,
+    self_pairs: bool,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
+    """As :py:func:`compute_sample_diversity`; ``name`` is that of the argument that brought the maps, for the errors."""
     distance = as_distance(distance)
-    (y_pred,) = check_label_maps(y_pred=y_pred)
-    check_self_pairs(self_pairs, y_pred=y_pred)
-    sets = counted_maps("y_pred", y_pred, y_pred_weights)
-    return torch.stack([mean_distance(distance({"y_pred": maps}), p, p, self_pairs) for maps, p in sets])
+    (maps,) = check_label_maps(**{name: maps})
+    check_self_pairs(self_pairs, **{name: maps})
+    sets = counted_maps(name, maps, weights)
+    return torch.stack([mean_distance(distance({name: item}), p, p, self_pairs) for item, p in sets])

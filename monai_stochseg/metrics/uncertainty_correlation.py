@@ -7,9 +7,10 @@ import torch
 from monai.utils import MetricReduction
 
 from monai_stochseg.distributions import check_weights
+from monai_stochseg.distributions.arguments import check_arguments
 
 from .class_frequency import check_mask, check_probabilities, label_frequency
-from .label_maps import check_label_maps, refuse_one_hot_raters
+from .label_maps import check_label_maps, refuse_channels_as_raters
 from .metric import ItemMetric
 
 __all__ = ["UncertaintyCorrelationMetric", "compute_uncertainty_correlation"]
@@ -43,6 +44,7 @@ class UncertaintyCorrelationMetric(ItemMetric):
 
     weighted = ("y_pred", "y")
 
+    @check_arguments
     def __init__(
         self,
         num_classes: int | None = None,
@@ -57,6 +59,7 @@ class UncertaintyCorrelationMetric(ItemMetric):
         return compute_uncertainty_correlation(y_pred, y, num_classes=self.num_classes, **given).unsqueeze(1)
 
 
+@check_arguments
 def compute_uncertainty_correlation(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -104,9 +107,9 @@ def compute_uncertainty_correlation(
         _, y = check_label_maps(y_pred=y_pred[:, :, 0], y=y)
     else:
         y_pred, y = check_label_maps(y_pred=y_pred, y=y)
-    inside = check_mask(mask, y)
-    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights")
-    r_weights = check_weights(y_weights, y, "y_weights")
+    inside = check_mask(mask, y, "y")
+    s_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights", "y_pred")
+    r_weights = check_weights(y_weights, y, "y_weights", "y")
     if num_classes is None:
         num_classes = y_pred.shape[2]
         mean = torch.einsum("bn,bn...->b...", s_weights, y_pred)
@@ -114,7 +117,7 @@ def compute_uncertainty_correlation(
     else:
         mean = label_frequency("y_pred", y_pred, s_weights, num_classes, inside)
         log = math.log(_LEAST_PROBABILITY) * (1 - mean)
-    refuse_one_hot_raters(y, y_weights, num_classes, mask=inside)
+    refuse_channels_as_raters(y, y_weights, num_classes, mask=inside)
     label_frequency("y", y, r_weights, num_classes, inside)  # checks the labels
     known = (r_weights > 0).reshape(*r_weights.shape, *[1] * (y.ndim - 2)) & inside
     uncertainty = -(mean * log).sum(1)

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from monai.utils import MetricReduction
 
+from monai_stochseg.distributions.arguments import check_arguments
+
+from .label_maps import refuse_channels_as_raters
 from .map_sets import check_self_pairs, counted_pairs, mean_distance
 from .metric import ItemMetric
+from .region_dice import classes_of
 
 __all__ = ["VolumeCRPSMetric", "compute_volume_crps"]
 
@@ -40,6 +44,7 @@ class VolumeCRPSMetric(ItemMetric):
 
     weighted = ("y_pred", "y")
 
+    @check_arguments
     def __init__(
         self,
         regions: Mapping[str, Sequence[int]],
@@ -49,7 +54,8 @@ class VolumeCRPSMetric(ItemMetric):
         get_not_nans: bool = False,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        _check_regions(regions)
+        classes_of(regions)
+        _check_spacing(spacing, 1)
         self.regions = regions
         self.spacing = spacing
         self.self_pairs = self_pairs
@@ -71,6 +77,7 @@ class VolumeCRPSMetric(ItemMetric):
         return compute_volume_crps(y_pred, y, self.regions, spacing=mm, self_pairs=self.self_pairs, **weights)
 
 
+@check_arguments
 def compute_volume_crps(
     y_pred: torch.Tensor,
     y: torch.Tensor,
@@ -115,15 +122,11 @@ def compute_volume_crps(
         >>> compute_volume_crps(samples, raters, {"tumour": (1,)}, spacing=(10, 10, 10))
         tensor([[0.5000]])
     """
-    _check_regions(regions)
+    num_classes = classes_of(regions)
     pairs = counted_pairs(y_pred, y, y_pred_weights, y_weights)
+    refuse_channels_as_raters(y, y_weights, num_classes)
     check_self_pairs(self_pairs, y_pred=y_pred)
-    mm = torch.as_tensor(spacing, dtype=torch.float64, device=y_pred.device)
-    if mm.shape not in ((3,), (y_pred.shape[0], 3)) or not (mm.isfinite() & (mm > 0)).all():
-        raise ValueError(
-            f"spacing must be 3 positive sizes in mm, or [B, 3] = ({y_pred.shape[0]}, 3) of them, got {mm.tolist()}: "
-            "for 2D maps the third is the slice's thickness."
-        )
+    mm = _check_spacing(spacing, len(y_pred)).to(y_pred.device)
     voxels = (mm / 10).prod(-1).expand(y_pred.shape[0])
     scores = []
     for (samples, p, raters, q), voxel in zip(pairs, voxels, strict=True):
@@ -140,9 +143,14 @@ def compute_volume_crps(
     return torch.stack(scores)
 
 
-def _check_regions(regions: Mapping[str, Sequence[int]]) -> None:
-    if not regions:
-        raise ValueError("regions must name at least one structure, got none.")
+def _check_spacing(spacing: Sequence[float] | torch.Tensor, batch: int) -> torch.Tensor:
+    mm = torch.as_tensor(spacing, dtype=torch.float64)
+    if mm.shape not in ((3,), (batch, 3)) or not (mm.isfinite() & (mm > 0)).all():
+        raise ValueError(
+            f"spacing must be 3 positive sizes in mm, or [B, 3] = ({batch}, 3) of them, got {mm.tolist()}: for 2D maps "
+            "the third is the slice's thickness."
+        )
+    return mm
 
 
 def _volumes(maps: Sequence[torch.Tensor], regions: Mapping[str, Sequence[int]], voxel: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,14 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .rater_labels import RATER_WEIGHTS, check_num_classes
+from monai_stochseg.distributions.arguments import check_arguments, check_num_classes, naming
+
+from .rater_labels import RATER_WEIGHTS, check_label
 
 Switches = Mapping[int, Sequence[float]]
 
 
+@check_arguments
 def class_switch_modes(label: torch.Tensor, switches: Switches, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """
     All labels that class switches can make of one, with their probabilities (Kohl et al. 2018,
@@ -41,7 +44,8 @@ def class_switch_modes(label: torch.Tensor, switches: Switches, num_classes: int
             target.
     """
     table = _check_switches(switches, num_classes)
-    if label.ndim < 2 or len(label) != 1:
+    check_label(label)
+    if len(label) != 1:
         raise ValueError(f"label must be [1, *S], one rater, got the shape {tuple(label.shape)}.")
     _check_type(label, table)
     label = label.as_subclass(torch.Tensor)
@@ -72,6 +76,7 @@ class RandClassSwitch(Randomizable, Transform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(self, switches: Switches, num_classes: int) -> None:
         self.switches = _check_switches(switches, num_classes)
         self.thrown = [False] * len(self.switches)
@@ -80,6 +85,7 @@ class RandClassSwitch(Randomizable, Transform):
         """Throw each switch."""
         self.thrown = [bool(self.R.random_sample() < probability) for _, probability in self.switches.values()]
 
+    @check_arguments
     def __call__(self, label: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
         """
         Switch the classes of one label.
@@ -95,6 +101,7 @@ class RandClassSwitch(Randomizable, Transform):
             ValueError: when the label's type cannot hold a target.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
+        check_label(img)
         _check_type(img, self.switches)
         if randomize:
             self.randomize()
@@ -118,6 +125,7 @@ class RandClassSwitchd(Randomizable, MapTransform):
 
     backend = RandClassSwitch.backend
 
+    @check_arguments
     def __init__(
         self, keys: KeysCollection, switches: Switches, num_classes: int, allow_missing_keys: bool = False
     ) -> None:
@@ -129,12 +137,14 @@ class RandClassSwitchd(Randomizable, MapTransform):
         self.class_switch.set_random_state(seed, state)
         return self
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Switch the labels of ``keys``; raises as :py:class:`RandClassSwitch`."""
         d = dict(data)
         first = self.first_key(d)
         for key in self.key_iterator(d):
-            d[key] = self.class_switch(d[key], randomize=key == first)
+            with naming(key):
+                d[key] = self.class_switch(d[key], randomize=key == first)
         return d
 
 
@@ -157,6 +167,7 @@ class ClassSwitchModesd(MapTransform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -170,18 +181,20 @@ class ClassSwitchModesd(MapTransform):
         self.num_classes = num_classes
         self.rater_weights_key = rater_weights_key
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Make the modes of the labels of ``keys``."""
         d = dict(data)
         for key in self.key_iterator(d):
-            label = convert_to_tensor(d[key], track_meta=get_track_meta())
-            modes, d[self.rater_weights_key] = class_switch_modes(label, self.switches, self.num_classes)
+            with naming(key):
+                label = convert_to_tensor(d[key], track_meta=get_track_meta())
+                modes, d[self.rater_weights_key] = class_switch_modes(label, self.switches, self.num_classes)
             d[key] = convert_to_dst_type(modes, dst=label)[0]
         return d
 
 
 def _check_switches(switches: Switches, num_classes: int) -> dict[int, tuple[int, float]]:
-    check_num_classes(num_classes)
+    check_num_classes(num_classes=num_classes)
     if not switches:
         raise ValueError("switches is empty: give at least one, {source: (target, probability)}.")
     # the keys of a JSON object are strings

@@ -9,7 +9,9 @@ from monai.data import get_track_meta
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .rater_labels import RaterTransformd, check_num_classes
+from monai_stochseg.distributions.arguments import check_arguments, check_num_classes
+
+from .rater_labels import RaterTransformd
 from .svls import spatially_varying_label_smoothing
 
 
@@ -28,13 +30,15 @@ class LabelSmoothing(Transform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(self, num_classes: int, alpha: float = 0.1) -> None:
-        check_num_classes(num_classes)
+        check_num_classes(num_classes=num_classes)
         if not 0 <= alpha < 1:
             raise ValueError(f"alpha must lie in [0, 1), got {alpha}.")
         self.num_classes = num_classes
         self.alpha = alpha
 
+    @check_arguments
     def __call__(
         self, label: NdarrayOrTensor, rater_weights: torch.Tensor | Sequence[float] | None = None
     ) -> NdarrayOrTensor:
@@ -69,6 +73,7 @@ class LabelSmoothingd(RaterTransformd):
 
     backend = LabelSmoothing.backend
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,

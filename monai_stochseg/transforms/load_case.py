@@ -11,6 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapLabelValue, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from ..data.brain_mask import derive_brain_mask
 from ..data.case import CaseError, check_geometry, unreadable
 from ..data.nifti import NIFTI_SUFFIXES, WholeNibabelReader, check_channels, read_header
@@ -47,11 +49,13 @@ class LoadCased(Transform):
             not know.
     """
 
+    @check_arguments
     def __init__(self, with_label: bool = True) -> None:
         self.with_label = with_label
         self.load = LoadImage(ensure_channel_first=True, simple_keys=True)
         self.load.register(WholeNibabelReader())
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Load one case; other entries of ``data`` are kept."""
         d: dict[Any, Any] = dict(data)

@@ -14,6 +14,8 @@ from monai.transforms import Resize, Transform
 from monai.utils import ImageMetaKey
 from PIL import Image
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 from ..data.case import CaseError
 from ..data.png import check_png
 
@@ -40,6 +42,7 @@ class LoadCityscapesd(Transform):
             that ``label_map`` does not know, or a prediction is of another shape or type, or not finite.
     """
 
+    @check_arguments
     def __init__(self, spatial_size: Sequence[int] = (256, 512), with_label: bool = True) -> None:
         if len(spatial_size) != 2 or min(spatial_size) < 1:
             raise ValueError(f"spatial_size must be (H, W), at least 1 each, got {list(spatial_size)}.")
@@ -48,6 +51,7 @@ class LoadCityscapesd(Transform):
         self.with_label = with_label
         self.resize = Resize(spatial_size, mode="bilinear")
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Load one scene; other entries of ``data`` are kept."""
         d = dict(data)

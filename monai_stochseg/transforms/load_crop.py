@@ -10,6 +10,7 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
 from monai_stochseg.data.lidc.crops_folder import read_crop
+from monai_stochseg.distributions.arguments import check_arguments
 
 # The usual lung window of LIDC's 2D sets.
 LUNG_WINDOW = (-1000.0, 400.0)
@@ -31,13 +32,15 @@ class LoadCropd(MapTransform):
         ValueError: when the window is empty.
     """
 
+    @check_arguments
     def __init__(self, window: tuple[float, float] = LUNG_WINDOW, with_label: bool = True) -> None:
         super().__init__(["image", "label"] if with_label else "image")
-        if not window[0] < window[1]:
+        if len(window) != 2 or not window[0] < window[1]:
             raise ValueError(f"window must be (lowest, highest) in HU, got {tuple(window)}.")
         self.window = window
         self.with_label = with_label
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Add image and label to a case of the datalist."""
         image, label = read_crop(data["folder"], data["index"], len(data["drawn"]))

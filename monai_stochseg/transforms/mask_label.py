@@ -10,6 +10,10 @@ from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
+from monai_stochseg.distributions.arguments import check_arguments, naming
+
+from .rater_labels import check_label
+
 
 class MaskLabel(Transform):
     """
@@ -21,9 +25,11 @@ class MaskLabel(Transform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(self, ignore_index: int = 255) -> None:
         self.ignore_index = ignore_index
 
+    @check_arguments
     def __call__(self, label: NdarrayOrTensor, mask: NdarrayOrTensor) -> NdarrayOrTensor:
         """
         Mask every rater.
@@ -36,13 +42,17 @@ class MaskLabel(Transform):
             ``[R, *S]``, of the type of ``label``.
 
         Raises:
-            ValueError: when the shape of ``mask`` is not ``[1, *S]``, or the type of ``label`` cannot hold
+            ValueError: when a label is no integer, the shape of ``mask`` is not ``[1, *S]``, or the type of ``label`` cannot hold
                 ``ignore_index``.
         """
         label_t = convert_to_tensor(label, track_meta=True)
         mask_t = convert_to_tensor(mask, track_meta=False)
+        check_label(label_t)
         if mask_t.shape != (1, *label_t.shape[1:]):
-            raise ValueError(f"mask must have the shape {(1, *label_t.shape[1:])}, got {tuple(mask_t.shape)}.")
+            raise ValueError(
+                f"mask must have the shape {(1, *label_t.shape[1:])}, got {tuple(mask_t.shape)} for a label of "
+                f"{tuple(label_t.shape)}."
+            )
         if not label_t.is_floating_point():
             bounds = torch.iinfo(label_t.dtype)
             if not bounds.min <= self.ignore_index <= bounds.max:
@@ -66,6 +76,7 @@ class MaskLabeld(MapTransform):
 
     backend = MaskLabel.backend
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -77,9 +88,13 @@ class MaskLabeld(MapTransform):
         self.mask_key = mask_key
         self.mask_label = MaskLabel(ignore_index)
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Mask the labels of ``keys``; raises as :py:class:`MaskLabel`."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = self.mask_label(d[key], d[self.mask_key])
+            if self.mask_key not in d:
+                raise KeyError(f"mask_key: the case has no {self.mask_key!r}, its keys are {list(d)}.")
+            with naming(key, self.mask_key):
+                d[key] = self.mask_label(d[key], d[self.mask_key])
         return d

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
+
+from monai_stochseg.distributions.arguments import check_arguments
 
 from ..data.case import CaseError
 
@@ -21,9 +24,10 @@ class MergeLabelPartsd(Transform):
     serves data sets of both kinds. There is no array version: the classes come with the case.
 
     Raises:
-        CaseError: when two masks share a voxel.
+        CaseError: when two masks share a voxel, or there is not one class for each mask.
     """
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Merge the label of one case; other entries of ``data`` are kept."""
         d = dict(data)
@@ -31,10 +35,18 @@ class MergeLabelPartsd(Transform):
         if classes is None or "label" not in d:
             return d
         label: MetaTensor = d["label"]
-        masks = label.as_tensor() > 0
+        if not isinstance(label, torch.Tensor) or label.is_complex() or label.ndim < 2:
+            raise CaseError(f"patient {d.get('patient')}: label must be a tensor [masks, *S], got {label!r:.60}.")
+        masks = label.as_subclass(torch.Tensor) > 0
+        whole = isinstance(classes, Sequence) and all(isinstance(c, int) and not isinstance(c, bool) for c in classes)
+        if not whole or len(classes) != len(masks) or min(classes) < 0:
+            raise CaseError(
+                f"patient {d.get('patient')}: label_classes must name one class, 0 or more, for each of the "
+                f"{len(masks)} masks of label, got {classes!r:.60}."
+            )
         if shared := int((masks.sum(0) > 1).sum()):
             raise CaseError(
-                f"patient {d['patient']}: {shared} voxels lie in the masks of two of the classes {list(classes)}; "
+                f"patient {d.get('patient')}: {shared} voxels of label lie in the masks of two of the classes {list(classes)}; "
                 "a voxel can have one class."
             )
         merged = sum(mask * int(value) for mask, value in zip(masks, classes, strict=True))

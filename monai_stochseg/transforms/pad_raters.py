@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.config import KeysCollection
+from monai.config import KeysCollection, NdarrayOrTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
+
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, naming
+
+from .rater_labels import check_label, present_raters
 
 
 class PadRatersd(MapTransform):
@@ -23,7 +27,8 @@ class PadRatersd(MapTransform):
         allow_missing_keys: whether a label may be absent.
 
     Raises:
-        ValueError: when ``num_raters`` is below 1; at a call, when a label has more raters.
+        ValueError: when ``num_raters`` is below 1; at a call, when a label has more raters, or is no integers, or the
+            weights do not fit.
 
     Example::
 
@@ -32,6 +37,7 @@ class PadRatersd(MapTransform):
         (3, [1.0, 1.0, 0.0])
     """
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -40,21 +46,32 @@ class PadRatersd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if num_raters < 1:
-            raise ValueError(f"num_raters must be at least 1, got {num_raters}.")
+        check_at_least(1, num_raters=num_raters)
         self.num_raters = num_raters
         self.rater_weights_key = rater_weights_key
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Pad the labels of ``keys``."""
         d = dict(data)
         for key in self.key_iterator(d):
-            label = torch.as_tensor(d[key]).as_subclass(torch.Tensor)
+            with naming(key, self.rater_weights_key):
+                label, weights = self._rated(d[key], data.get(self.rater_weights_key))
             raters = label.shape[0]
             if raters > self.num_raters:
                 raise ValueError(f"{key} has {raters} raters, more than num_raters={self.num_raters}.")
             padded = torch.cat([label, label.new_zeros(self.num_raters - raters, *label.shape[1:])])
-            weights = torch.as_tensor(data.get(self.rater_weights_key, torch.ones(raters))).float()
             d[key] = convert_to_dst_type(padded, dst=d[key])[0]
             d[self.rater_weights_key] = torch.cat([weights, weights.new_zeros(self.num_raters - len(weights))])
         return d
+
+    @staticmethod
+    @check_arguments
+    def _rated(
+        label: NdarrayOrTensor, rater_weights: torch.Tensor | Sequence[float] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The label ``[R, *S]`` and the weights of its raters ``[R]`` float32, checked."""
+        label = torch.as_tensor(label).as_subclass(torch.Tensor)
+        present, _ = present_raters(label, rater_weights)
+        check_label(present)
+        return label, torch.ones(len(label)) if rater_weights is None else torch.as_tensor(rater_weights).float()

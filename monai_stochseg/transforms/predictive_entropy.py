@@ -9,14 +9,19 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, ensure_tuple_rep
 
+from monai_stochseg.distributions.arguments import check_arguments, naming
+from monai_stochseg.distributions.probabilities import check_class_probabilities
+
 
 class PredictiveEntropy(Transform):
     """Entropy in nats of marginal class probabilities: ``[C, *S]``, summing to 1 over C, to ``[1, *S]``."""
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """Entropy of one item; a MetaTensor stays one."""
+        """Entropy of one item; a MetaTensor stays one. ValueError when ``img`` holds no probabilities."""
+        check_class_probabilities("img", img, 0, "pass the softmax of logits.")
         return torch.special.entr(img).sum(0, keepdim=True)
 
 
@@ -32,14 +37,17 @@ class PredictiveEntropyd(MapTransform):
 
     backend = PredictiveEntropy.backend
 
+    @check_arguments
     def __init__(self, keys: KeysCollection, names: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.names = ensure_tuple_rep(names, len(self.keys))
         self.entropy = PredictiveEntropy()
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the entropies of one item."""
         d = dict(data)
         for key, name in self.key_iterator(d, self.names):
-            d[name] = self.entropy(d[key])
+            with naming(key):
+                d[name] = self.entropy(d[key])
         return d

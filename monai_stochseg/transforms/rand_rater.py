@@ -11,7 +11,9 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from .rater_labels import RATER_WEIGHTS, present_raters, weights_in
+from monai_stochseg.distributions.arguments import check_arguments, naming
+
+from .rater_labels import RATER_WEIGHTS, check_label, present_raters, weights_in
 
 
 class RandRater(Randomizable, Transform):
@@ -27,6 +29,7 @@ class RandRater(Randomizable, Transform):
         p = weights.double().cpu().numpy()
         self.rater = int(self.R.choice(len(p), p=p / p.sum()))
 
+    @check_arguments
     def __call__(
         self,
         label: NdarrayOrTensor,
@@ -46,10 +49,11 @@ class RandRater(Randomizable, Transform):
             ``[1, *S]``, of the label's type, with its metadata and applied operations.
 
         Raises:
-            ValueError: when there is no rater, the weights do not fit, or the last drawn rater is not in this label.
+            ValueError: when there is no rater, a label is no integer, the weights do not fit, or the last drawn rater is not in this label.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         labels, weights = present_raters(img, rater_weights)
+        check_label(labels)
         if randomize:
             self.randomize(weights)
         if self.rater >= len(labels):
@@ -71,6 +75,7 @@ class RandRaterd(Randomizable, MapTransform):
 
     backend = RandRater.backend
 
+    @check_arguments
     def __init__(
         self, keys: KeysCollection, rater_weights_key: str | None = RATER_WEIGHTS, allow_missing_keys: bool = False
     ) -> None:
@@ -83,13 +88,15 @@ class RandRaterd(Randomizable, MapTransform):
         self.rand_rater.set_random_state(seed, state)
         return self
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw one rater for the labels of ``keys``; raises as :py:class:`RandRater`."""
         d = dict(data)
         weights = weights_in(d, self.rater_weights_key)
         first = self.first_key(d)
         for key in self.key_iterator(d):
-            d[key] = self.rand_rater(d[key], weights, randomize=key == first)
+            with naming(key, self.rater_weights_key):
+                d[key] = self.rand_rater(d[key], weights, randomize=key == first)
         if first in d:
             d.pop(self.rater_weights_key, None)
         return d

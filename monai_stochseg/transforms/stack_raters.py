@@ -4,13 +4,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import ConcatItemsd
 from monai.utils import ImageMetaKey
 
+from monai_stochseg.distributions.arguments import check_arguments, naming
+
 from ..data.case import CaseError, check_geometry
-from .rater_labels import RATER_WEIGHTS
+from .rater_labels import RATER_WEIGHTS, check_label
 
 
 class StackRatersd(ConcatItemsd):
@@ -29,6 +32,7 @@ class StackRatersd(ConcatItemsd):
             that it is not taken for background.
     """
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -39,6 +43,7 @@ class StackRatersd(ConcatItemsd):
         super().__init__(keys, name, allow_missing_keys=allow_missing_keys)
         self.rater_weights_key = RATER_WEIGHTS if allow_missing_keys and not rater_weights_key else rater_weights_key
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Stack the raters of one case; its other entries are kept.
@@ -52,6 +57,10 @@ class StackRatersd(ConcatItemsd):
         if not labels:
             raise CaseError(f"patient {patient}: there is no rater: none of the keys {list(self.keys)} is in the data.")
         for key, label in labels.items():
+            if not isinstance(label, torch.Tensor | np.ndarray) or np.iscomplexobj(label):
+                raise TypeError(f"the label of {key} must be a tensor or an array, got {type(label).__name__}.")
+            with naming(key):
+                check_label(torch.as_tensor(label))
             if label.shape[0] != 1:
                 file = getattr(label, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, "no file")
                 raise CaseError(

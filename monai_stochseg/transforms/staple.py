@@ -10,6 +10,8 @@ from monai.data import get_track_meta
 from monai.transforms import Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, optional_import
 
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+
 from .majority_vote import MajorityVote
 from .rater_labels import RaterTransformd, class_labels, present_raters
 
@@ -38,17 +40,18 @@ class STAPLE(Transform):
 
     backend = (TransformBackends.NUMPY,)
 
+    @check_arguments
     def __init__(self, num_classes: int, max_iterations: int = 1000) -> None:
         if not _has_sitk:
             raise ImportError('STAPLE needs SimpleITK: pip install "monai_stochseg[staple]".')
-        if max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, got {max_iterations}.")
+        check_at_least(1, max_iterations=max_iterations)
         self.vote = MajorityVote(num_classes)
         self.num_classes = num_classes
         self.max_iterations = max_iterations
 
+    @check_arguments
     def __call__(
-        self, label: NdarrayOrTensor, rater_mask: torch.Tensor | Sequence[bool] | None = None
+        self, label: NdarrayOrTensor, rater_mask: torch.Tensor | Sequence[float] | None = None
     ) -> NdarrayOrTensor:
         """
         Infer the truth of one label; errors are those of :py:class:`monai_stochseg.transforms.SVLS`.
@@ -61,7 +64,7 @@ class STAPLE(Transform):
             ``[1, *S]``, of the label's type, with its metadata and applied operations.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
-        labels = class_labels(present_raters(img, rater_mask)[0], self.num_classes)
+        labels = class_labels(present_raters(img, rater_mask, "rater_mask")[0], self.num_classes)
         raters = [sitk.GetImageFromArray(rater) for rater in labels.cpu().numpy().astype(np.uint16)]
         if self.num_classes == 2:
             p = sitk.GetArrayFromImage(sitk.STAPLE(raters, 1.0, 1, self.max_iterations))
@@ -87,6 +90,7 @@ class STAPLEd(RaterTransformd):
 
     backend = STAPLE.backend
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,

@@ -12,9 +12,11 @@ import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple, ensure_tuple_rep
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple
 
-from .rater_labels import RaterTransformd, check_num_classes, class_labels, present_raters
+from monai_stochseg.distributions.arguments import check_arguments, check_num_classes, check_per_axis
+
+from .rater_labels import RaterTransformd, class_labels, present_raters
 
 # Voxels of the slabs that a volume is cut into, and neighbours that are read at a time: both stay in the cache.
 _SLAB_VOXELS = 2**18
@@ -44,8 +46,8 @@ def svls_kernel(
         ValueError: when sigma, a kernel size or a spacing is out of range, or their number is not ``spatial_dims``.
     """
     _check_kernel(sigma, kernel_size, spacing)
-    sizes = ensure_tuple_rep(kernel_size, spatial_dims)
-    spacing = ensure_tuple_rep(1.0 if spacing is None else spacing, spatial_dims)
+    sizes = check_per_axis("kernel_size", kernel_size, spatial_dims)
+    spacing = check_per_axis("spacing", 1.0 if spacing is None else spacing, spatial_dims)
     squares = [
         ((torch.arange(k) - k // 2) * step).double().square() / (2 * sigma**2)
         for k, step in zip(sizes, spacing, strict=True)
@@ -59,6 +61,7 @@ def svls_kernel(
     return exponent.reshape(sizes).float()
 
 
+@check_arguments
 def spatially_varying_label_smoothing(
     label: torch.Tensor,
     num_classes: int,
@@ -93,7 +96,7 @@ def spatially_varying_label_smoothing(
     label, weights = present_raters(label, rater_weights)
     kernel = svls_kernel(label.ndim - 1, sigma, kernel_size, spacing).to(label.device)
     classes = class_labels(label, num_classes)
-    soft = torch.zeros((num_classes, *label.shape[1:]), device=label.device)
+    soft = torch.zeros((num_classes, *label.shape[1:]), dtype=torch.float32, device=label.device)
     for rater, weight in zip(classes, weights.tolist(), strict=True):
         _add_smoothed(soft, rater, kernel, weight)
     # Summed in the order of the raters, so that exactly 1 is left where all agree.
@@ -119,7 +122,7 @@ def _add_smoothed(soft: torch.Tensor, label: torch.Tensor, kernel: torch.Tensor,
         for voxel, corner in zip(voxels.split(chunk), corners.split(chunk), strict=True):
             neighbours = padded.flatten().index_select(0, (corner[:, None] + offsets).flatten())
             neighbours = neighbours.reshape(-1, len(offsets)).long()
-            total = torch.zeros((len(voxel), len(soft)), device=label.device)
+            total = torch.zeros((len(voxel), len(soft)), dtype=soft.dtype, device=label.device)
             total.scatter_add_(1, neighbours, change.expand_as(neighbours))
             for plane, column in zip(soft.flatten(1), total.T, strict=True):
                 plane.index_add_(0, voxel, column, alpha=weight)
@@ -179,6 +182,7 @@ class SVLS(Transform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(
         self,
         num_classes: int,
@@ -187,7 +191,7 @@ class SVLS(Transform):
         spacing: Sequence[float] | str | None = None,
         smooth: bool = True,
     ) -> None:
-        check_num_classes(num_classes)
+        check_num_classes(num_classes=num_classes)
         if isinstance(spacing, str) and spacing != "meta":
             raise ValueError(f"spacing must be numbers, 'meta' or None, got {spacing!r}.")
         _check_kernel(sigma, kernel_size, None if isinstance(spacing, str) else spacing)
@@ -196,6 +200,7 @@ class SVLS(Transform):
         self.kernel_size = kernel_size if smooth else 1
         self.spacing = spacing
 
+    @check_arguments
     def __call__(
         self, label: NdarrayOrTensor, rater_weights: torch.Tensor | Sequence[float] | None = None
     ) -> NdarrayOrTensor:
@@ -248,6 +253,7 @@ class SVLSd(RaterTransformd):
 
     backend = SVLS.backend
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,

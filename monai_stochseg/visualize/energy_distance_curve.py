@@ -7,9 +7,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarFormatter
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 _MARKERS = "osD^vP*X<>"
 
 
+@check_arguments
 def plot_energy_distance(
     curves: Mapping[str, Mapping[int, float]],
     readers: Mapping[int, float] | None = None,

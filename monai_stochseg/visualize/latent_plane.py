@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from monai.networks.utils import eval_mode
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.nets import ProbabilisticUNet
 
 from .samples import orient, overlay
@@ -20,6 +21,7 @@ _LEAST_SHARE = 0.05
 _MARGIN = 0.15
 
 
+@check_arguments
 def plot_latent_plane(
     network: ProbabilisticUNet,
     image: torch.Tensor,

@@ -9,9 +9,12 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from monai_stochseg.distributions.arguments import check_arguments
+
 _MARKERS = "osD^vP*X<>"
 
 
+@check_arguments
 def plot_mode_frequency(frequencies: Mapping[str, torch.Tensor]) -> Figure:
     """
     Plot the frequency of each mode among the samples of one or more models, over a bar of its probability.
@@ -44,6 +47,7 @@ def plot_mode_frequency(frequencies: Mapping[str, torch.Tensor]) -> Figure:
     return figure
 
 
+@check_arguments
 def plot_flip_ratio(
     ratios: Mapping[str, torch.Tensor], probabilities: Sequence[float], switch_names: Sequence[str]
 ) -> Figure:

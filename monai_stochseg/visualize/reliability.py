@@ -7,11 +7,13 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.metrics import expected_calibration_error
 
 _MARKERS = "osD^vP*X<>"
 
 
+@check_arguments
 def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "confidence") -> Figure:
     """
     Plot the reliability diagram (Guo et al. 2017, figure 1) and, below it, the histogram of the confidence of one or

@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from monai.utils import look_up_option
 
 from monai_stochseg.distributions import weights_of
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.transforms import PredictiveEntropy
 
 # Background is transparent; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
 _COLOURS = ["#00000000", "#377eb8", "#4daf4a", "#e41a1c", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf"]
 
 
+@check_arguments
 def plot_samples(
     image: torch.Tensor,
     samples: torch.Tensor,

@@ -76,7 +76,10 @@ def test_gradients_reach_the_mode_and_half_precision_becomes_float32():
     ("make", "message"),
     [
         (lambda: HypothesesDistribution(torch.zeros(1, 2, 3)), r"logits must be \[B, M, C, \*S\]"),
-        (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.ones(1, 3)), r"weights must be \[B, M\] = "),
+        (
+            lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.ones(1, 3)),
+            r"weights must be \[B, M\] of logits, \(1, 2\), got",
+        ),
         (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.ones(1, 2)), "sum to 1 per item"),
         (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3), torch.tensor([[2.0, -1.0]])), "not be negative"),
         (lambda: HypothesesDistribution(torch.zeros(1, 2, 2, 3)).sample_logits(0), "n must be at least 1, got 0"),

@@ -73,3 +73,43 @@ def test_a_map_of_weight_0_may_hold_anything():
 
 def test_a_rater_of_void_alone_does_not_make_the_others_one_hot():
     check_labels(torch.tensor([[[[0, 1]], [[255, 255]]]]), 2, ignore_index=255)
+
+
+def regions(order: tuple[int, ...] = (0, 1, 2)) -> torch.Tensor:
+    """Whole tumour, tumour core and enhancing tumour, each within the one before, of two items."""
+    channels = torch.zeros(2, 3, 8, 8, dtype=torch.int64)
+    for channel, side in zip(order, (6, 4, 2), strict=True):
+        channels[:, channel, 1 : 1 + side, 1 : 1 + side] = 1
+    return channels
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+@pytest.mark.parametrize("num_classes", [3, 4])
+def test_channels_of_nested_regions_are_no_raters(num_classes, order):
+    with pytest.raises(ValueError, match="target is region channels: each of its 3 channels"):
+        check_labels(regions(order).float(), num_classes)
+
+
+def test_channels_of_classes_without_the_background_are_no_raters():
+    channels = torch.zeros(1, 3, 4, 4)
+    channels[0, 0, 0], channels[0, 1, 1], channels[0, 2, 2] = 1, 1, 1
+    with pytest.raises(ValueError, match="target is region channels"):
+        check_labels(channels, 4)
+
+
+def test_maps_that_nest_may_be_raters():
+    check_labels(regions(), 2)  # of a binary task, such as outlines of three sizes
+    check_labels(regions(), 5)
+    check_labels(regions()[:, :2], 3)
+    overlap = regions()
+    overlap[:, 1, 0, 7] = 1  # no rater's map lies within another's
+    overlap[:, 2, 7, 0] = 1
+    check_labels(overlap, 4)
+    same = regions()
+    same[:, 1] = same[:, 0]
+    check_labels(same, 4)
+
+
+def test_regions_are_found_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="region channels"):
+        check_labels(regions().repeat_interleave(9, 2).repeat_interleave(9, 3), 4)

@@ -6,7 +6,16 @@ import torch
 from monai.data import MetaTensor, decollate_batch
 from monai.handlers import from_engine
 
-from monai_stochseg.distributions import check_weights, draw_map, weights_of, with_weights
+from monai_stochseg.distributions import (
+    ExpertMixtureDistribution,
+    ExpertSamples,
+    HypothesesDistribution,
+    check_weights,
+    draw_map,
+    weights_of,
+    with_weights,
+)
+from monai_stochseg.losses import OptimalTransportLoss, solve_coupling
 
 MAPS = torch.zeros(2, 3, 4, 4)
 
@@ -62,3 +71,20 @@ def test_weights_go_with_their_item_through_monai():
         torch.testing.assert_close(torch.as_tensor(weights_of(item)), expected)
     assert weights_of(labels[0]) is None
     assert maps.data_ptr() == MAPS.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_thirds_sum_to_1_in_any_type(dtype) -> None:
+    thirds, logits = torch.full((1, 3), 1 / 3, dtype=dtype), torch.zeros(1, 3, 2, 4, 4)
+    HypothesesDistribution(logits, thirds)
+    ExpertMixtureDistribution(thirds, torch.zeros(3, 1), torch.zeros(3), lambda z: logits[:, 0])
+    solve_coupling(torch.ones(1, 4, 3), thirds, 1.0)
+    label = torch.tensor([[[[0, 1]]]]).repeat(1, 3, 4, 2)
+    OptimalTransportLoss()(ExpertSamples(logits, thirds, 3), label, thirds)
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 0.3, 0.3], [1.5, -0.5, 0.0], [float("nan"), 0.5, 0.5]])
+def test_what_does_not_sum_to_1_is_refused(wrong) -> None:
+    weights = torch.tensor([wrong])
+    with pytest.raises(ValueError, match="weights must not be negative and sum to 1 per item"):
+        HypothesesDistribution(torch.zeros(1, 3, 2, 4, 4), weights)

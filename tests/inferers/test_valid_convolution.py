@@ -119,7 +119,7 @@ def test_dtype_loses_nothing(given, returned, expected):
     [
         ({"roi_size": 40}, r"roi_size must be multiples of the alignment, 15, got 40: use 30 or 45 for 40"),
         ({"roi_size": (30, 10)}, r"got \(30, 10\): use 15 for 10"),
-        ({"margin": -1}, "margin must be at least 0, got -1"),
+        ({"margin": -1}, "margin must not be negative, got -1"),
         ({"alignment": 0}, "alignment must be at least 1, got 0"),
         ({"sw_batch_size": 0}, "sw_batch_size must be at least 1, got 0"),
         ({"padding_mode": "mirror"}, "mirror"),

@@ -148,7 +148,7 @@ def test_gamma_of_one_over_n_fills_every_sample(num_samples, solver):
     [
         ((costs(2, 4, 3), masses(2, 3), 0.24), r"gamma must lie between 1/N = 0.25 and 1, got 0.24: 4 samples"),
         ((costs(2, 4, 3), masses(2, 3), 1.5), "and 1, got 1.5"),
-        ((costs(2, 4, 3), masses(2, 3), float("nan")), "and 1, got nan"),
+        ((costs(2, 4, 3), masses(2, 3), float("nan")), "gamma must be a finite number, got nan"),
         ((costs(2, 4, 3), torch.ones(2, 3) / 2, 1.0), r"got sums \[1.5, 1.5\]: raters that bring more mass than 1"),
         ((costs(2, 4, 3), torch.ones(2, 3) / 4, 1.0), r"sum to 1 over the raters of each item, got sums \[0.75"),
         ((costs(1, 4, 2), torch.tensor([[1.5, -0.5]]), 1.0), "v must be non-negative"),

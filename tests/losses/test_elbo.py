@@ -163,7 +163,7 @@ def test_an_infinite_divergence_of_finite_terms_is_named():
     ("arguments", "message"),
     [
         ({"beta": -1.0}, "beta must not be negative, got -1.0"),
-        ({"reconstruction": "max"}, "'sum' or 'mean', got 'max'"),
+        ({"reconstruction": "max"}, r"one of \('sum', 'mean'\), got 'max'"),
         ({"target_reconstruction": 0.0}, "target_reconstruction must be positive, got 0.0"),
         ({"multiplier_rate": 0.0}, "multiplier_rate must be positive, got 0.0"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
@@ -178,7 +178,7 @@ def test_rejects_options(arguments, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda o, y: (o.logits, y), TypeError, r"input must be LatentOutput\(logits, levels, rater\), got Tensor"),
+        (lambda o, y: (o.logits, y), TypeError, r"input must be LatentOutput\(logits, levels, rater\), got a Tensor"),
         (lambda o, y: ((*o,), y), TypeError, "input must be LatentOutput.*, got tuple"),
         (lambda o, y: (o._replace(levels=()), y), ValueError, "at least one level"),
         (lambda o, y: (o, y[:, 0]), ValueError, r"target must be \[B, raters, \*S\]"),
@@ -187,7 +187,11 @@ def test_rejects_options(arguments, message):
         (lambda o, y: (o, y + 1), ValueError, "label 3, outside the 3 classes"),
         (lambda o, y: (o, y - 1), ValueError, "label -1, outside the 3 classes"),
         (lambda o, y: (o, y, torch.ones(2, 2)), ValueError, r"rater_weights must be \[2, 1\]"),
-        (lambda o, y: (output(*tensors(o)[:4], tensors(o)[4][:, 1:], o.rater), y), ValueError, "must have one shape"),
+        (
+            lambda o, y: (output(*tensors(o)[:4], tensors(o)[4][:, 1:], o.rater), y),
+            ValueError,
+            "prior_log_std must have the shape of prior_mean",
+        ),
     ],
 )
 def test_rejects_inputs(change, error, message):

@@ -101,5 +101,5 @@ def test_rejects_a_single_head():
     logits, target = inputs()
     with pytest.raises(ValueError, match="at least 2 heads, got 1: train one by RaterCrossEntropyLoss"):
         MultipleHypothesesLoss()(logits[:, :1], target)
-    with pytest.raises(ValueError, match=r"target must be \[B, raters, \*S\]"):
+    with pytest.raises(ValueError, match=r"input must be logits \[B, M, C, \*S\]"):
         MultipleHypothesesLoss()(logits[:, 0], target)

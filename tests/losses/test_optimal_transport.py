@@ -274,7 +274,7 @@ def test_half_precision_is_computed_in_float32(cost, share_threshold):
     ("options", "error", "message"),
     [
         ({"cost": "dice"}, ValueError, "dice"),
-        ({"cost": 3}, TypeError, "cost must be 'iou', 'ce' or callable, got int"),
+        ({"cost": 3}, TypeError, "cost must be text or callable, got 3"),
         ({"beta": -1.0}, ValueError, "beta must not be negative, got -1.0"),
         ({"gamma": 0.0}, ValueError, "gamma must lie between 1/N and 1, got 0.0"),
         ({"gamma": 1.1}, ValueError, "gamma must lie between 1/N and 1, got 1.1"),
@@ -300,15 +300,19 @@ def test_rejects_options(options, error, message):
         (
             lambda s, y, v: (s._replace(weights=s.weights[:, 1:]), y, v),
             ValueError,
-            r"= \(3, 6\), got \(3, 5\)",
+            r"of logits, \(3, 6\), got \(3, 5\)",
         ),
         (
             lambda s, y, v: (s._replace(weights=2 * s.weights), y, v),
             ValueError,
-            "sum to 1 over the samples",
+            "weights must not be negative and sum to 1",
         ),
-        (lambda s, y, v: (s._replace(weights=s.weights - 1 / 6), y, v), ValueError, "must be non-negative"),
-        (lambda s, y, v: (s, y[..., 1:], v), ValueError, r"target must be \[B, raters, \*S\] for a sample"),
+        (lambda s, y, v: (s._replace(weights=s.weights - 1 / 6), y, v), ValueError, "weights must not be negative"),
+        (
+            lambda s, y, v: (s, y[..., 1:], v),
+            ValueError,
+            r"target must be \[B, raters, \*S\], .* for a sample in logits",
+        ),
         (lambda s, y, v: (s, y - 1, v), ValueError, "label -1, outside the 3 classes"),
         (lambda s, y, v: (s, y, v[:, 1:]), ValueError, r"rater_weights must be \[3, 4\], .* got the shape \(3, 3\)"),
         (lambda s, y, v: (s, y, 0 * v), ValueError, "non-negative, with a positive sum"),

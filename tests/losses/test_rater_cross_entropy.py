@@ -111,10 +111,10 @@ def test_half_precision_is_computed_in_float32():
     [
         (
             lambda x, y: (x[..., None], y),
-            r"target must be \[B, raters, \*S\] for a hypothesis of shape \(2, 4, 4, 5, 1\)",
+            r"target must be \[B, raters, \*S\] of input .*, \(2, 3, 4, 4, 5, 1\)",
         ),
-        (lambda x, y: (x, y[..., 1:]), r"for a hypothesis of shape \(2, 4, 4, 5\), got \(2, 5, 4, 4\)"),
-        (lambda x, y: (x[0, 0, 0], y[0, 0]), r"logits must be \[B, M, C, \*S\], got \(4, 1, 5\)"),
+        (lambda x, y: (x, y[..., 1:]), r"for a hypothesis in input of shape \(2, 4, 4, 5\), got \(2, 5, 4, 4\)"),
+        (lambda x, y: (x[0, 0, 0], y[0, 0]), r"target must be \[B, raters, \*S\] of input .*, \(4, 5\), got \(4, 5\)"),
         (lambda x, y: (x, y + 1), "label 4, outside the 4 classes"),
         (lambda x, y: (x, y - 1), "label -1, outside the 4 classes"),
         (lambda x, y: (x, y, torch.ones(2, 4)), r"rater_weights must be \[2, 5\], .* got the shape \(2, 4\)"),

@@ -150,23 +150,23 @@ def test_half_precision() -> None:
     [
         ({"num_bins": 0}, "num_bins must be at least 1, got 0"),
         ({"threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
-        ({"threshold": math.nan}, "threshold must lie"),
+        ({"threshold": math.nan}, "threshold must be a finite number"),
         ({"weighting": "none"}, "none"),
-        ({"classes": ()}, "classes must name at least one class"),
+        ({"classes": ()}, "classes must name one or more classes"),
         ({"classes": (0, 2)}, r"classes must be of the 2 classes 0 to 1, got \[2\]"),
-        ({"probabilities": torch.ones(1, 2, 1, 5)}, "probabilities must be at least 0 and sum to 1"),
-        ({"probabilities": P.logit(eps=0.1)}, "pass probabilities, the softmax of logits"),
+        ({"y_pred": torch.ones(1, 2, 1, 5)}, "y_pred must hold probabilities that sum to 1"),
+        ({"y_pred": P.logit(eps=0.1)}, "pass the softmax of logits"),
         ({"y": maps([0, 0, 2, 0, 0])}, "y has label 2"),
         ({"y": maps([0, 0, 1, 0, 0]) * 0.5}, "y must hold integer class labels, got 0.5"),
         ({"y": maps([0, 0, 1, 0, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
-        ({"y": maps([0, 1])}, "probabilities and y must agree"),
+        ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"soft_target": True}, "y must be class probabilities"),
         ({"soft_target": True, "y": P, "y_weights": torch.ones(1, 1)}, "let y_weights be None"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_adaptive_calibration_error(**{"probabilities": P, "y": maps([0, 1, 1, 0, 1]), **options})
+        compute_adaptive_calibration_error(**{"y_pred": P, "y": maps([0, 1, 1, 0, 1]), **options})
 
 
 @pytest.mark.parametrize("options", [{"num_bins": 0}, {"threshold": -1}, {"classes": []}, {"weighting": "voxels"}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_stochseg.metrics import AmbiguityAccuracyMetric, compute_ambiguity
+from monai_stochseg.metrics import AmbiguityAccuracyMetric, EmptyFractionCorrelationMetric, compute_ambiguity
 
 A, B, EMPTY = [0, 1, 1, 0], [0, 0, 0, 2], [0, 0, 0, 0]
 
@@ -72,9 +72,30 @@ def test_metric() -> None:
 def test_rejects() -> None:
     with pytest.raises(ValueError, match=r"threshold must lie in \[0, 0.5\), got 0.5"):
         AmbiguityAccuracyMetric(0.5)
-    with pytest.raises(ValueError, match="classes must name at least one"):
+    with pytest.raises(ValueError, match="classes must name one or more"):
         AmbiguityAccuracyMetric(classes=())
-    with pytest.raises(ValueError, match="classes must name at least one"):
+    with pytest.raises(ValueError, match="classes must name one or more"):
         compute_ambiguity(maps(A), maps(A), classes=())
     with pytest.raises(ValueError, match="y_pred and y must agree"):
         compute_ambiguity(maps(A), maps([0, 1]))
+
+
+def test_a_void_voxel_is_left_out_of_all_maps_of_the_item() -> None:
+    samples, raters = maps([1, 0, 0, 1], [0, 0, 0, 0]), maps([255, 0, 0, 1], [0, 0, 0, 0])
+    samples[..., -1], raters[0, 0, 0, 3] = 0, 0  # the structure is left in the void voxel alone
+    for void in (255, -1):
+        value = compute_ambiguity(samples, raters.masked_fill(raters == 255, void), ignore_index=void)
+        assert value.tolist() == [[0, 0]]
+    assert compute_ambiguity(samples, raters).tolist() == [[1 / 2, 0]]
+
+
+def test_an_item_of_void_voxels_is_undefined() -> None:
+    void = torch.full((2, 1, 1, 3), 255)
+    void[1] = 1
+    assert AmbiguityAccuracyMetric(ignore_index=255)(void, void)[:, 0].isnan().tolist() == [True, False]
+    assert EmptyFractionCorrelationMetric(ignore_index=255)(void, void)[0].isnan().all()
+
+
+def test_a_negative_label_must_be_void() -> None:
+    with pytest.raises(ValueError, match="y has the label -1, which is negative: name a void label as ignore_index"):
+        compute_ambiguity(maps(A), maps([0, -1, 0, 0]), ignore_index=255)

@@ -53,15 +53,15 @@ def test_against_one_rater_at_a_time() -> None:
 
 
 def test_rejects_what_is_no_tensor() -> None:
-    with pytest.raises(TypeError, match="y_pred must be a tensor of class probabilities, got list"):
+    with pytest.raises(TypeError, match="y_pred must be a tensor of real numbers, got"):
         compute_brier_score([[0.5]], maps([0]))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"y_pred": torch.tensor([[[[2.0, -1.0]], [[0.5, 0.5]]]])}, "at least 0 and sum to 1 .* least value of -1"),
-        ({"y_pred": foreground(math.nan, 0.5)}, "y_pred must be at least 0 and sum to 1"),
+        ({"y_pred": torch.tensor([[[[2.0, -1.0]], [[0.5, 0.5]]]])}, "sum to 1 over C, got values from -1"),
+        ({"y_pred": foreground(math.nan, 0.5)}, "y_pred must hold probabilities that sum to 1"),
         ({"y_pred": torch.ones(1, 1, 1, 2)}, r"shape \[B, C, \*S\] with C of at least 2, got \(1, 1, 1, 2\)"),
         ({"y": maps([0, 2])}, "y has label 2, outside the 2 classes 0 to 1: set num_classes, or leave void voxels out"),
         ({"y": maps([0, 1]) + 0.5}, "y must hold integer class labels, got 0.5"),

@@ -145,22 +145,22 @@ def test_calibrated_probabilities_have_no_error() -> None:
         ({"num_bins": 0}, "num_bins must be at least 1, got 0"),
         ({"kind": "all"}, "all"),
         ({"kind": "class", "class_index": 2}, "class_index must be one of the 2 classes, got 2"),
-        ({"probabilities": torch.ones(1, 2, 1, 4)}, "probabilities must be at least 0 and sum to 1"),
+        ({"y_pred": torch.ones(1, 2, 1, 4)}, "y_pred must hold probabilities that sum to 1"),
         ({"y": maps([0, 0, 2, 0])}, "y has label 2"),
         ({"y": maps([0, 0, 1, 0]) * 0.5}, "y must hold integer class labels, got 0.5"),
         ({"y": maps([0, 0, 1, 0])[:, :0]}, "y must be label maps .* none of its axes empty"),
-        ({"y": maps([0, 1])}, "probabilities and y must agree"),
+        ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"y": maps([1, 0, 0, 1], [0, 1, 1, 0])}, "y is one-hot: its 2 channels .* Give the classes"),
         ({"y_weights": torch.tensor([[0.0]])}, "y_weights must be .* one weight for each map"),
         ({"mask": torch.ones(1, 4)}, "mask must have shape"),
-        ({"soft_target": True, "y": foreground(0.5, 0.5)}, "must have the shape of probabilities"),
-        ({"soft_target": True, "y": 2 * P}, "y must be at least 0 and sum to 1"),
+        ({"soft_target": True, "y": foreground(0.5, 0.5)}, "must have the shape of y_pred"),
+        ({"soft_target": True, "y": 2 * P}, "y must hold probabilities that sum to 1"),
         ({"soft_target": True, "y": P, "y_weights": torch.ones(1, 1)}, "let y_weights be None"),
     ],
 )
 def test_rejects(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_calibration_bins(**{"probabilities": P, "y": maps([0, 1, 1, 0]), **options})
+        compute_calibration_bins(**{"y_pred": P, "y": maps([0, 1, 1, 0]), **options})
 
 
 def test_raters_who_disagree_everywhere_are_not_one_hot() -> None:
@@ -169,7 +169,7 @@ def test_raters_who_disagree_everywhere_are_not_one_hot() -> None:
 
 
 def test_rejects_what_are_no_bins() -> None:
-    with pytest.raises(ValueError, match=r"bins must have shape \[num_bins, 3\], got \(3,\)"):
+    with pytest.raises(ValueError, match=r"bins must be \[num_bins, 3\] finite sums, none negative, got \(3,\)"):
         expected_calibration_error(torch.zeros(3))
 
 
@@ -260,3 +260,20 @@ def test_over_processes(tmp_path: Path) -> None:
     for rank in range(2):
         value = torch.load(tmp_path / f"{rank}.pt").item()
         assert value == pytest.approx(0, abs=1e-6)
+
+
+def test_probabilities_with_gradients_are_taken() -> None:
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    y = torch.zeros(1, 1, 4, 4)
+    bins = compute_calibration_bins(logits.softmax(1), y)
+    torch.testing.assert_close(bins, compute_calibration_bins(logits.detach().softmax(1), y))
+    assert not bins.requires_grad
+
+
+def test_labels_of_more_items_than_probabilities_are_refused() -> None:
+    p, y = torch.full((1, 2, 4, 4), 0.5), torch.zeros(2, 1, 4, 4)
+    for metric in (ExpectedCalibrationErrorMetric(), ItemCalibrationErrorMetric()):
+        with pytest.raises(ValueError, match="y must agree with y_pred in all axes but the second"):
+            metric(p, y)
+        with pytest.raises(ValueError, match="mask must have one row for each of the 1 items of y_pred"):
+            metric(p, y[:1], mask=torch.ones(2, 1, 4, 4))

@@ -194,10 +194,15 @@ def test_probabilities_have_no_weights() -> None:
 MAPS = torch.ones(2, 4, 4)
 
 
-@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.5, -0.5], [float("nan"), 1.0], [1.0]])
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.5, -0.5], [float("nan"), 1.0]])
 def test_bad_weights(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"y_pred_weights must be \[1, 2\], one weight for each map, finite"):
+    with pytest.raises(ValueError, match=r"y_pred_weights must be \[1, 2\], one weight for each map of y_pred, finite"):
         GeneralizedEnergyDistanceMetric(2)([with_weights(MAPS, torch.tensor(weights))], [MAPS])
+
+
+def test_there_is_a_weight_for_each_map() -> None:
+    with pytest.raises(ValueError, match=r"weights must be .* of maps .* of shape \(2, 4, 4\), got \(1,\)"):
+        with_weights(MAPS, torch.ones(1))
 
 
 def test_weights_come_once() -> None:

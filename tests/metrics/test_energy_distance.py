@@ -214,7 +214,7 @@ def test_metric_rejects() -> None:
         GeneralizedEnergyDistanceMetric(1)
     with pytest.raises(ValueError, match="median"):
         GeneralizedEnergyDistanceMetric(2, reduction="median")
-    with pytest.raises(TypeError, match="y must be a tensor of integer class labels, got NoneType"):
+    with pytest.raises(TypeError, match="y must be a tensor of real numbers, got None"):
         GeneralizedEnergyDistanceMetric(2)(maps(A))
 
 

@@ -54,5 +54,5 @@ def test_numbers_outside_the_samples_are_named(numbers):
 
 
 def test_there_must_be_a_number():
-    with pytest.raises(ValueError, match="one or more numbers"):
+    with pytest.raises(ValueError, match="one or more different numbers"):
         EnergyDistanceCurveMetric((), 2)

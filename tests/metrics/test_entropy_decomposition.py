@@ -65,7 +65,7 @@ def test_label_maps_are_certain_probabilities() -> None:
     ("y_pred", "options", "message"),
     [
         (torch.zeros(1, 2, 3), {}, r"shape \[B, N, C, \*S\] with C of at least 2, got \(1, 2, 3\)"),
-        (torch.randn(1, 2, 2, 3), {}, "y_pred must be at least 0 and sum to 1"),
+        (torch.randn(1, 2, 2, 3), {}, "y_pred must hold probabilities that sum to 1"),
         (torch.tensor([[[0, 3]]]), {"num_classes": 3}, "y_pred has label 3, outside the 3 classes"),
         (torch.tensor([[[0, 1]]]), {"num_classes": 1}, "num_classes .* at least 2, got 1"),
         (

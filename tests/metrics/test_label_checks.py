@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from monai_stochseg.metrics import (
+    DiversityCorrelationMetric,
     LabelMapDistance,
     ModeFrequencyMetric,
+    RegionDiceMetric,
     compute_ambiguity,
     compute_brier_score,
     compute_calibration_bins,
@@ -115,3 +117,30 @@ def test_an_item_without_a_valid_voxel_is_undefined(name: str, empty: str) -> No
         values = OF_DISTANCE[name](GOOD, void, distance=distance)
     assert values[0].isnan().all()
     assert not values[1].isnan().any()
+
+
+def test_channels_of_regions_are_no_raters() -> None:
+    regions = torch.zeros(1, 3, 8, 8)
+    for channel, side in enumerate((6, 4, 2)):
+        regions[:, channel, 1 : 1 + side, 1 : 1 + side] = 1
+    samples = torch.zeros(1, 2, 8, 8)
+    four = LabelMapDistance(4)
+    brats = {"ET": (3,), "TC": (1, 3)}
+    calls: list[Callable] = [partial(function, distance=four) for function in OF_DISTANCE.values()]
+    calls += [
+        partial(compute_region_dice, regions=brats),
+        partial(compute_volume_crps, regions=brats, spacing=(1, 1, 1)),
+        lambda y_pred, y: DiversityCorrelationMetric(four)(y_pred, y),
+        lambda y_pred, y: RegionDiceMetric(brats, rater=0)(y_pred, y),
+        lambda y_pred, y: compute_brier_score(torch.full((1, 4, 8, 8), 0.25), y),
+        lambda y_pred, y: compute_calibration_bins(torch.full((1, 4, 8, 8), 0.25), y),
+        lambda y_pred, y: compute_uncertainty_correlation(y_pred, y, num_classes=4),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="y is region channels"):
+            call(samples, regions)
+
+
+def test_one_hot_is_refused_before_a_rater_is_taken() -> None:
+    with pytest.raises(ValueError, match="y is one-hot"):
+        RegionDiceMetric({"one": (1,)}, rater=1)(GOOD, ONE_HOT)

@@ -94,7 +94,7 @@ def test_label_maps_are_certain_probabilities() -> None:
     ("options", "message"),
     [
         ({"num_classes": None}, r"y_pred must be class probabilities of shape \[B, N, C, \*S\]"),
-        ({"num_classes": None, "y_pred": torch.randn(1, 2, 2, 1, 4)}, "y_pred must be at least 0 and sum to 1"),
+        ({"num_classes": None, "y_pred": torch.randn(1, 2, 2, 1, 4)}, "y_pred must hold probabilities that sum to 1"),
         ({"num_classes": 1}, "num_classes .* at least 2, got 1"),
         ({"y": maps([0, 0, 0, 2])}, "y has label 2"),
         ({"y_pred": maps([0, 0, 0, -1])}, "y_pred has label -1"),

@@ -60,10 +60,10 @@ def test_scales_with_the_voxel() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"regions": {}}, "at least one structure"),
+        ({"regions": {}}, "at least one region"),
         ({"spacing": (1.0, 1.0)}, r"spacing must be 3 positive sizes in mm.*got \[1.0, 1.0\].*slice's thickness"),
         ({"spacing": (1.0, 0.0, 1.0)}, "spacing must be 3 positive sizes"),
-        ({"spacing": (1.0, math.nan, 1.0)}, "spacing must be 3 positive sizes"),
+        ({"spacing": (1.0, math.nan, 1.0)}, "spacing must be a tensor .* a finite number"),
         ({"spacing": torch.ones(2, 3)}, r"\[B, 3\] = \(1, 3\)"),
         ({"y": maps([0, 1])}, "y_pred and y must agree"),
         ({"self_pairs": False}, "at least 2 maps in y_pred, got 1"),
@@ -87,5 +87,5 @@ def test_metric() -> None:
     torch.testing.assert_close(values, torch.tensor([[0.5, 0.25], [0.25, 0.125]]))
     unbiased = VolumeCRPSMetric(REGIONS, spacing=SPACING, self_pairs=False)
     torch.testing.assert_close(unbiased(s[None], r[None]), torch.zeros(1, 2))
-    with pytest.raises(ValueError, match="at least one structure"):
+    with pytest.raises(ValueError, match="at least one region"):
         VolumeCRPSMetric({})

@@ -30,5 +30,7 @@ def test_leaves_others_alone(case) -> None:
 def test_refuses_shared_voxels() -> None:
     label = MetaTensor(MASKS.clone())
     label[1, :3] = 1
-    with pytest.raises(CaseError, match=r"patient p: 2 voxels lie in the masks of two of the classes \[1, 2, 3\]"):
+    with pytest.raises(
+        CaseError, match=r"patient p: 2 voxels of label lie in the masks of two of the classes \[1, 2, 3\]"
+    ):
         MergeLabelPartsd()({"patient": "p", "label": label, "label_classes": [1, 2, 3]})

@@ -44,7 +44,7 @@ def test_many_models_look_different() -> None:
 
 @pytest.mark.parametrize(
     ("bins", "message"),
-    [({}, "bins must hold at least one model"), ({"a": torch.zeros(10)}, r"bins must have shape \[num_bins, 3\]")],
+    [({}, "bins must hold at least one model"), ({"a": torch.zeros(10)}, r"bins must be \[num_bins, 3\] finite sums")],
 )
 def test_rejects(bins, message) -> None:
     with pytest.raises(ValueError, match=message):

@@ -7,26 +7,29 @@ from collections.abc import Sequence
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_at_least, check_fraction, check_num_classes, check_spatial_dims
+
 __all__ = ["check_min_size", "check_options"]
 
 
 def check_options(
-    spatial_dims: int, in_channels: int, num_classes: int, channels: Sequence[int], dropout: float
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    channels: Sequence[int],
+    dropout: float,
+    classes_name: str = "out_channels",
 ) -> None:
     """
     Raises ValueError for other ``spatial_dims`` than 2 or 3, fewer than 2 classes, numbers of channels that are not
-    positive, or a dropout outside [0, 1).
+    positive, or a dropout outside [0, 1). ``classes_name`` is the argument that brought the number of classes.
     """
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
-    if num_classes < 2:
-        raise ValueError(f"the number of classes counts the background and must be at least 2, got {num_classes}.")
+    check_spatial_dims(spatial_dims)
+    check_at_least(1, in_channels=in_channels)
+    check_num_classes(**{classes_name: num_classes})
     if len(channels) == 0 or min(channels) < 1:
         raise ValueError(f"channels must be one or more positive integers, got {tuple(channels)}.")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+    check_fraction(dropout=dropout)
 
 
 def check_min_size(x: torch.Tensor, levels: int) -> None:
@@ -34,6 +37,6 @@ def check_min_size(x: torch.Tensor, levels: int) -> None:
     size, least = tuple(x.shape[2:]), 2**levels
     if min(size) < least:
         raise ValueError(
-            f"{levels} halvings need at least {least} voxels along each axis, got an image of {size}: pad it, or take "
-            "fewer levels."
+            f"x is too small: {levels} halvings need at least {least} voxels along each axis, got an image of {size}: pad "
+            "it, or take fewer levels."
         )

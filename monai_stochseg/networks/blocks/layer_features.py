@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import run_network
+
 
 class LayerFeatures(nn.Module):
     """
@@ -29,6 +32,7 @@ class LayerFeatures(nn.Module):
         backbone = LayerFeatures(segresnet, "down_layers.3", "conv_final.2")
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module, global_layer: str, final_layer: str | None = None) -> None:
         super().__init__()
         layers = dict(network.named_modules())
@@ -58,7 +62,7 @@ class LayerFeatures(nn.Module):
         layer = self.network.get_submodule(self.global_layer)
         hook = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
         try:
-            dense_features = self.network(x)
+            dense_features = run_network(self.network, x, "network")
         finally:
             hook.remove()
         if not outputs:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
 
 
 class NoiseInjection(nn.Module):
@@ -24,12 +25,10 @@ class NoiseInjection(nn.Module):
         ValueError: for feature_channels or latent_dim below 1.
     """
 
+    @check_arguments
     def __init__(self, feature_channels: int, latent_dim: int, bias: bool = False) -> None:
         super().__init__()
-        if feature_channels < 1:
-            raise ValueError(f"feature_channels must be at least 1, got {feature_channels}.")
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}.")
+        check_at_least(1, feature_channels=feature_channels, latent_dim=latent_dim)
         self.feature_channels = feature_channels
         self.latent_dim = latent_dim
         self.residual = nn.Linear(latent_dim, feature_channels, bias=bias)
@@ -39,6 +38,7 @@ class NoiseInjection(nn.Module):
             if bias:
                 nn.init.constant_(linear.bias, start)
 
+    @check_arguments
     def forward(self, features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -52,11 +52,18 @@ class NoiseInjection(nn.Module):
         Raises:
             ValueError: when features or noise do not fit the block or each other.
         """
+        check_axes("[B, F, *S]", 3, features=features)
         if features.shape[1] != self.feature_channels:
             raise ValueError(f"features must have {self.feature_channels} channels, got {features.shape[1]}.")
-        if noise.dim() != 3 or noise.shape[0] != features.shape[0] or noise.shape[2] != self.latent_dim:
+        if (
+            noise.dim() != 3
+            or not noise.numel()
+            or noise.shape[0] != features.shape[0]
+            or noise.shape[2] != self.latent_dim
+        ):
             raise ValueError(
-                f"noise must be [B, N, L] = [{features.shape[0]}, N, {self.latent_dim}], got {tuple(noise.shape)}."
+                f"noise must be [B, N, L] = [{features.shape[0]}, N, {self.latent_dim}], got {tuple(noise.shape)} for "
+                f"features of {tuple(features.shape)}."
             )
         with torch.autocast(noise.device.type, enabled=False):  # bfloat16 would draw the same few samples again
             noise = full_precision(noise)

@@ -10,6 +10,15 @@ from monai.utils import InterpolateMode
 from torch import nn
 from torch.nn import functional as F
 
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_fraction,
+    check_norm,
+    check_spatial_dims,
+)
+from monai_stochseg.distributions.images import check_image_axes
+
 # (Kohl et al. 2018, https://arxiv.org/abs/1806.05034, appendix)
 _CONVS_PER_BLOCK = 3
 _DROPOUT_BLOCKS = 3
@@ -45,16 +54,14 @@ class BilinearEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
+        check_spatial_dims(spatial_dims)
+        check_at_least(1, in_channels=in_channels)
         if len(channels) == 0 or min(channels) < 1:
             raise ValueError(f"channels must be one or more positive integers, got {tuple(channels)}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        check_fraction(dropout=dropout)
         if dropout > 0 and len(channels) == 1:
             raise ValueError(f"dropout acts below the first level: give two channels or more, got {tuple(channels)}.")
+        check_norm(norm)
         widths = [in_channels, *channels]
         self.blocks = nn.ModuleList(
             _block(spatial_dims, before, after, norm) for before, after in zip(widths, channels, strict=False)
@@ -106,6 +113,7 @@ class BilinearUNet(nn.Module):
             dropout with a single level.
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -116,9 +124,9 @@ class BilinearUNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if out_channels is not None and out_channels < 1:
-            raise ValueError(f"out_channels must be at least 1, got {out_channels}.")
+        check_at_least(1, out_channels=1 if out_channels is None else out_channels)
         self.encoder = BilinearEncoder(spatial_dims, in_channels, channels, norm, dropout)
+        self.spatial_dims = spatial_dims
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.dropout_blocks = _DROPOUT_BLOCKS  # an attribute, for TorchScript
         self.mode = InterpolateMode.BILINEAR.value if spatial_dims == 2 else InterpolateMode.TRILINEAR.value
@@ -139,6 +147,7 @@ class BilinearUNet(nn.Module):
         Returns:
             ``[B, out_channels, *S]``, or the features ``[B, channels[0], *S]``.
         """
+        check_image_axes(x, self.spatial_dims)
         features = self.encoder(x)
         y = features[-1]
         for i, block in enumerate(self.blocks):

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import run_network
 
 _ACTIVATIONS = ("softmax", "sigmoid", None)
 
@@ -41,6 +43,7 @@ class BlackBox(nn.Module):
         net = CalibratedAdversarialRefinement(calibration, RefinementNetwork(2, in_channels=1, out_channels=2))
     """
 
+    @check_arguments
     def __init__(
         self, network: nn.Module | str | os.PathLike, activation: str | None = "softmax", with_image: bool = False
     ) -> None:
@@ -69,13 +72,10 @@ class BlackBox(nn.Module):
             probabilities ``[B, P, *S]``, with the image ``[B, P + C_in, *S]``, without a gradient.
         """
         x = full_precision(x)
-        output = self.network(x)
-        if not isinstance(output, torch.Tensor):
-            raise TypeError(f"the black box must return one tensor, got {type(output).__name__}.")
-        if output.dim() != x.dim() or output.shape[2:] != x.shape[2:]:
+        output = run_network(self.network, x, "network")
+        if output.shape[2:] != x.shape[2:]:
             raise ValueError(
-                f"the black box must return [B, P, *S] of the image's size, got {tuple(output.shape)} for "
-                f"{tuple(x.shape)}."
+                f"network must return [B, P, *S] of the image's size, got {tuple(output.shape)} for {tuple(x.shape)}."
             )
         output = full_precision(output)
         if self.activation == "softmax":
@@ -88,9 +88,9 @@ class BlackBox(nn.Module):
 def _load(path: str | os.PathLike) -> nn.Module:
     try:
         network: nn.Module = torch.jit.load(os.fspath(path), map_location="cpu")
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{os.fspath(path)} is no TorchScript file: export the network by `python -m monai.bundle ckpt_export`, or "
+            f"network: {os.fspath(path)} is no TorchScript file: export the network by `python -m monai.bundle ckpt_export`, or "
             "give the network itself with its weights loaded."
         ) from error
     return network

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import RefinedDistribution, RefinementOutput, autocast_mode, full_precision
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import check_image_axes, run_network
 from monai_stochseg.networks.nets.refinement_network import RefinementNetwork
 
 
@@ -32,6 +34,7 @@ class CalibratedAdversarialRefinement(nn.Module):
         uncertainty = net.predictive(image).entropy()  # [B, 1, *S]
     """
 
+    @check_arguments
     def __init__(self, calibration: nn.Module, refinement: RefinementNetwork) -> None:
         super().__init__()
         classes = getattr(calibration, "out_channels", refinement.out_channels)
@@ -52,6 +55,7 @@ class CalibratedAdversarialRefinement(nn.Module):
         self.calibration.eval()
         return self
 
+    @check_arguments
     def forward(
         self, x: torch.Tensor, num_samples: int = 20, generator: torch.Generator | None = None
     ) -> RefinementOutput:
@@ -73,7 +77,8 @@ class CalibratedAdversarialRefinement(nn.Module):
     @torch.no_grad()
     def calibration_logits(self, x: torch.Tensor) -> torch.Tensor:
         """The frozen calibration network's logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``, in float32."""
-        return full_precision(self.calibration(full_precision(x)))
+        check_image_axes(x, self.refinement.spatial_dims)
+        return full_precision(run_network(self.calibration, full_precision(x), "calibration"))
 
     def predictive(self, x: torch.Tensor) -> RefinedDistribution:
         """The predictive distribution of an image ``[B, C_in, *S]``."""

@@ -10,6 +10,8 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 from torch.nn import functional as F
 
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
 
 _NEGATIVE_SLOPE = 0.2
@@ -38,6 +40,7 @@ class CalibrationNetwork(nn.Module):
             length than channels, or a dropout outside [0, 1).
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -54,6 +57,7 @@ class CalibrationNetwork(nn.Module):
                 f"num_convs must be {len(channels)} positive integers, as many as channels, got {tuple(num_convs)}."
             )
         self.out_channels = out_channels
+        self.spatial_dims = spatial_dims
         self.pool = F.max_pool2d if spatial_dims == 2 else F.max_pool3d
         self.unpool = F.max_unpool2d if spatial_dims == 2 else F.max_unpool3d
         before = [in_channels, *channels]
@@ -75,6 +79,7 @@ class CalibrationNetwork(nn.Module):
         Raises:
             ValueError: when the image is smaller than the levels allow.
         """
+        check_image_axes(x, self.spatial_dims)
         check_min_size(x, len(self.encoder))
         places = []
         for level in self.encoder:
@@ -107,12 +112,14 @@ class BlackBoxCalibrationNetwork(nn.Module):
             dropout outside [0, 1).
     """
 
+    @check_arguments
     def __init__(
         self, spatial_dims: int, in_channels: int, out_channels: int, channels: int = 64, dropout: float = 0.1
     ) -> None:
         super().__init__()
         check_options(spatial_dims, in_channels, out_channels, [channels], dropout)
         self.out_channels = out_channels
+        self.spatial_dims = spatial_dims
         act = ("LEAKYRELU", {"negative_slope": _NEGATIVE_SLOPE})
         self.blocks = _convolutions(spatial_dims, [in_channels, *[channels] * _BLACK_BOX_BLOCKS], act, dropout)
         self.final = Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1)
@@ -125,6 +132,7 @@ class BlackBoxCalibrationNetwork(nn.Module):
         Returns:
             logits ``[B, C, *S]``.
         """
+        check_image_axes(x, self.spatial_dims)
         logits: torch.Tensor = self.final(self.blocks(x))
         return logits
 

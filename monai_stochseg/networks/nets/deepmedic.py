@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import torch
 from monai.networks.blocks import ADN
 from monai.networks.layers.factories import Conv, Pool
-from monai.utils import ensure_tuple_rep
 from torch import nn
+
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_per_axis, check_spatial_dims
+from monai_stochseg.distributions.images import check_image_axes
 
 __all__ = ["DeepMedic"]
 
@@ -61,6 +63,7 @@ class DeepMedic(nn.Module):
         >>> inferer = ValidConvolutionInferer(roi_size=60, margin=net.margin, alignment=net.alignment)
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -72,8 +75,7 @@ class DeepMedic(nn.Module):
         dropout: Sequence[float] = (0.0, 0.5, 0.5),
     ) -> None:
         super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        check_spatial_dims(spatial_dims)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -82,7 +84,7 @@ class DeepMedic(nn.Module):
                 raise ValueError(f"{name} must be one or more positive integers, got {tuple(values)}.")
         if len(dropout) != len(fully_connected) + 1:
             raise ValueError(
-                "dropout must have one value for each fully connected layer and one for the final convolution: "
+                "dropout must have one value for each layer of fully_connected and one for the final convolution: "
                 f"{len(fully_connected) + 1} values, got {tuple(dropout)}."
             )
         self.spatial_dims = spatial_dims
@@ -107,6 +109,7 @@ class DeepMedic(nn.Module):
             else _PreActivationBlock(spatial_dims, widths[-1], out_channels, kernel_size=1, dropout=dropout[-1])
         )
 
+    @check_arguments
     def output_size(self, input_size: Sequence[int] | int) -> tuple[int, ...]:
         """
         The spatial size of the output for an input of spatial size ``input_size``, in voxels.
@@ -114,9 +117,11 @@ class DeepMedic(nn.Module):
         Raises:
             ValueError: when the network has no output for this size; the error names the nearest sizes that have.
         """
-        size = ensure_tuple_rep(input_size, self.spatial_dims)
+        size = check_per_axis("input_size", input_size, self.spatial_dims)
+        check_at_least(1, input_size=min(size))
         return tuple(_valid_output_size(list(size), self.margin, self.alignment))
 
+    @check_arguments
     def input_size(self, output_size: Sequence[int] | int) -> tuple[int, ...]:
         """
         The spatial size of the input that gives an output of spatial size ``output_size``, in voxels.
@@ -124,7 +129,7 @@ class DeepMedic(nn.Module):
         Raises:
             ValueError: when an axis of ``output_size`` is not a positive multiple of ``alignment``.
         """
-        size = ensure_tuple_rep(output_size, self.spatial_dims)
+        size = check_per_axis("output_size", output_size, self.spatial_dims)
         if any(n < 1 or n % self.alignment for n in size):
             raise ValueError(f"output_size must be positive multiples of {self.alignment}, got {size}.")
         return tuple(n + 2 * self.margin for n in size)
@@ -140,6 +145,7 @@ class DeepMedic(nn.Module):
         Raises:
             ValueError: when an axis of T is not a positive multiple of ``alignment``.
         """
+        check_image_axes(x, self.spatial_dims)
         _valid_output_size(list(x.shape[2:]), self.margin, self.alignment)
         features = [pathway(x) for pathway in self.pathways]
         return self.final(self.fully_connected(torch.cat(features, dim=1)))

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import DropoutDistribution
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.dropout import DROPOUT_LAYERS
+from monai_stochseg.distributions.images import run_network
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet
 
 
@@ -29,6 +31,7 @@ class MonteCarloDropout(nn.Module):
         samples = MonteCarloDropout(network).predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         if not any(isinstance(module, DROPOUT_LAYERS) and module.p > 0 for module in network.modules()):
@@ -40,8 +43,7 @@ class MonteCarloDropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``, with dropout in training mode."""
-        logits: torch.Tensor = self.network(x)
-        return logits
+        return run_network(self.network, x, "network")
 
     def predictive(self, x: torch.Tensor) -> DropoutDistribution:
         """The predictive distribution of an image ``[B, C_in, *S]``; the network runs once for each sample."""
@@ -67,6 +69,7 @@ class DropoutUNet(MonteCarloDropout):
             dropout that is not in (0, 1).
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,

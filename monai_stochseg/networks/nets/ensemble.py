@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import HypothesesDistribution
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+from monai_stochseg.distributions.images import run_network
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet
 
 
@@ -22,6 +24,7 @@ class Ensemble(nn.Module):
         ValueError: without members, or when the same network is given twice.
     """
 
+    @check_arguments
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         if len(members) == 0 or len({id(member) for member in members}) < len(members):
@@ -36,7 +39,7 @@ class Ensemble(nn.Module):
         Returns:
             the logits of all members, ``[B, M, C, *S]``.
         """
-        return torch.stack([member(x) for member in self.members], dim=1)
+        return torch.stack([run_network(member, x, "members") for member in self.members], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
         """The predictive distribution of an image ``[B, C_in, *S]``: any member, with equal probability."""
@@ -60,6 +63,7 @@ class UNetEnsemble(Ensemble):
         ValueError: for num_members below 1, other spatial_dims, or numbers of channels that are not positive.
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -69,8 +73,7 @@ class UNetEnsemble(Ensemble):
         num_members: int = 4,
         norm: str | tuple | None = None,
     ) -> None:
-        if num_members < 1:
-            raise ValueError(f"num_members must be at least 1, got {num_members}.")
+        check_at_least(1, num_members=num_members)
         super().__init__(
             [BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm) for _ in range(num_members)]
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.nets.probabilistic_unet import ProbabilisticUNet
 
 
@@ -33,6 +34,7 @@ class Image2ImageVAE(ProbabilisticUNet):
             positive, or a core without feature_channels or the other way round.
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from monai_stochseg.distributions import HypothesesDistribution
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
+from monai_stochseg.distributions.images import check_features, check_image_axes, resolve_spatial_dims
 from monai_stochseg.networks.blocks import pointwise_head
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal
 
@@ -23,31 +25,29 @@ class MHeads(nn.Module):
         feature_channels: number of channels of the backbone's output.
         out_channels: number of classes C, the background included.
         num_heads: number of heads M.
-        spatial_dims: 2 or 3.
+        spatial_dims: 2 or 3. Default: that of the backbone's convolutions.
 
     Raises:
         ValueError: for num_heads below 1, fewer than 2 classes, or other spatial_dims.
     """
 
+    @check_arguments
     def __init__(
         self,
         backbone: nn.Module,
         feature_channels: int,
         out_channels: int,
         num_heads: int = 16,
-        spatial_dims: int = 3,
+        spatial_dims: int | None = None,
     ) -> None:
         super().__init__()
-        if num_heads < 1:
-            raise ValueError(f"num_heads must be at least 1, got {num_heads}.")
-        if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        check_at_least(1, num_heads=num_heads, feature_channels=feature_channels)
+        check_num_classes(out_channels=out_channels)
+        self.spatial_dims = resolve_spatial_dims(spatial_dims, backbone, "backbone")
         self.backbone = backbone
         self.feature_channels = feature_channels
         self.heads = nn.ModuleList(
-            pointwise_head(spatial_dims, feature_channels, out_channels) for _ in range(num_heads)
+            pointwise_head(self.spatial_dims, feature_channels, out_channels) for _ in range(num_heads)
         )
         self.heads.apply(init_orthogonal)
 
@@ -59,11 +59,9 @@ class MHeads(nn.Module):
         Returns:
             the logits of all heads, ``[B, M, C, *S]``.
         """
+        check_image_axes(x, self.spatial_dims)
         features = self.backbone(x)
-        if features.shape[1] != self.feature_channels:
-            raise ValueError(
-                f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}."
-            )
+        check_features(features, x, self.feature_channels, "backbone")
         return torch.stack([head(features) for head in self.heads], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
@@ -89,6 +87,7 @@ class MHeadsUNet(MHeads):
             positive.
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,

@@ -15,7 +15,10 @@ from monai_stochseg.distributions import (
     draw_latent,
     full_precision,
 )
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes, check_option
 from monai_stochseg.distributions.expert_mixture import sample_weights
+from monai_stochseg.distributions.images import check_image_axes, resolve_spatial_dims
+from monai_stochseg.distributions.weights import check_probabilities
 from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
 
@@ -47,7 +50,7 @@ class MixtureOfStochasticExperts(nn.Module):
         num_experts: number of experts K.
         num_samples: number of samples S of each expert, in training and in the compact representation.
         latent_dim: length L of the latent.
-        spatial_dims: 2 or 3.
+        spatial_dims: 2 or 3. Default: that of the backbone's convolutions.
         representation: of :py:meth:`predictive`. ``"compact"``: S samples of every expert, of weight pi_k / S each;
             ``"standard"``: samples of equal weight, each of an expert drawn from pi.
         prior_std: initial deviation of every expert. Where the experts' priors overlap at first, they take longer to
@@ -68,6 +71,7 @@ class MixtureOfStochasticExperts(nn.Module):
         samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
     """
 
+    @check_arguments
     def __init__(
         self,
         backbone: nn.Module,
@@ -77,22 +81,15 @@ class MixtureOfStochasticExperts(nn.Module):
         num_experts: int = 4,
         num_samples: int = 4,
         latent_dim: int = 1,
-        spatial_dims: int = 3,
+        spatial_dims: int | None = None,
         representation: str = "compact",
         prior_std: float = 0.1,
         head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        counts = {"num_experts": num_experts, "num_samples": num_samples, "global_channels": global_channels}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
-        if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        if representation not in _REPRESENTATIONS:
-            raise ValueError(f"representation must be one of {_REPRESENTATIONS}, got {representation!r}.")
+        check_at_least(1, num_experts=num_experts, num_samples=num_samples, global_channels=global_channels)
+        check_num_classes(out_channels=out_channels)
+        self.spatial_dims = resolve_spatial_dims(spatial_dims, backbone, "backbone")
         if not abs(math.log(prior_std) if prior_std > 0 else math.inf) < _LOG_STD_BOUND:
             raise ValueError(f"prior_std must lie between exp(-5) and exp(5), got {prior_std}.")
         self.backbone = backbone
@@ -100,9 +97,9 @@ class MixtureOfStochasticExperts(nn.Module):
         self.feature_channels = feature_channels
         self.num_experts = num_experts
         self.num_samples = num_samples
-        self.representation = representation
+        self.representation = check_option("representation", representation, _REPRESENTATIONS)
         self.injection = NoiseInjection(feature_channels, latent_dim)
-        self.head = _pointwise_head(spatial_dims, feature_channels, out_channels) if head is None else head
+        self.head = _pointwise_head(self.spatial_dims, feature_channels, out_channels) if head is None else head
         self.gating = nn.Sequential(
             nn.Linear(global_channels, global_channels),
             nn.ReLU(),
@@ -114,6 +111,7 @@ class MixtureOfStochasticExperts(nn.Module):
         start = _LOG_STD_BOUND * math.atanh(math.log(prior_std) / _LOG_STD_BOUND)
         self.raw_log_std = nn.Parameter(torch.full((num_experts,), start))
 
+    @check_arguments
     def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> ExpertSamples:
         """
         A training step: S latents of every expert, with gradients to the priors.
@@ -139,6 +137,7 @@ class MixtureOfStochasticExperts(nn.Module):
         """The probabilities of the experts ``[B, K]`` for an image ``[B, C_in, *S]``."""
         return self._gate(self._features(x)[0])
 
+    @check_arguments
     def predictive(self, x: torch.Tensor, gate: torch.Tensor | None = None) -> ExpertMixtureDistribution:
         """
         The predictive distribution of an image.
@@ -151,6 +150,8 @@ class MixtureOfStochasticExperts(nn.Module):
             gate: probabilities of the experts, ``[B, K]``. Default: those that the network finds in ``x``.
         """
         global_features, *dense = self._features(x)
+        if gate is not None:
+            check_probabilities("gate", gate, (len(x), self.num_experts), "[B, K] for x")
         autocast = autocast_mode(global_features.device)
 
         def decode(latent: torch.Tensor) -> torch.Tensor:
@@ -167,8 +168,13 @@ class MixtureOfStochasticExperts(nn.Module):
 
     def _features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The backbone's global features, the dense features, and what else the head takes."""
+        check_image_axes(x, self.spatial_dims)
         features = self.backbone(full_precision(x))
-        global_features, dense, *rest = (features, features) if isinstance(features, torch.Tensor) else features
+        if isinstance(features, torch.Tensor):
+            features = (features, features)
+        elif not isinstance(features, Sequence) or len(features) < 2:
+            raise TypeError(f"backbone must return one feature map or a pair, got {type(features).__name__}.")
+        global_features, dense, *rest = features
         for name, value, expected in (
             ("global_channels", global_features, self.global_channels),
             ("feature_channels", dense, self.feature_channels),
@@ -226,6 +232,7 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
         samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,

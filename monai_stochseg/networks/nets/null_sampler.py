@@ -15,6 +15,9 @@ from monai_stochseg.distributions import (
     PredictiveDistribution,
     ThresholdDistribution,
 )
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import run_network
+from monai_stochseg.distributions.masked import check_mask
 
 
 class DeterministicSampler(nn.Module):
@@ -25,21 +28,24 @@ class DeterministicSampler(nn.Module):
         network: maps images ``[B, C_in, *S]`` to logits ``[B, C, *S]``.
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``."""
-        logits: torch.Tensor = self.network(x)
-        return logits
+        return run_network(self.network, x, "network")
 
+    @check_arguments
     def distribution(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> PredictiveDistribution:
         """
         Args:
             logits: output of :py:meth:`forward`, whole or stitched from windows, ``[B, C, *S]``.
             mask: region ``[B, 1, *S]`` outside which samples are background.
         """
+        if mask is not None:
+            check_mask(mask, logits)
         distribution = self._distribution(logits)
         return distribution if mask is None else MaskedDistribution(distribution, mask)
 
@@ -61,6 +67,7 @@ class ThresholdSampler(DeterministicSampler):
         order: the classes from the first to the last to be added; None: ``0, 1, ..., C - 1``.
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module, order: Sequence[int] | None = None) -> None:
         super().__init__(network)
         self.order = order

@@ -18,7 +18,9 @@ from monai_stochseg.distributions import (
     draw_map,
     full_precision,
 )
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
 from monai_stochseg.distributions.base import plain
+from monai_stochseg.distributions.images import check_features, check_image_axes
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
@@ -61,6 +63,7 @@ class ProbabilisticUNet(nn.Module):
         samples = net.predictive(image).sample_logits(16).argmax(2)  # [B, 16, *S]
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -76,15 +79,15 @@ class ProbabilisticUNet(nn.Module):
         norm: str | tuple | None = None,
     ) -> None:
         super().__init__()
-        if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}.")
+        check_num_classes(out_channels=out_channels)
+        check_at_least(1, latent_dim=latent_dim, feature_channels=1 if feature_channels is None else feature_channels)
+        check_at_least(1, in_channels=in_channels)
         if (core is None) != (feature_channels is None):
             raise ValueError(
                 "core and feature_channels, the number of channels of its output, belong together: "
                 f"got core={type(core).__name__} and feature_channels={feature_channels}."
             )
+        self.spatial_dims = spatial_dims
         self.out_channels = out_channels
         self.latent_dim = latent_dim
         self.posterior_image = posterior_image
@@ -99,6 +102,7 @@ class ProbabilisticUNet(nn.Module):
             spatial_dims, self.feature_channels, None if latent_at_input else latent_dim, out_channels
         )
 
+    @check_arguments
     def forward(
         self,
         x: torch.Tensor,
@@ -118,8 +122,9 @@ class ProbabilisticUNet(nn.Module):
         Raises:
             ValueError: without a label, or when shapes do not fit.
         """
+        check_image_axes(x, self.spatial_dims)
         y = _check_label(x, y)
-        weights = check_weights(rater_weights, y)
+        weights = check_weights(rater_weights, y, maps_name="y")
         alone = torch.zeros(len(y), dtype=torch.long, device=y.device)  # takes nothing from the generator
         rater = alone if y.shape[1] == 1 else draw_map(weights, generator)
         label = y[torch.arange(len(y), device=y.device), rater].unsqueeze(1)
@@ -129,12 +134,14 @@ class ProbabilisticUNet(nn.Module):
 
     def prior(self, x: torch.Tensor) -> Gaussian:
         """Mean and log-deviation of the latent of an image, each ``[B, L]``."""
+        check_image_axes(x, self.spatial_dims)
         x = full_precision(x)
         if self.prior_net is None:
             zeros = x.new_zeros(len(x), self.latent_dim)
             return Gaussian(zeros, zeros)
         return Gaussian(*self.prior_net(x))
 
+    @check_arguments
     def posterior(self, x: torch.Tensor, y: torch.Tensor | None) -> Gaussian:
         """
         Mean and log-deviation of the latent of an image and one rater's label ``[B, 1, *S]``, each ``[B, L]``.
@@ -142,9 +149,10 @@ class ProbabilisticUNet(nn.Module):
         Raises:
             ValueError: without a label, or when its shape does not fit.
         """
+        check_image_axes(x, self.spatial_dims)
         y = _check_label(x, y)
         if y.shape[1] != 1:
-            raise ValueError(f"the posterior takes the label of one rater, [B, 1, *S], got {tuple(y.shape)}.")
+            raise ValueError(f"y must be the label of one rater, [B, 1, *S], got {tuple(y.shape)}.")
         x = full_precision(x)
         classes = torch.arange(self.out_channels, device=y.device).reshape(1, -1, *[1] * (y.dim() - 2))
         one_hot = (y == classes).to(x) - 0.5
@@ -175,8 +183,7 @@ class ProbabilisticUNet(nn.Module):
 
     def _features(self, x: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.core(x)
-        if features.shape[1] != self.feature_channels:
-            raise ValueError(f"the core gave {features.shape[1]} channels, feature_channels={self.feature_channels}.")
+        check_features(features, x, self.feature_channels, "core")
         return features
 
 
@@ -239,8 +246,8 @@ class _Combination(nn.Module):
 def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
     if y is None:
         raise ValueError("the posterior needs the label: call network(image, label), or network.predictive(image).")
-    if y.dim() != x.dim() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
-        raise ValueError(f"y must be [B, raters, *S] for an image of shape {tuple(x.shape)}, got {tuple(y.shape)}.")
+    if y.dim() != x.dim() or not y.numel() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
+        raise ValueError(f"y must be [B, raters, *S] for an image x of {tuple(x.shape)}, got {tuple(y.shape)}.")
     return plain(y)
 
 

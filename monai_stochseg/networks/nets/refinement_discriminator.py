@@ -8,6 +8,8 @@ from monai.networks.blocks import Convolution
 from torch import nn
 
 from monai_stochseg.distributions import full_precision
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
 
 _NEGATIVE_SLOPE = 0.2
@@ -32,6 +34,7 @@ class RefinementDiscriminator(nn.Module):
         ValueError: for fewer than 2 classes, other spatial_dims, or numbers of channels that are not positive.
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -40,8 +43,9 @@ class RefinementDiscriminator(nn.Module):
         channels: Sequence[int] = (64, 128, 256, 512),
     ) -> None:
         super().__init__()
-        check_options(spatial_dims, in_channels, num_classes, channels, dropout=0.0)
+        check_options(spatial_dims, in_channels, num_classes, channels, 0.0, "num_classes")
         self.num_classes = num_classes
+        self.spatial_dims = spatial_dims
         self.encoder = nn.Sequential(
             *(
                 Convolution(
@@ -61,6 +65,7 @@ class RefinementDiscriminator(nn.Module):
             nn.Linear(channels[-1], channels[-1]), nn.LeakyReLU(_NEGATIVE_SLOPE), nn.Linear(channels[-1], 1)
         )
 
+    @check_arguments
     def forward(self, x: torch.Tensor, segmentation: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -73,10 +78,11 @@ class RefinementDiscriminator(nn.Module):
         Raises:
             ValueError: when the label maps do not fit the images, or images are smaller than the levels allow.
         """
+        check_image_axes(x, self.spatial_dims)
         expected = (len(x), self.num_classes, *x.shape[2:])
         if segmentation.shape != expected:
             raise ValueError(
-                f"segmentation must be [B, C, *S] = {expected}, got {tuple(segmentation.shape)}: make a label one-hot, "
+                f"segmentation must be [B, C, *S] = {expected} for x of {tuple(x.shape)}, got {tuple(segmentation.shape)}: make a label one-hot, "
                 "and join the sample axis with the batch axis, each image repeated."
             )
         check_min_size(x, len(self.encoder))

@@ -9,6 +9,8 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 
 from monai_stochseg.distributions import RefinementOutput, draw_latent, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks import NoiseInjection
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
 
@@ -43,6 +45,7 @@ class RefinementNetwork(nn.Module):
             [0, 1).
     """
 
+    @check_arguments
     def __init__(
         self,
         spatial_dims: int,
@@ -55,7 +58,9 @@ class RefinementNetwork(nn.Module):
     ) -> None:
         super().__init__()
         check_options(spatial_dims, in_channels, out_channels, channels, dropout)
+        check_at_least(1, latent_dim=latent_dim)
         self.out_channels = out_channels
+        self.spatial_dims = spatial_dims
         self.latent_dim = latent_dim
         widths = [in_channels + out_channels, *channels]
         self.encoder = nn.ModuleList(
@@ -72,6 +77,7 @@ class RefinementNetwork(nn.Module):
         )
         self.final = Conv[Conv.CONV, spatial_dims](channels[0], out_channels, kernel_size=1)
 
+    @check_arguments
     def forward(
         self,
         x: torch.Tensor,
@@ -92,8 +98,7 @@ class RefinementNetwork(nn.Module):
             ValueError: for num_samples below 1, a calibration output that does not fit, or an image that is smaller
                 than the levels allow.
         """
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        check_at_least(1, num_samples=num_samples)
         features = self.encode(x, calibration)
         mean, log_std = self.latent(features)
         means, log_stds = (t.unsqueeze(1).expand(-1, num_samples, -1) for t in (mean, log_std))
@@ -102,11 +107,12 @@ class RefinementNetwork(nn.Module):
 
     def encode(self, x: torch.Tensor, calibration: torch.Tensor) -> list[torch.Tensor]:
         """The image with its calibration output, then the features of each level, from the largest to the smallest."""
+        check_image_axes(x, self.spatial_dims)
         x, calibration = full_precision(x), full_precision(calibration)
         expected = (len(x), self.out_channels, *x.shape[2:])
         if calibration.shape != expected:
             raise ValueError(
-                f"the calibration output must be [B, C, *S] = {expected}, with the refinement's out_channels="
+                f"calibration must be [B, C, *S] = {expected} for x of shape {tuple(x.shape)}, with the refinement's out_channels="
                 f"{self.out_channels} as its classes, got {tuple(calibration.shape)}."
             )
         check_min_size(x, len(self.encoder))

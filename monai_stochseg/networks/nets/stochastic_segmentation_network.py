@@ -8,6 +8,9 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 
 from monai_stochseg.distributions import LowRankNormal, full_precision
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes, check_positive
+from monai_stochseg.distributions.images import check_features, check_image_axes, resolve_spatial_dims
+from monai_stochseg.distributions.masked import check_mask
 
 # Variances of exp(-10) to exp(10): wider than any logit needs, and far from the overflow of float16.
 _LOG_DIAG_BOUND = 10.0
@@ -29,7 +32,7 @@ class StochasticSegmentationNetwork(nn.Module):
         rank: number of columns R of the factor P.
         diagonal: covariance D alone, the paper's baseline. The factor's channels are zeros, so that the loss and the
             inferers stay the same.
-        spatial_dims: 2 or 3.
+        spatial_dims: 2 or 3. Default: that of the backbone's convolutions.
         eps: lower bound of the diagonal.
         covariance_init: scale of the initial weights of the factor and of the log-diagonal, and initial value of the
             diagonal. The small default keeps the covariance from running away before the mean has learned; None is
@@ -45,6 +48,7 @@ class StochasticSegmentationNetwork(nn.Module):
         samples = net.predictive(image).sample_logits(8).argmax(2)  # [B, 8, *S]
     """
 
+    @check_arguments
     def __init__(
         self,
         backbone: nn.Module,
@@ -52,19 +56,17 @@ class StochasticSegmentationNetwork(nn.Module):
         out_channels: int,
         rank: int = 10,
         diagonal: bool = False,
-        spatial_dims: int = 3,
+        spatial_dims: int | None = None,
         eps: float = 1e-5,
         covariance_init: float | None = 0.1,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}; for a diagonal covariance set diagonal=True.")
-        if out_channels < 2:
-            raise ValueError(f"out_channels counts the background and must be at least 2, got {out_channels}.")
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        if eps <= 0 or (covariance_init is not None and covariance_init <= 0):
-            raise ValueError(f"eps and covariance_init must be positive, got {eps} and {covariance_init}.")
+        check_num_classes(out_channels=out_channels)
+        check_at_least(1, feature_channels=feature_channels)
+        check_positive(eps=eps, covariance_init=1.0 if covariance_init is None else covariance_init)
+        self.spatial_dims = resolve_spatial_dims(spatial_dims, backbone, "backbone")
         self.backbone = backbone
         self.feature_channels = feature_channels
         self.out_channels = out_channels
@@ -73,7 +75,7 @@ class StochasticSegmentationNetwork(nn.Module):
         self.eps = eps
         self.log_eps = math.log(eps)
         self.log_diag_bound = _LOG_DIAG_BOUND
-        conv = Conv[Conv.CONV, spatial_dims]
+        conv = Conv[Conv.CONV, self.spatial_dims]
         self.mean = conv(feature_channels, out_channels, kernel_size=1)
         self.log_diag = conv(feature_channels, out_channels, kernel_size=1)
         self.cov_factor = nn.Identity() if diagonal else conv(feature_channels, rank * out_channels, kernel_size=1)
@@ -94,12 +96,14 @@ class StochasticSegmentationNetwork(nn.Module):
 
         Returns:
             mean, log-diagonal and factor, ``[B, C * (2 + R), *S]``.
+
+        Raises:
+            TypeError: when the backbone gives several outputs.
+            ValueError: when the image, or what the backbone gives for it, has other axes or channels.
         """
+        check_image_axes(x, self.spatial_dims)
         features = self.backbone(x)
-        if features.shape[1] != self.feature_channels:
-            raise ValueError(
-                f"the backbone gave {features.shape[1]} channels, feature_channels={self.feature_channels}."
-            )
+        check_features(features, x, self.feature_channels, "backbone")
         if torch.jit.is_scripting():
             return self._head(features)
         # In half precision the head would round the logits of all voxels, and their sum shows it.
@@ -118,6 +122,7 @@ class StochasticSegmentationNetwork(nn.Module):
             factor = self.cov_factor(features)
         return torch.cat([mean, log_diag, factor], dim=1)
 
+    @check_arguments
     def distribution(self, parameters: torch.Tensor, mask: torch.Tensor | None = None) -> LowRankNormal:
         """
         Args:
@@ -126,6 +131,10 @@ class StochasticSegmentationNetwork(nn.Module):
         """
         return LowRankNormal.from_parameters(parameters, self.out_channels, self.rank, mask=mask, eps=self.eps)
 
+    @check_arguments
     def predictive(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> LowRankNormal:
         """The predictive distribution of an image ``[B, C_in, *S]``."""
-        return self.distribution(self(x), mask=mask)
+        parameters = self(x)
+        if mask is not None:
+            check_mask(mask, parameters, "the parameters of x")
+        return self.distribution(parameters, mask=mask)

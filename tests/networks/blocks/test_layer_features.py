@@ -47,8 +47,8 @@ def test_the_last_of_a_list_is_the_deepest():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.encoder(x)[0]
 
-    global_features, dense_features = LayerFeatures(Net(), "encoder")(torch.randn(1, 2, 8))
-    assert (global_features.shape, dense_features.shape) == ((1, 2, 4), (1, 2, 8))
+    global_features, dense_features = LayerFeatures(Net(), "encoder")(torch.randn(1, 2, 8, 8))
+    assert (global_features.shape, dense_features.shape) == ((1, 2, 8, 4), (1, 2, 8, 8))
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ class _Several(nn.Module):
 @pytest.mark.parametrize(
     ("network", "error", "match"),
     [
-        (_Several(), TypeError, "must return one tensor, got list"),
+        (_Several(), TypeError, "must return one tensor .*, got list"),
         (nn.Conv2d(1, 2, 3), ValueError, r"of the image's size, got \(3, 2, 6, 6\) for \(3, 1, 8, 8\)"),
-        (nn.Flatten(), ValueError, r"got \(3, 64\)"),
+        (nn.Flatten(), ValueError, r"got \[3, 64\]"),
     ],
 )
 def test_rejects_other_outputs(network, error, match, image):

@@ -212,7 +212,7 @@ def test_refuses_other_classes_than_the_refinements():
         CalibratedAdversarialRefinement(calibration, refinement())
     net = CalibratedAdversarialRefinement(nn.Sequential(calibration), refinement())  # says nothing of itself
     for use in (net, net.predictive):
-        with pytest.raises(ValueError, match=r"must be \[B, C, \*S\] = \(1, 3, 8, 8\), .* got \(1, 2, 8, 8\)"):
+        with pytest.raises(ValueError, match=r"must be \[B, C, \*S\] = \(1, 3, 8, 8\) .* got \(1, 2, 8, 8\)"):
             use(torch.zeros(1, 1, 8, 8))
 
 

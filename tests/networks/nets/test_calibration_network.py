@@ -116,7 +116,7 @@ def test_refuses_images_smaller_than_the_levels_allow(shape):
     [
         ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
         ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
-        ({"out_channels": 1}, "classes counts the background and must be at least 2, got 1"),
+        ({"out_channels": 1}, "out_channels counts the background and must be at least 2, got 1"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
     ],
 )

@@ -45,7 +45,7 @@ def test_only_dropout_is_active_and_the_modes_are_left_as_they_were(training):
 def test_modes_are_restored_after_an_error():
     net = DropoutUNet(2, 1, 2, channels=(4, 8))
     with pytest.raises(RuntimeError):
-        net.predictive(IMAGE[:, 0]).sample_logits(1)
+        net.predictive(IMAGE.repeat(1, 2, 1, 1)).sample_logits(1)
     assert all(module.training for module in net.modules())
 
 

@@ -398,7 +398,10 @@ def test_windows_refuse_compact_samples():
         (lambda: mixture(4).sample_logits(6), "2 experts of 4 samples each, 8 in all: n=6"),
         (lambda: mixture().sample_logits(0), "n must be at least 1, got 0"),
         (lambda: mixture(0), "num_samples must be at least 1, got 0"),
-        (lambda: ExpertMixtureDistribution(GATE[:, :1], MEAN, LOG_STD, id), r"\[B, 2\], got \(2, 1\)"),
+        (
+            lambda: ExpertMixtureDistribution(GATE[:, :1], MEAN, LOG_STD, id),
+            r"\[B, K\] of mean .*, \(2, 2\), got \(2, 1\)",
+        ),
         (lambda: ExpertMixtureDistribution(2 * GATE, MEAN, LOG_STD, id), "gate must not be negative and sum to 1"),
     ],
 )

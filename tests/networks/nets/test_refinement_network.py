@@ -132,7 +132,7 @@ def test_training_step_under_autocast(spatial_dims):
     [
         ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
         ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
-        ({"out_channels": 1}, "classes counts the background and must be at least 2, got 1"),
+        ({"out_channels": 1}, "out_channels counts the background and must be at least 2, got 1"),
         ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         ({"channels": ()}, "channels must be one or more positive integers"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
@@ -146,7 +146,10 @@ def test_rejects_options(arguments, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, c: (x, c[:, :2]), r"must be \[B, C, \*S\] = \(2, 3, 8, 8\), with the refinement's out_channels=3"),
+        (
+            lambda x, c: (x, c[:, :2]),
+            r"must be \[B, C, \*S\] = \(2, 3, 8, 8\) .*, with the refinement's out_channels=3",
+        ),
         (lambda x, c: (x, c[..., 1:]), r"got \(2, 3, 8, 7\)"),
         (lambda x, c: (x[..., :7], c[..., :7]), r"3 halvings need at least 8 .* got an image of \(8, 7\): pad it"),
         (lambda x, c: (x, c, 0), "num_samples must be at least 1, got 0"),

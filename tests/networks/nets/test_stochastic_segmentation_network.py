@@ -145,8 +145,8 @@ def test_the_region_mask_reaches_the_distribution():
         ({"rank": 0}, "rank must be at least 1, got 0; for a diagonal covariance set diagonal=True"),
         ({"out_channels": 1}, "must be at least 2, got 1"),
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
-        ({"eps": 0.0}, "eps and covariance_init must be positive"),
-        ({"covariance_init": -1.0}, "eps and covariance_init must be positive"),
+        ({"eps": 0.0}, "eps must be positive"),
+        ({"covariance_init": -1.0}, "covariance_init must be positive"),
     ],
 )
 def test_rejects(arguments, message):
