@@ -15,6 +15,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.utils import LossReduction
 from torch import nn
 
+from monai_stochseg.data import RaterLayout
 from monai_stochseg.distributions import (
     DeterministicDistribution,
     ExpertSamples,
@@ -298,6 +299,9 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "LoadCased": Good({}),
         "LoadCityscapesd": Good({"spatial_size": [4, 8]}),
         "LoadCropd": Good({"window": [-1000.0, 400.0]}),
+        "LoadRaterCased": Good(
+            {"layout": RaterLayout(), "spatial_dims": 2, "in_channels": 1, "num_classes": C, "num_raters": R}
+        ),
         "MajorityVote": called(classes, **rated),
         "MajorityVoted": called({**keyed, **classes}, data=case),
         "MaskLabel": called({}, label=label, mask=region),
@@ -308,6 +312,12 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "PadRatersd": called({**keyed, "num_raters": 3}, data=case),
         "PredictiveEntropy": called({}, img=soft),
         "PredictiveEntropyd": called({"keys": "img", "names": "entropy"}, data={"img": soft}),
+        "RegionProbability": called({"classes": [1]}, img=soft),
+        "RegionProbabilityd": called({"keys": "img", "regions": {"a": [1]}}, data={"img": soft}),
+        "SaveRasterd": called(
+            {"keys": "share", "output_dir": str(folder), "postfixes": "share", "maximum": 1.0},
+            data={"share": MetaTensor(soft[:1], meta={"filename_or_obj": "p.png"})},
+        ),
         "RandClassSwitch": called(switches, label=label),
         "RandClassSwitchd": called({**key, **switches}, data={"label": label}),
         "RandRater": called({}, **rated),

@@ -11,6 +11,13 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from monai.utils import ImageMetaKey, MetaKeys
 
+from monai_stochseg.distributions.arguments import (
+    check_arguments,
+    check_at_least,
+    check_num_classes,
+    check_spatial_dims,
+)
+
 from ..data.case import CaseError, check_geometry
 from ..data.raster import is_raster
 from ..data.rater_folder import RaterLayout
@@ -40,11 +47,13 @@ class LoadRaterCased(Transform):
         with_label: whether to load the label, which must then be there. Without it, the masks' paths are dropped.
 
     Raises:
-        CaseError: if a file cannot be read, files differ in shape or affine, the image has another number of dimensions
+        ValueError: if ``spatial_dims`` is neither 2 nor 3, a number is too small, or two raters have one name.
+        CaseError: at a call, if a file cannot be read, files differ in shape or affine, the image has another number of dimensions
             or channels, a voxel is not finite, or a mask is missing, has several channels, or holds a value or an
             overlap of structures that the layout does not know.
     """
 
+    @check_arguments
     def __init__(
         self,
         layout: RaterLayout,
@@ -55,6 +64,13 @@ class LoadRaterCased(Transform):
         rater_names: Sequence[str] | None = None,
         with_label: bool = True,
     ) -> None:
+        check_spatial_dims(spatial_dims)
+        check_at_least(1, in_channels=in_channels)
+        check_num_classes(num_classes=num_classes)
+        if num_raters is not None:
+            check_at_least(1, num_raters=num_raters)
+        if rater_names is not None and (not rater_names or len(set(rater_names)) < len(rater_names)):
+            raise ValueError(f"rater_names must be different names, at least one, got {list(rater_names)}.")
         self.layout = layout
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
@@ -63,9 +79,10 @@ class LoadRaterCased(Transform):
         self.rater_names = rater_names
         self.with_label = with_label
 
+    @check_arguments
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Load one case; other entries of ``data`` are kept."""
-        d = dict(data)
+        d: dict[Any, Any] = dict(data)
         name, files, raters = d["patient"], d.pop("label", []), d.pop("raters", [])
         if self.with_label and not files:
             raise CaseError(f"case {name}: there is no label to load; for inference pass with_label=False.")

@@ -9,6 +9,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
+from monai_stochseg.distributions.arguments import check_arguments, naming
+from monai_stochseg.distributions.probabilities import check_class_probabilities
+
 
 class RegionProbability(Transform):
     """
@@ -16,6 +19,10 @@ class RegionProbability(Transform):
 
     Args:
         classes: of the structure.
+
+    Raises:
+        ValueError: if there is no class or a negative one; at a call, if ``img`` holds no probabilities, or lacks a
+            class.
 
     Example::
 
@@ -25,11 +32,18 @@ class RegionProbability(Transform):
 
     backend = (TransformBackends.TORCH,)
 
+    @check_arguments
     def __init__(self, classes: Sequence[int]) -> None:
+        if not len(classes) or min(classes) < 0:
+            raise ValueError(f"classes must name one class or several, from 0, got {list(classes)}.")
         self.classes = list(classes)
 
+    @check_arguments
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Probability of the structure; a MetaTensor stays one."""
+        check_class_probabilities("img", img, 0, "pass the softmax of logits.")
+        if max(self.classes) >= len(img):
+            raise ValueError(f"img must have the classes {self.classes}, got {len(img)} classes.")
         return img[self.classes].sum(0, keepdim=True)
 
 
@@ -41,19 +55,26 @@ class RegionProbabilityd(MapTransform):
         keys: key of the class probabilities.
         regions: classes by the structure's name; the result has the key ``probability_<name>``.
         allow_missing_keys: whether probabilities may be absent.
+
+    Raises:
+        ValueError: see :py:class:`RegionProbability`.
     """
 
     backend = RegionProbability.backend
 
+    @check_arguments
     def __init__(
         self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.regions = {f"probability_{name}": RegionProbability(classes) for name, classes in regions.items()}
+        with naming("regions"):
+            self.regions = {f"probability_{name}": RegionProbability(classes) for name, classes in regions.items()}
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the probabilities of one item."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d.update({name: probability(d[key]) for name, probability in self.regions.items()})
+            with naming(key):
+                d.update({name: probability(d[key]) for name, probability in self.regions.items()})
         return d

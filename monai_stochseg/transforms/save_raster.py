@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import ImageMetaKey, ensure_tuple_rep
+from monai.utils import ImageMetaKey
 from PIL import Image
+
+from monai_stochseg.distributions.arguments import check_arguments, check_per_axis, check_positive
 
 # Of the classes, by their index; the same colours again after these (Okabe and Ito, safe for colour blindness).
 _PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -33,9 +35,11 @@ class SaveRasterd(MapTransform):
         allow_missing_keys: whether a map may be absent.
 
     Raises:
-        ValueError: if a map is not two-dimensional.
+        ValueError: if a ``maximum`` is not positive, or another number of postfixes or maxima is given than keys; at a
+            call, if a map is not two-dimensional, holds no labels from 0 to 255, or no shares.
     """
 
+    @check_arguments
     def __init__(
         self,
         keys: KeysCollection,
@@ -46,17 +50,25 @@ class SaveRasterd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.output_dir = Path(output_dir)
-        self.postfixes = ensure_tuple_rep(postfixes, len(self.keys))
-        self.maximum = ensure_tuple_rep(maximum, len(self.keys))
+        self.postfixes = check_per_axis("postfixes", postfixes, len(self.keys), "keys")
+        self.maximum = check_per_axis("maximum", maximum, len(self.keys), "keys")
+        for each in self.maximum:
+            if each is not None:
+                check_positive(maximum=each)
 
+    @check_arguments
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Save the maps of one item."""
         d = dict(data)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         for key, postfix, maximum in self.key_iterator(d, self.postfixes, self.maximum):
             maps = torch.as_tensor(d[key]).as_subclass(torch.Tensor).cpu()
-            if maps.dim() != 3:
+            if maps.dim() != 3 or not maps.numel():
                 raise ValueError(f"{key} must be [N, H, W] to become PNG, got the shape {list(maps.shape)}.")
+            if maximum is None and not bool(((maps >= 0) & (maps <= 255) & (maps == maps.round())).all()):
+                raise ValueError(f"{key} must hold labels, integers from 0 to 255.")
+            if maximum is not None and not bool(((maps >= -1e-3) & (maps <= maximum * 1.001)).all()):
+                raise ValueError(f"{key} must hold values from 0 to its maximum {maximum:g}.")
             name = Path(str(d[key].meta[ImageMetaKey.FILENAME_OR_OBJ])).stem
             for index, each in enumerate(maps):
                 number = f"_{index:02d}" if len(maps) > 1 else ""
