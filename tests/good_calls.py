@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
@@ -215,7 +214,7 @@ def _losses() -> dict[str, Good]:
         "gaussian_kl": function(
             posterior_mean=vector, posterior_log_std=vector, prior_mean=vector, prior_log_std=vector
         ),
-        "r1_penalty": function(discriminator=_discriminator),
+        "r1_penalty": function(discriminator=_discriminator, inputs=(logits, soft)),
         "rater_cross_entropy": function(logits=samples, **rated, **void),
         "solve_coupling": function(cost=_normal(B, N, R).abs(), v=_uniform(B, R), gamma=0.5),
     }

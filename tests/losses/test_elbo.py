@@ -163,7 +163,7 @@ def test_an_infinite_divergence_of_finite_terms_is_named():
     ("arguments", "message"),
     [
         ({"beta": -1.0}, "beta must not be negative, got -1.0"),
-        ({"reconstruction": "max"}, "one of \('sum', 'mean'\), got 'max'"),
+        ({"reconstruction": "max"}, r"one of \('sum', 'mean'\), got 'max'"),
         ({"target_reconstruction": 0.0}, "target_reconstruction must be positive, got 0.0"),
         ({"multiplier_rate": 0.0}, "multiplier_rate must be positive, got 0.0"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),

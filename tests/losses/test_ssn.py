@@ -195,7 +195,7 @@ def test_a_non_finite_term_is_named(channel, term):
         ({"out_channels": 1}, "must be at least 2, got 1"),
         ({"out_channels": 2, "rank": 0}, "rank must be at least 1, got 0"),
         ({"out_channels": 2, "num_samples": 0}, "num_samples must be at least 1, got 0"),
-        ({"out_channels": 2, "raters": "all"}, "one of \('random', 'mean'\), got 'all'"),
+        ({"out_channels": 2, "raters": "all"}, r"one of \('random', 'mean'\), got 'all'"),
         ({"out_channels": 2, "reduction": "max"}, "max"),
     ],
 )
