@@ -215,7 +215,7 @@ def _losses() -> dict[str, Good]:
         "gaussian_kl": function(
             posterior_mean=vector, posterior_log_std=vector, prior_mean=vector, prior_log_std=vector
         ),
-        "r1_penalty": function(discriminator=_discriminator),
+        "r1_penalty": function(discriminator=_discriminator, inputs=(logits, soft)),
         "rater_cross_entropy": function(logits=samples, **rated, **void),
         "solve_coupling": function(cost=_normal(B, N, R).abs(), v=_uniform(B, R), gamma=0.5),
     }
@@ -300,7 +300,14 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "LoadCityscapesd": Good({"spatial_size": [4, 8]}),
         "LoadCropd": Good({"window": [-1000.0, 400.0]}),
         "LoadRaterCased": Good(
-            {"layout": RaterLayout(), "spatial_dims": 2, "in_channels": 1, "num_classes": C, "num_raters": R}
+            {
+                "layout": RaterLayout(),
+                "spatial_dims": 2,
+                "in_channels": 1,
+                "num_classes": C,
+                "num_raters": R,
+                "rater_names": ["a", "b"],
+            }
         ),
         "MajorityVote": called(classes, **rated),
         "MajorityVoted": called({**keyed, **classes}, data=case),

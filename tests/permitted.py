@@ -144,7 +144,14 @@ PERMITTED = [
         "transforms/*", "label data.label data.a data.b", "smaller size, larger batch", "Nothing else fixes the size."
     ),
     Permit("transforms/*witch*", "*label", "one axis more", "It is a volume of one rater."),
-    Permit("transforms/PredictiveEntropy*", "*img", "one axis less", "Voxels may be flattened."),
+    Permit(
+        "transforms/PredictiveEntropy* transforms/RegionProbability*",
+        "*img",
+        "one axis less",
+        "Voxels may be flattened.",
+    ),
+    Permit("transforms/RegionProbability", "classes", "longer", "A structure may have several classes."),
+    Permit("transforms/SaveRasterd", "output_dir postfixes", "misspelt", "Any text is a name."),
     Permit("transforms/*", "kernel_size", "list", "One size for each axis."),
     Permit("transforms/MergeLabelPartsd*", "data", "empty", "A case without label stays as it is."),
     Permit("transforms/MergeLabelPartsd*", "data.label_classes", "None", "A case without classes stays as it is."),

@@ -80,7 +80,8 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
 
 def check_fields(instance: Any) -> None:
     """Check the fields of a dataclass or NamedTuple against their annotations, as :py:func:`check_arguments` does."""
-    for name, kind in _kinds(type(instance)).items():
+    annotated: Callable = type(instance)
+    for name, kind in _kinds(annotated).items():
         _check(name, getattr(instance, name), *kind)
 
 

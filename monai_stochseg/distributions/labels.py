@@ -38,8 +38,9 @@ def check_labels(
 
     Raises:
         TypeError: when the maps are no tensor of real numbers.
-        ValueError: when there are fewer than 2 classes, there is no map or no voxel, a value is no integer (0.9999, NaN, a soft target) or outside the
-            classes, or the maps are the one-hot channels of one label.
+        ValueError: when there are fewer than 2 classes, there is no map or no voxel, a value is no integer (0.9999,
+            NaN, a soft target) or outside the classes, or the maps are the channels of classes or of regions, see
+            :py:func:`refuse_class_channels`.
 
     Example::
 

@@ -61,8 +61,8 @@ def check_weights(
         fits = tuple(weights.shape) == shape and weights.numel() <= 64
         found = weights.tolist() if fits else f"the shape {tuple(weights.shape)}"
         raise ValueError(
-            f"{name} must be {list(shape)}, one weight for each map of {maps_name}, finite, non-negative, with a positive "
-            f"sum per item, got {found}."
+            f"{name} must be {list(shape)}, one weight for each map of {maps_name}, finite, non-negative, with a "
+            f"positive sum per item, got {found}."
         )
     dtype = torch.promote_types(torch.get_default_dtype(), weights.dtype)
     weights = weights.to(maps.device, dtype)

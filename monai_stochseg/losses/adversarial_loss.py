@@ -154,7 +154,14 @@ def r1_penalty(discriminator: Callable[..., torch.Tensor], *inputs: torch.Tensor
 
     Returns:
         the logits ``[B, 1]`` and the penalty ``[B]``, both with gradients to the discriminator's weights.
+
+    Raises:
+        TypeError: when an input is no tensor, or there is none.
+        ValueError: when inputs differ in B or S.
     """
+    if not inputs or not all(isinstance(x, torch.Tensor) for x in inputs):
+        raise TypeError(f"inputs must be one or more tensors, got {[type(x).__name__ for x in inputs]}.")
+    check_same_images(**{f"inputs[{i}]": x for i, x in enumerate(inputs)})
     with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
         real = [full_precision(x).detach().requires_grad_() for x in inputs]
         logits = discriminator(*real)

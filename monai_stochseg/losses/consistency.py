@@ -91,5 +91,5 @@ class ConsistencyLoss(_Loss):
             except ValueError as error:  # whose input and target are parts of this input
                 raise ValueError(
                     f"input, whose logits make CalibrationLoss's input and calibration its target: {error}"
-                )
+                ) from None
         return loss

@@ -133,9 +133,9 @@ class LabelMapDistance:
             int64 ``[len(compared), K, K]``, with the sizes of the class in each map on the diagonal, and the number of
             voxels that are not void.
         """
-        if not any(map(len, maps.values())):
-            raise ValueError("maps must hold at least one label map, got none.")
         rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
+        if not rows:
+            raise ValueError("maps must hold at least one label map, got none.")
         device, voxels = rows[0][1].device, rows[0][1].numel()
         dtype = torch.uint8 if self.num_classes <= 256 else torch.int64
         low = torch.full((voxels,), self.num_classes - 1, dtype=dtype, device=device)

@@ -112,7 +112,7 @@ def diversity(
     self_pairs: bool,
     weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """As :py:func:`compute_sample_diversity`; ``name`` is that of the argument that brought the maps, for the errors."""
+    """As :py:func:`compute_sample_diversity`; ``name`` is that of the maps' argument, for the errors."""
     distance = as_distance(distance)
     (maps,) = check_label_maps(**{name: maps})
     check_self_pairs(self_pairs, **{name: maps})

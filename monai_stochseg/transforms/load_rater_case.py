@@ -48,9 +48,9 @@ class LoadRaterCased(Transform):
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, a number is too small, or two raters have one name.
-        CaseError: at a call, if a file cannot be read, files differ in shape or affine, the image has another number of dimensions
-            or channels, a voxel is not finite, or a mask is missing, has several channels, or holds a value or an
-            overlap of structures that the layout does not know.
+        CaseError: at a call, if a file cannot be read, files differ in shape or affine, the image has another number of
+            dimensions or channels, a voxel is not finite, or a mask is missing, has several channels, or holds a value
+            or an overlap of structures that the layout does not know.
     """
 
     @check_arguments

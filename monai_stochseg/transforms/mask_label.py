@@ -42,8 +42,8 @@ class MaskLabel(Transform):
             ``[R, *S]``, of the type of ``label``.
 
         Raises:
-            ValueError: when a label is no integer, the shape of ``mask`` is not ``[1, *S]``, or the type of ``label`` cannot hold
-                ``ignore_index``.
+            ValueError: when a label is no integer, the shape of ``mask`` is not ``[1, *S]``, or the type of ``label``
+                cannot hold ``ignore_index``.
         """
         label_t = convert_to_tensor(label, track_meta=True)
         mask_t = convert_to_tensor(mask, track_meta=False)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
@@ -34,10 +33,10 @@ class MergeLabelPartsd(Transform):
         classes = d.pop("label_classes", None)
         if classes is None or "label" not in d:
             return d
-        label: MetaTensor = d["label"]
-        if not isinstance(label, torch.Tensor) or label.is_complex() or label.ndim < 2:
-            raise CaseError(f"patient {d.get('patient')}: label must be a tensor [masks, *S], got {label!r:.60}.")
-        masks = label.as_subclass(torch.Tensor) > 0
+        label = d["label"]
+        if not isinstance(label, MetaTensor) or label.is_complex() or label.ndim < 2:
+            raise CaseError(f"patient {d.get('patient')}: label must be a MetaTensor [masks, *S], got {label!r:.60}.")
+        masks = label.as_tensor() > 0
         whole = isinstance(classes, Sequence) and all(isinstance(c, int) and not isinstance(c, bool) for c in classes)
         if not whole or len(classes) != len(masks) or min(classes) < 0:
             raise CaseError(
@@ -46,8 +45,8 @@ class MergeLabelPartsd(Transform):
             )
         if shared := int((masks.sum(0) > 1).sum()):
             raise CaseError(
-                f"patient {d.get('patient')}: {shared} voxels of label lie in the masks of two of the classes {list(classes)}; "
-                "a voxel can have one class."
+                f"patient {d.get('patient')}: {shared} voxels of label lie in the masks of two of the classes "
+                f"{list(classes)}; a voxel can have one class."
             )
         merged = sum(mask * int(value) for mask, value in zip(masks, classes, strict=True))
         d["label"] = MetaTensor(merged[None].to(label.dtype), meta=label.meta)

@@ -49,7 +49,8 @@ class RandRater(Randomizable, Transform):
             ``[1, *S]``, of the label's type, with its metadata and applied operations.
 
         Raises:
-            ValueError: when there is no rater, a label is no integer, the weights do not fit, or the last drawn rater is not in this label.
+            ValueError: when there is no rater, a label is no integer, the weights do not fit, or the last drawn rater
+                is not in this label.
         """
         img = convert_to_tensor(label, track_meta=get_track_meta())
         labels, weights = present_raters(img, rater_weights)

@@ -57,7 +57,7 @@ class RegionProbabilityd(MapTransform):
         allow_missing_keys: whether probabilities may be absent.
 
     Raises:
-        ValueError: see :py:class:`RegionProbability`.
+        ValueError: if there is no structure; see :py:class:`RegionProbability`.
     """
 
     backend = RegionProbability.backend
@@ -67,6 +67,8 @@ class RegionProbabilityd(MapTransform):
         self, keys: KeysCollection, regions: Mapping[str, Sequence[int]], allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if not regions:
+            raise ValueError("regions must name a structure with its classes, got none.")
         with naming("regions"):
             self.regions = {f"probability_{name}": RegionProbability(classes) for name, classes in regions.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 from PIL import Image
@@ -44,14 +45,18 @@ class SaveRasterd(MapTransform):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike,
-        postfixes: KeysCollection,
+        postfixes: str | Sequence[str],
         maximum: float | Sequence[float | None] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if not str(output_dir):
+            raise ValueError("output_dir must be a folder, got an empty text.")
         self.output_dir = Path(output_dir)
         self.postfixes = check_per_axis("postfixes", postfixes, len(self.keys), "keys")
         self.maximum = check_per_axis("maximum", maximum, len(self.keys), "keys")
+        if not all(self.postfixes):
+            raise ValueError(f"postfixes must not be empty, got {list(self.postfixes)}.")
         for each in self.maximum:
             if each is not None:
                 check_positive(maximum=each)
@@ -62,6 +67,8 @@ class SaveRasterd(MapTransform):
         d = dict(data)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         for key, postfix, maximum in self.key_iterator(d, self.postfixes, self.maximum):
+            if not isinstance(d[key], MetaTensor) or d[key].is_complex():
+                raise TypeError(f"{key} must be a MetaTensor of real numbers, got {type(d[key]).__name__}.")
             maps = torch.as_tensor(d[key]).as_subclass(torch.Tensor).cpu()
             if maps.dim() != 3 or not maps.numel():
                 raise ValueError(f"{key} must be [N, H, W] to become PNG, got the shape {list(maps.shape)}.")

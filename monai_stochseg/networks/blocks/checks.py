@@ -37,6 +37,6 @@ def check_min_size(x: torch.Tensor, levels: int) -> None:
     size, least = tuple(x.shape[2:]), 2**levels
     if min(size) < least:
         raise ValueError(
-            f"x is too small: {levels} halvings need at least {least} voxels along each axis, got an image of {size}: pad "
-            "it, or take fewer levels."
+            f"x is too small: {levels} halvings need at least {least} voxels along each axis, got an image of {size}: "
+            "pad it, or take fewer levels."
         )

@@ -90,7 +90,7 @@ def _load(path: str | os.PathLike) -> nn.Module:
         network: nn.Module = torch.jit.load(os.fspath(path), map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"network: {os.fspath(path)} is no TorchScript file: export the network by `python -m monai.bundle ckpt_export`, or "
-            "give the network itself with its weights loaded."
+            f"network: {os.fspath(path)} is no TorchScript file: export the network by `python -m monai.bundle "
+            "ckpt_export`, or give the network itself with its weights loaded."
         ) from error
     return network

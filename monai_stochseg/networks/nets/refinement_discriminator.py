@@ -82,8 +82,9 @@ class RefinementDiscriminator(nn.Module):
         expected = (len(x), self.num_classes, *x.shape[2:])
         if segmentation.shape != expected:
             raise ValueError(
-                f"segmentation must be [B, C, *S] = {expected} for x of {tuple(x.shape)}, got {tuple(segmentation.shape)}: make a label one-hot, "
-                "and join the sample axis with the batch axis, each image repeated."
+                f"segmentation must be [B, C, *S] = {expected} for x of {tuple(x.shape)}, got "
+                f"{tuple(segmentation.shape)}: make a label one-hot, and join the sample axis with the batch axis, "
+                "each image repeated."
             )
         check_min_size(x, len(self.encoder))
         features = self.encoder(torch.cat([full_precision(x), full_precision(segmentation)], dim=1))

@@ -112,8 +112,8 @@ class RefinementNetwork(nn.Module):
         expected = (len(x), self.out_channels, *x.shape[2:])
         if calibration.shape != expected:
             raise ValueError(
-                f"calibration must be [B, C, *S] = {expected} for x of shape {tuple(x.shape)}, with the refinement's out_channels="
-                f"{self.out_channels} as its classes, got {tuple(calibration.shape)}."
+                f"calibration must be [B, C, *S] = {expected} for x of shape {tuple(x.shape)}, with the refinement's "
+                f"out_channels={self.out_channels} as its classes, got {tuple(calibration.shape)}."
             )
         check_min_size(x, len(self.encoder))
         features = [torch.cat([x, calibration], dim=1)]
