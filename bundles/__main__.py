@@ -29,7 +29,7 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         "prediction_dir": "$@output_dir + '/predictions'",
         "part": "all",
         "max_cases": None,
-        "resume": True,  # a part is that of the training's split
+        "resume": "$@output_dir + '/model_last.pt'",  # a part is that of the training's split
     }
     if sampled:
         given |= {"eval_samples": 8, "stack_samples": True, "answer_entropy": "discriminator" in train}
@@ -71,7 +71,8 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
             **({"num_samples": "@eval_samples"} if sampled else {}),
             "volumes": "$@prediction_dir + '/volumes.csv'",
         },
-        "initialize": "$monai_stochseg.bundle.start_run(@device, @seed)",
+        # the second, so that MONAI's workflow knows its root before others ask for what lies in it
+        "initialize": ["$monai_stochseg.bundle.start_run(@device, @seed)", "$@bundle_root"],
         "run": "$@evaluator.run()",
         "finalize": "$monai_stochseg.bundle.end_run()",
     }

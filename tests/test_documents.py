@@ -334,3 +334,15 @@ def test_the_walks_name_the_files_of_what_there_is(walk) -> None:
     for file in files:
         path = re.sub(r"<(\w+)>", lambda name: EXAMPLES[walk][name[1]], file)
         assert (ROOT / path).is_file(), path
+
+
+def test_what_may_be_relied_on_is_held_by_tests() -> None:
+    """Each line of a table names tests, and these exist."""
+    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| what |", "| --- |"))]
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for file, name in named:
+            assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), name

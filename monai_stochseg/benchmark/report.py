@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_stochseg.data import new_file, write_csv
 from monai_stochseg.tasks.sample_metrics import CURVE
 from monai_stochseg.visualize import plot_energy_distance
 
@@ -54,28 +54,27 @@ def write_report(seeds: Sequence[Mapping[str, Mapping[str, Any]]], folder: Path,
         that is undefined is ``n/a``, one that the method has not is left blank, and so is a column that none has. In
         the CSV they are ``nan`` and blank.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     by_method = {name: [rows[name] for rows in seeds if name in rows] for name in _names(seeds, readers)}
     cells = {name: _cells(rows) for name, rows in by_method.items()}
     headings = [h for h, _, _ in _COLUMNS if any(h in row for row in cells.values())]
     forms = {heading: form for heading, _, form in _COLUMNS}
     columns = [c for h in headings for c in (h, *([f"{h}, 95 %"] if h in _INTERVALS else []))]
-    with (folder / "benchmark.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", *columns, "seeds", "setting"])
-        for name, row in cells.items():
-            writer.writerow([name, *(row.get(column, "") for column in columns), len(by_method[name]), title])
+    cells_of = {name: [row.get(column, "") for column in columns] for name, row in cells.items()}
+    rows = [[name, *values, len(by_method[name]), title] for name, values in cells_of.items()]
+    write_csv(folder / "benchmark.csv", [["method", *columns, "seeds", "setting"], *rows])
     lines = [_line(["method", *columns]), _line(["---"] * (1 + len(columns)))]
     for name, row in cells.items():
         lines.append(_line([name, *(_show(row.get(c), forms.get(c, "")) for c in columns)]))
     table = "\n".join([title, "", *lines]) + "\n"
-    (folder / "benchmark.md").write_text(table, encoding="utf-8")
+    with new_file(folder / "benchmark.md") as temporary:
+        temporary.write_text(table, encoding="utf-8")
     curves = {name: _curve(rows) for name, rows in by_method.items() if any("ged_curve" in row for row in rows)}
     floor = curves.pop(readers, None)
     if curves:
         figure = plot_energy_distance(curves, floor)
         figure.suptitle(title, fontsize=9)
-        figure.savefig(folder / "benchmark.png", dpi=130)
+        with new_file(folder / "benchmark.png") as temporary:
+            figure.savefig(temporary, dpi=130)
     return table
 
 

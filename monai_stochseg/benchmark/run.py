@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +21,7 @@ from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_
 from monai_stochseg.benchmark.methods import Method
 from monai_stochseg.benchmark.settings import find_setting
 from monai_stochseg.bundle.runtime import process_rank
+from monai_stochseg.data import csv_text, new_file
 from monai_stochseg.tasks import Task
 
 NUM_SAMPLES = 100
@@ -34,7 +34,7 @@ def make_task(task: str, method: Method, overlays: Sequence[str], ids: Mapping[s
     parser = ConfigParser()
     parser.read_config(files)
     parser.read_meta({})
-    parser.update({**ids, "output_dir": ""})
+    parser.update({"bundle_root": str(method.folder), **ids, "output_dir": ""})
     made: Task = parser.get_parsed_content("task")
     return made
 
@@ -205,7 +205,11 @@ def _evaluation(
 def _workflow(task: str, method: Method, overlays: Sequence[str], ids: Mapping[str, Any]) -> ConfigWorkflow:
     files = [str(file) for file in (*method.files(task), *(method.folder / name for name in overlays))]
     workflow = ConfigWorkflow(  # the group of processes outlives a method
-        files, meta_file=str(method.folder / "metadata.json"), logging_file=False, finalize=[], **ids
+        files,
+        meta_file=str(method.folder / "metadata.json"),
+        logging_file=False,
+        finalize=[],
+        **{"bundle_root": str(method.folder), **ids},
     )
     workflow.initialize()
     return workflow
@@ -213,7 +217,8 @@ def _workflow(task: str, method: Method, overlays: Sequence[str], ids: Mapping[s
 
 def _cases(folder: Path, evaluator: Any) -> dict[str, list]:
     """Each case's patient and metrics, as the evaluation's table has them."""
-    patients = {case.get("name", case["patient"]): case["patient"] for case in evaluator.data_loader.dataset.data}
+    names = {case.get("name", case["patient"]): case["patient"] for case in evaluator.data_loader.dataset.data}
+    patients = {csv_text(name): patient for name, patient in names.items()}
     with (folder / "evaluation_test.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["case"] != "mean"]
     columns = [name for name in ("ged", "hm_iou") if rows and name in rows[0]]
@@ -235,7 +240,5 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all, by the first process."""
     if process_rank() > 0:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

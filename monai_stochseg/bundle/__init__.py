@@ -8,6 +8,7 @@ from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle
 from .runtime import end_run, prepare_network, select_device, start_run
 from .saving import save_predictions
+from .split import resumed_split
 from .targets import label_target
 from .training import Adversary, make_trainer
 
@@ -25,6 +26,7 @@ __all__ = [
     "make_predictor",
     "make_trainer",
     "prepare_network",
+    "resumed_split",
     "save_predictions",
     "select_device",
     "start_run",

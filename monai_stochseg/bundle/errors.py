@@ -11,12 +11,15 @@ def explain_errors() -> None:
     Let the last line of an uncaught exception say what is wrong.
 
     MONAI wraps whatever fails within a configuration into "Failed to evaluate ConfigExpression": the first cause, which
-    names the patient, the id or the term, is printed once more below the traceback.
+    names the patient, the id or the term, is printed once more below the traceback. Ctrl-C ends with one line.
     """
     sys.excepthook = _print_cause_last
 
 
 def _print_cause_last(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):  # the user's wish, and where it was is of no use
+        print("Interrupted.", file=sys.stderr)
+        return
     traceback.print_exception(kind, error, trace)
     cause = error
     while cause.__cause__ is not None:

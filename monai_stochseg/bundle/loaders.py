@@ -6,15 +6,18 @@ import warnings
 import torch.distributed as dist
 from monai.data import DataLoader, Dataset, DistributedSampler
 
-from monai_stochseg.data import CaseSampler
+from monai_stochseg.data import CaseSampler, SeededDraws
 
 
 def training_loader(
     dataset: Dataset, batch_size: int, images_per_epoch: int | None = None, num_workers: int = 0, seed: int = 0
 ) -> DataLoader:
-    """Cases in an order that is a function of seed and epoch, dealt to the processes under torchrun."""
+    """
+    Cases in an order that is a function of seed and epoch, dealt to the processes under torchrun; so are their random
+    transforms, whatever ``num_workers`` is.
+    """
     sampler = CaseSampler(dataset, images_per_epoch, seed)
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+    return DataLoader(SeededDraws(dataset), batch_size=batch_size, sampler=sampler, num_workers=num_workers)
 
 
 def evaluation_loader(dataset: Dataset, batch_size: int = 1, num_workers: int = 0) -> DataLoader:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.bundle.runtime import has_bfloat16
 
 
@@ -29,6 +30,12 @@ class Options:
         experiment_name: MLflow's experiment.
         parameters: what the method was made with, for MLflow.
         tracking_uri: an MLflow server or database. Default: one in ``output_dir``.
+        lock_dir: folder that no second training may run in meanwhile, such as that of all stages of a training.
+            Default: ``output_dir``.
+
+    Raises:
+        ValueError: when a configuration has changed the name of ``output_dir``, see
+            :py:func:`monai_stochseg.bundle.paths.check_path`.
     """
 
     output_dir: str
@@ -44,8 +51,10 @@ class Options:
     experiment_name: str = "monai_stochseg"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tracking_uri: str | None = None
+    lock_dir: str | None = None
 
     def __post_init__(self) -> None:
+        self.output_dir = check_path("output_dir", self.output_dir)
         self.device = torch.device(self.device)
 
     @property

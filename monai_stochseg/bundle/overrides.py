@@ -5,7 +5,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fire.parser import DefaultParseValue
@@ -19,7 +19,8 @@ _LITERALS = {"true": "True", "false": "False", "none": "'$None'", "null": "'$Non
 def check_overrides(argv: Sequence[str] | None = None) -> None:
     """
     Refuse overrides of a ``monai.bundle run`` command that MONAI would accept in silence: an id that the configuration
-    files do not have, ``false`` for ``False``, which is a true string, and a bare ``None``, which is dropped.
+    files do not have, ``false`` for ``False``, which is a true string, a bare ``None``, which is dropped, and a ``#``
+    in a name, which becomes ``::``.
 
     Args:
         argv: the command line; default ``sys.argv``. Commands other than monai.bundle's are not looked at.
@@ -27,12 +28,7 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: names the override, and the ids that resemble it.
     """
-    argv = sys.argv if argv is None else argv
-    if len(argv) < 2 or "monai/bundle" not in argv[0].replace("\\", "/"):
-        return
-    given = _options(argv[2:])
-    if given.get("args_file"):
-        given = {**ConfigParser.load_config_file(given["args_file"]), **given}
+    given = given_options(argv)
     if not given.get("config_file"):
         return
     config = ConfigParser.load_config_files(given["config_file"])
@@ -46,6 +42,40 @@ def check_overrides(argv: Sequence[str] | None = None) -> None:
         if isinstance(value, str) and value.lower() in _LITERALS:
             literal = _LITERALS[value.lower()]
             raise ValueError(f"--{name} {value} is text and not a value: write --{name} {literal}.")
+        for text in _texts(value):
+            if "#" in text and not text.startswith(("$", "@", "%")):
+                raise ValueError(
+                    f"--{name} {text}: MONAI reads '#' as '::', and would take another name. Give one without '#', "
+                    "such as a symbolic link."
+                )
+
+
+def given_options(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """
+    The options of a ``monai.bundle`` command, those of its ``--args_file`` included; none for another command.
+
+    Args:
+        argv: the command line; default ``sys.argv``.
+    """
+    argv = sys.argv if argv is None else argv
+    if len(argv) < 2 or "monai/bundle" not in argv[0].replace("\\", "/"):
+        return {}
+    given = _options(argv[2:])
+    if given.get("args_file"):
+        given = {**ConfigParser.load_config_file(given["args_file"]), **given}
+    return given
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value, in lists and dictionaries too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _options(args: Sequence[str]) -> dict[str, Any]:

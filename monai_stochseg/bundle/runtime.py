@@ -57,9 +57,29 @@ def start_run(device: torch.device | str, seed: int = 0) -> None:
     torch.manual_seed(seed)
 
 
+def check_device(device: torch.device | str) -> torch.device:
+    """
+    The device of a name.
+
+    Args:
+        device: such as ``cpu`` or ``cuda:0``.
+
+    Raises:
+        ValueError: when there is no such device; names those that there are.
+    """
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or (found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(f"device {str(device)!r} is not there: this machine has {', '.join(there)}.")
+    return found
+
+
 def start_process(device: torch.device | str) -> None:
     """The part of :py:func:`start_run` that concerns device, memory and the process group."""
-    device = torch.device(device)
+    device = check_device(device)
     if process_rank() > 0:
         logging.getLogger().setLevel(logging.WARNING)
     if device.type == "cuda":

@@ -17,6 +17,8 @@ from monai.transforms import (
 )
 from monai.utils import ImageMetaKey
 
+from monai_stochseg.bundle.nifti_writer import NiftiWriter
+from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.data.raster import is_raster
 from monai_stochseg.tasks import Task
 from monai_stochseg.transforms import PredictiveEntropyd, RegionProbabilityd, SaveRasterd
@@ -34,7 +36,7 @@ def save_predictions(
     """
     Post-processing that saves the single answer, the samples, the predictive entropy and the structures' probabilities
     in the grid of the input: as PNG where the image is one, see :py:class:`monai_stochseg.transforms.SaveRasterd`,
-    else as NIfTI.
+    else as NIfTI. A file appears whole or not at all; one that cannot be written ends the run with an error.
 
     Args:
         output_dir: where; made when absent.
@@ -48,6 +50,7 @@ def save_predictions(
         stack_samples: whether the samples are one NIfTI file, with a 4th axis. False: a file each,
             ``samples_0`` and so on, for viewers of segmentations that take no 4th axis.
     """
+    output_dir = check_path("output_dir", output_dir)
     entropies = {"probabilities": "entropy", **({"pred": "answer_entropy"} if answer_entropy else {})}
     regions = [f"probability_{name}" for name in task.regions] if probabilities else []
     dtypes = {
@@ -131,6 +134,7 @@ class SaveNifti(MapTransform):
             SaveImaged(
                 keys=key,
                 output_dir=self.output_dir,
+                writer=NiftiWriter,  # one by name: MONAI would try another after an error
                 output_postfix=postfix,
                 output_dtype=dtype,
                 resample=True,  # MONAI tells its writer the shape only then, and the grid is the input's already

@@ -11,7 +11,7 @@ import torch
 from monai.data import Dataset
 from monai.engines import Evaluator, SupervisedTrainer
 from monai.engines.utils import default_prepare_batch
-from monai.handlers import LrScheduleHandler, StatsHandler, ValidationHandler
+from monai.handlers import LrScheduleHandler, StatsHandler
 from monai.inferers import Inferer
 from torch import nn
 from torch.optim import Optimizer
@@ -21,9 +21,11 @@ from monai_stochseg.bundle.checks import check_method
 from monai_stochseg.bundle.loaders import training_loader
 from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.runtime import process_rank
+from monai_stochseg.bundle.split import SPLIT_FILE
 from monai_stochseg.engines import AdversarialRefinementTrainer, StochasticEvaluator
 from monai_stochseg.handlers import (
     EpochSeed,
+    FolderLock,
     LossGuard,
     MLFlowTracker,
     OptimizerState,
@@ -31,11 +33,10 @@ from monai_stochseg.handlers import (
     SplitRecord,
     TrainingCheckpoint,
     TrainingProgress,
+    TrainingValidation,
 )
 from monai_stochseg.handlers.iteration_loss import iteration_loss
 from monai_stochseg.tasks import Task
-
-SPLIT_FILE = "split.json"
 
 
 class Adversary(NamedTuple):
@@ -71,8 +72,8 @@ def make_trainer(
     adversary: Adversary | None = None,
 ) -> SupervisedTrainer:
     """
-    MONAI's trainer of any method on any task, with the handlers of every bundle: checkpoints by the key metric, seeds
-    by epoch, MLflow, the loss guard, the schedule, validation, progress and statistics.
+    MONAI's trainer of any method on any task, with the handlers of every bundle: one training a folder, checkpoints by
+    the key metric, seeds by iteration, MLflow, the loss guard, the schedule, validation, progress and statistics.
 
     Where the batch has ``rater_weights``, the loss gets them as its third argument. A network whose ``forward`` takes
     the label too, ``forward(x, y)``, is called with both.
@@ -84,7 +85,7 @@ def make_trainer(
         optimizer: of the network.
         lr_scheduler: stepped each epoch.
         dataset: cases with ``image`` and ``label``.
-        evaluator: validates before training and every ``options.val_interval`` epochs.
+        evaluator: validates before training, every ``options.val_interval`` epochs and after the last.
         options: where and how to run.
         max_epochs: length of the training.
         inferer: MONAI's, of a training step. Default: the whole batch.
@@ -117,6 +118,7 @@ def make_trainer(
             discriminator_optimizer=adversary.optimizer,
             **(adversary.options or {}),
         )
+    state |= {type(handler).__name__: handler for handler in own if hasattr(handler, "load_state_dict")}
     if task.draws_split:
         own = [SplitRecord(task.split(task.cases("all")), _split_file(options)), *own]
     return engine(
@@ -148,19 +150,21 @@ def _handlers(
     sampled = isinstance(evaluator, StochasticEvaluator)
     companions = [_split_file(options)] if task.draws_split else []
     figures = [os.path.join(options.output_dir, "samples.png")] if sampled else []
+    checkpoint = TrainingCheckpoint(
+        options.output_dir,
+        network,
+        optimizer,
+        lr_scheduler,
+        evaluator,
+        mode="min" if sampled else "max",  # a distance, or Dice
+        resume=options.resume,
+        extra=state,
+        companions=companions,
+        signature=task.signature,
+    )
     return [
-        TrainingCheckpoint(
-            options.output_dir,
-            network,
-            optimizer,
-            lr_scheduler,
-            evaluator,
-            mode="min" if sampled else "max",  # a distance, or Dice
-            resume=options.resume,
-            extra=state,
-            companions=companions,
-            signature=task.signature,
-        ),
+        FolderLock(options.lock_dir or options.output_dir),
+        checkpoint,
         EpochSeed(options.seed),
         *own,
         MLFlowTracker(
@@ -173,7 +177,7 @@ def _handlers(
         ),
         LossGuard(network),
         LrScheduleHandler(lr_scheduler, print_lr=False),
-        ValidationHandler(interval=options.val_interval, validator=evaluator, exec_at_start=True),
+        TrainingValidation(options.val_interval, evaluator, checkpoint),
         TrainingProgress(),
         *statistics("train", tag_name="train_loss", output_transform=iteration_loss),
     ]

@@ -13,11 +13,14 @@ from .cityscapes import (
     CITYSCAPES_SWITCHES,
     cityscapes_datalist,
 )
+from .csv_file import csv_text, write_csv
 from .dataset import CaseDataset
 from .kits import KITS_CLASSES, kits_datalist
 from .layouts import BRATS_CLASSES, BRATS_LAYOUTS, BRATS_MODALITIES, Layout
+from .new_file import new_file, remove_partial
 from .prostatex import PROSTATE_ZONES, prostatex_datalist
 from .rater_folder import RaterLayout, rater_datalist
+from .seeded_draws import Draw, SeededDraws, seed_all
 from .simulated.abdomen import simulated_kidney_folder
 from .simulated.brain_folder import simulated_brain_folder
 from .simulated.prostate import simulated_prostate_folder
@@ -37,20 +40,27 @@ __all__ = [
     "CaseDataset",
     "CaseError",
     "CaseSampler",
+    "Draw",
     "Layout",
     "RaterLayout",
+    "SeededDraws",
     "brats_datalist",
     "cityscapes_datalist",
+    "csv_text",
     "kits_datalist",
     "lidc",
+    "new_file",
     "prostatex_datalist",
     "rater_datalist",
     "read_split",
+    "remove_partial",
+    "seed_all",
     "simulated",
     "simulated_brain_folder",
     "simulated_cityscapes_folder",
     "simulated_kidney_folder",
     "simulated_prostate_folder",
     "split_cases",
+    "write_csv",
     "write_split",
 ]

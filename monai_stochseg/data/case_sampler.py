@@ -4,9 +4,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sized
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import DistributedSampler
+
+from .seeded_draws import Draw
 
 
 class CaseSampler(DistributedSampler):
@@ -14,7 +17,8 @@ class CaseSampler(DistributedSampler):
     Draw a given number of cases per epoch, in one process or shared between several.
 
     An epoch is a row of random permutations of the cases, cut to ``num_samples``: all cases are drawn equally often,
-    up to a difference of one. The order is a function of seed and epoch, which MONAI's trainers set.
+    up to a difference of one. The order is a function of seed and epoch, which MONAI's trainers set, and so is the seed
+    of each :py:class:`Draw`, whatever the number of processes.
 
     Args:
         dataset: the cases.
@@ -38,8 +42,10 @@ class CaseSampler(DistributedSampler):
         self.total_size = self.num_samples * replicas
 
     def __iter__(self) -> Iterator[int]:
-        """The cases of this process in the epoch given to ``set_epoch``."""
+        """The cases of this process in the epoch given to ``set_epoch``, each a :py:class:`Draw`."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         rounds = math.ceil(self.total_size / self.num_cases)
         order = torch.cat([torch.randperm(self.num_cases, generator=generator) for _ in range(rounds)])
-        return iter(order[self.rank : self.total_size : self.num_replicas].tolist())
+        seeds = np.random.SeedSequence([self.seed, self.epoch]).generate_state(self.total_size)
+        mine = slice(self.rank, self.total_size, self.num_replicas)
+        return (Draw(i, seed) for i, seed in zip(order[mine].tolist(), seeds[mine].tolist(), strict=True))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .case import CaseError
+from .new_file import new_file
 
 SPLITS = ("train", "validation", "test")
 
@@ -67,12 +68,9 @@ def write_split(split: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os
         split: the cases of each part, as :py:func:`split_cases` returns them.
         path: the file; its folder is made where it is absent. It appears whole or not at all.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = {part: [case["patient"] for case in cases] for part, cases in split.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
 
 
 def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:

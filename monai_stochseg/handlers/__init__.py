@@ -7,6 +7,7 @@ from monai_stochseg.handlers.calibration_loader import CalibrationLoader
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
 from monai_stochseg.handlers.exceptions import NonFiniteError
+from monai_stochseg.handlers.folder_lock import FolderLock
 from monai_stochseg.handlers.latent_divergence import LatentDivergence
 from monai_stochseg.handlers.load_weights import WeightsLoader, load_weights
 from monai_stochseg.handlers.loss_guard import LossGuard
@@ -21,6 +22,7 @@ from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
 from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
+from monai_stochseg.handlers.training_validation import TrainingValidation
 
 from .volume_table import VolumeTable
 
@@ -28,6 +30,7 @@ __all__ = [
     "CalibrationLoader",
     "CaseTable",
     "EpochSeed",
+    "FolderLock",
     "LatentDivergence",
     "LossGuard",
     "LossSchedule",
@@ -42,6 +45,7 @@ __all__ = [
     "SplitRecord",
     "TrainingCheckpoint",
     "TrainingProgress",
+    "TrainingValidation",
     "VolumeTable",
     "WeightsLoader",
     "load_weights",

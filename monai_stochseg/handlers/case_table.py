@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ from ignite.engine import Engine, Events
 from monai.metrics import CumulativeIterationMetric
 from monai.utils import CommonKeys, ImageMetaKey, string_list_all_gather
 
+from monai_stochseg.data import write_csv
+
 
 class CaseTable:
     """
     Writes the metrics of an evaluation to one CSV file: one row per case, then the mean over the cases with a value.
+    The file appears whole or not at all, and a name that a spreadsheet would take for a formula gets an apostrophe.
 
     Args:
         filename: the CSV file.
@@ -70,20 +72,14 @@ class CaseTable:
                 columns[label] = column[rows].tolist()
         if engine.state.rank != 0:
             return
-        self.filename.parent.mkdir(parents=True, exist_ok=True)
         table = torch.tensor(list(columns.values())).reshape(len(columns), len(cases))
         mean = table.nanmean(1)
         summary = {"mean": mean}
         if self.std:
             summary["std"] = (table - mean[:, None]).square().nanmean(1).sqrt()
-        with self.filename.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["case", *columns])
-            for case, *values in [
-                *zip(cases, *columns.values(), strict=True),
-                *((name, *row.tolist()) for name, row in summary.items()),
-            ]:
-                writer.writerow([case, *(f"{value:.6g}" for value in values)])
+        values_by_row = [*zip(cases, *columns.values(), strict=True), *((k, *v.tolist()) for k, v in summary.items())]
+        table_rows = [[name, *(f"{value:.6g}" for value in values)] for name, *values in values_by_row]
+        write_csv(self.filename, [["case", *columns], *table_rows])
         for label, value in zip(columns, mean.tolist(), strict=True):
             engine.logger.info(f"{label}: {value:.4f} (mean of {len(cases)} cases)")
         engine.logger.info(f"Wrote {self.filename}.")

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ignite.engine import Engine, Events
 
 from monai_stochseg.handlers.add_last import add_last
+from monai_stochseg.handlers.stop_signals import StopSignals
 
-__all__ = ["NonFiniteError", "on_exception"]
+__all__ = ["NonFiniteError", "on_exception", "stop_within"]
 
 Action = Callable[[Engine, BaseException], None]
 
@@ -32,51 +30,58 @@ def on_exception(engine: Engine, action: Action) -> None:
     before MONAI's ``StatsHandler``, which raises, is attached. An action that fails is logged; it does not hide the
     exception.
 
-    During the run a SIGTERM (a cluster's time limit) raises ``SystemExit(143)`` in the main thread, so that the actions
-    run; the former signal handler is restored afterwards. Runs outside the main thread do not change the handler.
+    During the run Ctrl-C and SIGTERM (a cluster's time limit) wait, see :class:`StopSignals`: until a batch is loaded,
+    an iteration is complete, or, after the last iteration of an epoch, until all handlers of the epoch's end have run;
+    :func:`stop_within` adds points to these. They then raise ``KeyboardInterrupt`` or ``SystemExit(143)``, so that the
+    actions run; the former signal handlers are restored afterwards. Runs outside the main thread change no handler.
 
     Args:
         engine: any ignite engine, usually a trainer.
         action: called with the engine and the exception.
     """
+    _actions(engine).actions.append(action)
+
+
+def stop_within(engine: Engine, other: Engine) -> None:
+    """
+    Let Ctrl-C and SIGTERM stop a run of ``engine`` between the iterations of another engine, which runs in its handlers
+    and changes nothing, such as that of a validation.
+
+    Args:
+        engine: one with :func:`on_exception`.
+        other: an engine.
+    """
+    other.add_event_handler(Events.ITERATION_STARTED, _actions(engine).signals.check)
+
+
+def _actions(engine: Engine) -> _ExceptionActions:
     if not hasattr(engine.state, "exception_actions"):
         engine.state.exception_actions = _ExceptionActions(engine)
-    engine.state.exception_actions.actions.append(action)
+    actions: _ExceptionActions = engine.state.exception_actions
+    return actions
 
 
 class _ExceptionActions:
-    """The actions of one engine, and its SIGTERM handler while it runs."""
+    """The actions of one engine, and the signals that stop it."""
 
     def __init__(self, engine: Engine) -> None:
         self.actions: list[Action] = []
-        self._listening = False
-        self._terminated = False
-        self._previous: Any = None
-        engine.add_event_handler(Events.STARTED, self._listen)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._raise_if_terminated)
-        add_last(engine, Events.COMPLETED, self._restore)
+        self.signals = StopSignals()
+        engine.add_event_handler(Events.STARTED, self.signals.listen)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self.signals.check)
+        add_last(engine, Events.ITERATION_COMPLETED, self._check_within_epoch, rank=1)
+        add_last(engine, Events.EPOCH_COMPLETED, self.signals.check, rank=1)
+        add_last(engine, Events.COMPLETED, self._completed, rank=1)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._run)
 
-    def _listen(self) -> None:
-        if threading.current_thread() is threading.main_thread() and not self._listening:
-            self._previous = signal.signal(signal.SIGTERM, self._terminate)
-            self._listening = True
+    def _check_within_epoch(self, engine: Engine) -> None:
+        length = engine.state.epoch_length
+        if length is None or engine.state.iteration % length:
+            self.signals.check()
 
-    def _restore(self) -> None:
-        if self._listening:
-            signal.signal(signal.SIGTERM, self._previous or signal.SIG_DFL)
-            self._listening = self._terminated = False
-
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
-        # launchers send the signal again within milliseconds: a second exception would cut the actions short
-        if not self._terminated:
-            self._terminated = True
-            raise SystemExit(128 + signum)
-
-    def _raise_if_terminated(self) -> None:
-        # Python drops an exception raised inside a finaliser, so the signal may have been lost there
-        if self._terminated:
-            raise SystemExit(128 + signal.SIGTERM)
+    def _completed(self) -> None:
+        self.signals.check()  # what follows the run must not begin
+        self.signals.restore()
 
     def _run(self, engine: Engine, exception: BaseException) -> NoReturn:
         handled_by = exception.__dict__.setdefault("handled_by", [])
@@ -87,5 +92,5 @@ class _ExceptionActions:
                     action(engine, exception)
                 except Exception:
                     engine.logger.exception(f"after {type(exception).__name__}: {action} failed")
-            self._restore()
+            self.signals.restore()
         raise exception

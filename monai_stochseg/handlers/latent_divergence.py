@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
@@ -52,15 +55,20 @@ class LatentDivergence:
             engine: a trainer of MONAI.
         """
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._complete_epoch)
 
-    def _start(self) -> None:
-        self._collapsed_epochs = 0
+    def state_dict(self) -> dict[str, Any]:
+        """What :py:class:`TrainingCheckpoint` keeps: the sums over this epoch's iterations, and the epochs in a row."""
+        return {"total": self._total, "collapsed_epochs": self._collapsed_epochs}
 
-    def _start_epoch(self) -> None:
-        self._total = None
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore both."""
+        self._total, self._collapsed_epochs = state["total"], state["collapsed_epochs"]
+
+    def _start(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            self._total, self._collapsed_epochs = None, 0
 
     def _update(self, engine: Engine) -> None:
         output = engine.state.output[CommonKeys.PRED]
@@ -72,7 +80,7 @@ class LatentDivergence:
         divergence = torch.cat([_divergence(level) for level in output.levels], dim=1)
         # the number of images stands beside the sums, so that both are added over processes at once
         total = torch.cat([divergence.sum(0), divergence.new_tensor([len(divergence)])])
-        self._total = total if self._total is None else self._total + total
+        self._total = total if self._total is None else self._total.to(total) + total
 
     def _complete_epoch(self, engine: Engine) -> None:
         total, self._total = self._total, None

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,27 +15,44 @@ __all__ = ["WeightsLoader", "check_signature", "load_state", "load_weights", "re
 
 PathLike = str | os.PathLike[str]
 
+_CURE = "copy it again from where it was made, or give another checkpoint"
+
 
 def read_checkpoint(path: PathLike) -> dict[str, Any]:
     """
-    Read a checkpoint to the CPU with ``weights_only=True``.
+    Read a checkpoint to the CPU with ``weights_only=True``, after a comparison with its checksums, which ``torch.load``
+    leaves out: one wrong byte would be a wrong weight.
 
     Args:
         path: a file written by ``torch.save`` that holds a dictionary.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is not a checkpoint.
+        ValueError: when the file is not a checkpoint, or damaged.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {path}: train first, or give the path of a trained model.")
     try:
+        damaged = _damaged_entry(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as e:
-        raise ValueError(f"{path} is not a checkpoint that torch.load(weights_only=True) can read.") from e
+    except Exception as e:  # a damaged pickle raises whatever it happens to be read as
+        raise ValueError(
+            f"{path} is not a checkpoint that torch.load(weights_only=True) can read, or a part of it is missing "
+            f"({str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__}): {_CURE}."
+        ) from e
+    if damaged is not None:
+        raise ValueError(f"{path} is damaged, the checksum of its entry {damaged} is wrong: {_CURE}.")
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, a checkpoint is a dictionary.")
     return checkpoint
+
+
+def _damaged_entry(path: PathLike) -> str | None:
+    """The first entry whose checksum is wrong; a file of torch's old format has none."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: PathLike) -> None:
@@ -48,8 +65,11 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path
         path: the file it came from, for the error.
 
     Raises:
-        ValueError: when the state is that of another architecture; one line with the first keys that differ.
+        ValueError: when the state is that of another architecture, in one line with the first keys that differ; when a
+            weight is not finite, or the state is no dictionary.
     """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__} where the weights should be: {_CURE}.")
     if isinstance(network, (DataParallel, DistributedDataParallel)):
         network = network.module
     # an extra state (nn.Module.get_extra_state) need not be a tensor
@@ -65,6 +85,9 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path
             f"{path} was saved from another architecture than this {type(network).__name__}: {len(differing)} entries "
             f"differ, first {first}. Build the network with the arguments it was trained with."
         )
+    bad = [k for k, v in state.items() if isinstance(v, torch.Tensor) and not torch.isfinite(v).all()]
+    if bad:
+        raise ValueError(f"{path} has weights that are not finite, {len(bad)} entries, first {bad[0]}: {_CURE}.")
     network.load_state_dict(state)
 
 

@@ -44,7 +44,8 @@ class MeanPretraining:
     def __call__(self, engine: Engine) -> None:
         """Set ``loss.mean_only`` for the epoch ``engine.state.epoch``."""
         self.loss.mean_only = engine.state.epoch <= self.epochs
-        if engine.state.epoch == self.epochs + 1:
+        # not where a run resumes within that epoch, whose optimizer has forgotten them already
+        if engine.state.epoch == self.epochs + 1 and engine.state.iteration == self.epochs * engine.state.epoch_length:
             _forget_zero_gradients(engine.optimizer)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
+from monai_stochseg.data import new_file
+
 
 class MetricFigure:
     """
@@ -29,6 +31,6 @@ class MetricFigure:
         figure = self.draw()
         if engine.state.rank != 0:
             return
-        self.filename.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.filename, dpi=130)
+        with new_file(self.filename) as temporary:
+            figure.savefig(temporary, dpi=130)
         engine.logger.info(f"Wrote {self.filename}.")

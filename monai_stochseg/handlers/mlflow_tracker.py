@@ -5,8 +5,8 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from monai_stochseg.handlers.add_last import add_last
 from monai_stochseg.handlers.deferred_signals import deferred_signals
 from monai_stochseg.handlers.exceptions import on_exception
 from monai_stochseg.handlers.iteration_loss import iteration_loss
+from monai_stochseg.handlers.mlflow_database import make_database, naming_database, without_environment
 
 __all__ = ["MLFlowTracker"]
 
@@ -57,6 +58,7 @@ class MLFlowTracker(MLFlowHandler):
 
     Raises:
         ValueError: when there is neither ``output_dir`` nor ``tracking_uri``.
+        RuntimeError: when MLflow cannot open or write the database; names it.
         TypeError: when a value of ``experiment_param`` is a dictionary.
     """
 
@@ -83,15 +85,17 @@ class MLFlowTracker(MLFlowHandler):
         if not self.is_active:
             return
         explicit = tracking_uri is not None
+        self._place = str(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
         if tracking_uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
             if output_dir is None:
                 raise ValueError("give `output_dir` for a database in that folder, or the `tracking_uri` of a server.")
             folder = Path(output_dir).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            tracking_uri = path_to_sqlite_uri(folder / "mlruns.db")
+            make_database(folder / "mlruns.db")
+            self._place = str(folder / "mlruns.db")
+            tracking_uri = path_to_sqlite_uri(self._place)
             # MONAI would take it from the URI, where a space has become %20
             kwargs.setdefault("artifact_location", path_to_uri(folder / "mlruns"))
-        with _without_environment(explicit):
+        with without_environment() if explicit else nullcontext(), naming_database(self._place):
             super().__init__(
                 tracking_uri=tracking_uri,
                 experiment_name=experiment_name,
@@ -122,11 +126,12 @@ class MLFlowTracker(MLFlowHandler):
     @deferred_signals()
     def start(self, engine: Engine) -> None:
         """Create the run and log its parameters."""
-        self._set_experiment()
-        name = self.run_name or f"{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
-        # MONAI's start would join a run that an earlier training left open
-        self.cur_run = self.client.create_run(experiment_id=self.experiment.experiment_id, run_name=name)
-        super().start(engine)
+        with naming_database(self._place):
+            self._set_experiment()
+            name = self.run_name or f"{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
+            # MONAI's start would join a run that an earlier training left open
+            self.cur_run = self.client.create_run(experiment_id=self.experiment.experiment_id, run_name=name)
+            super().start(engine)
 
     def close(self) -> None:
         """End the run as FINISHED and release the database."""
@@ -144,8 +149,9 @@ class MLFlowTracker(MLFlowHandler):
             if path and not os.path.exists(path):
                 engine.logger.warning(f"there is no artifact {path} to log")
         self._send()
-        self.complete()
-        self.close()
+        with naming_database(self._place):
+            self.complete()
+            self.close()
 
     @deferred_signals()
     def _stopped(self, engine: Engine, exception: BaseException) -> None:
@@ -171,24 +177,14 @@ class MLFlowTracker(MLFlowHandler):
     @deferred_signals()
     def _send(self) -> None:
         pending, self._pending = self._pending, []
-        for start in range(0, len(pending), _METRICS_PER_REQUEST):
-            self.client.log_batch(self.cur_run.info.run_id, metrics=pending[start : start + _METRICS_PER_REQUEST])
+        with naming_database(self._place):
+            for start in range(0, len(pending), _METRICS_PER_REQUEST):
+                self.client.log_batch(self.cur_run.info.run_id, metrics=pending[start : start + _METRICS_PER_REQUEST])
 
     def _log_params(self, params: dict[str, Any]) -> None:
         items = [(_clean(name), value) for name, value in params.items()]
         for start in range(0, len(items), _PARAMETERS_PER_REQUEST):
             super()._log_params(dict(items[start : start + _PARAMETERS_PER_REQUEST]))
-
-
-@contextmanager
-def _without_environment(explicit: bool) -> Iterator[None]:
-    """MONAI prefers the environment's server to its argument; here the argument comes first."""
-    uri = os.environ.pop("MLFLOW_TRACKING_URI", None) if explicit else None
-    try:
-        yield
-    finally:
-        if uri is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
@@ -53,15 +56,20 @@ class RefinementMonitor:
             engine: the trainer.
         """
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._update)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._complete_epoch)
 
-    def _start(self) -> None:
-        self._collapsed_epochs = 0
+    def state_dict(self) -> dict[str, Any]:
+        """What :py:class:`TrainingCheckpoint` keeps: the values of this epoch's iterations, and the epochs in a row."""
+        return {"values": list(self._values), "collapsed_epochs": self._collapsed_epochs}
 
-    def _start_epoch(self) -> None:
-        self._values = []
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore both."""
+        self._values, self._collapsed_epochs = list(state["values"]), state["collapsed_epochs"]
+
+    def _start(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            self._values, self._collapsed_epochs = [], 0
 
     def _update(self, engine: Engine) -> None:
         output = engine.state.output
@@ -72,9 +80,11 @@ class RefinementMonitor:
         self._values.append(values.double())
 
     def _complete_epoch(self, engine: Engine) -> None:
-        if not self._values:  # an epoch without an iteration
+        values, self._values = self._values, []
+        if not values:  # an epoch without an iteration
             return
-        mean = torch.stack(self._values).mean(0)
+        # those of a resumed run come from a file, on the CPU
+        mean = torch.stack([value.to(values[-1]) for value in values]).mean(0)
         if idist.get_world_size() > 1:
             mean = idist.all_reduce(mean) / idist.get_world_size()
         engine.state.metrics |= dict(zip(_METRICS, mean.tolist(), strict=True))

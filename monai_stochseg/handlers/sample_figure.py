@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ignite.engine import Engine, Events
 
+from monai_stochseg.data import new_file
 from monai_stochseg.visualize import plot_samples
 
 
@@ -90,5 +91,5 @@ class SampleFigure:
             colours=self.colours,
             calibration=None if self.calibration_key is None else first[self.calibration_key],
         )
-        self.filename.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.filename, dpi=130)
+        with new_file(self.filename) as temporary:
+            figure.savefig(temporary, dpi=130)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
+
+from monai_stochseg.data import write_csv
 
 _QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
@@ -71,12 +72,8 @@ class VolumeTable:
         per_region = (len(next(iter(self._rows.values()))) // len(self.regions)) > 1
         parts = ("answer", *(_QUANTILES if per_region else ()))
         columns = [f"{name}_{part}_{unit}" for name in self.regions for part in parts]
-        self.filename.parent.mkdir(parents=True, exist_ok=True)
-        with self.filename.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["case", *columns])
-            for case, values in self._rows.items():
-                writer.writerow([case, *(f"{value:.6g}" for value in values)])
+        rows = [[case, *(f"{value:.6g}" for value in values)] for case, values in self._rows.items()]
+        write_csv(self.filename, [["case", *columns], *rows])
 
 
 def _count(maps: torch.Tensor, classes: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monai_stochseg.data import CaseError
+from monai_stochseg.data import CaseError, new_file
 from monai_stochseg.data.rater_folder import RaterLayout, rater_datalist
 from monai_stochseg.planning.agreement import agreement, warnings_of
 from monai_stochseg.planning.choose import Choice, choose, choose_intensity
@@ -77,9 +77,8 @@ def plan(
         "warnings": warned,
         "agreement": agreed,
     }
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(without_nan(content), indent=4) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with new_file(file) as temporary:
+        temporary.write_text(json.dumps(without_nan(content), indent=4) + "\n", encoding="utf-8")
     return write_table(reports, classes.names, channels, agreed, choice, warned) + f"\nWrote {file}."
 
 
@@ -142,7 +141,7 @@ def _overlay(
             "window": "@window",
         },
         "split_fractions": choice.split_fractions,
-        "split_file": "$@output_dir + '/split.json' if @resume else None",
+        "split_file": "$monai_stochseg.bundle.resumed_split(@output_dir, @resume)",
         "split": {
             "_target_": "monai_stochseg.tasks.SplitOptions",
             "fractions": "@split_fractions",

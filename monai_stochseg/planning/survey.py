@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from monai_stochseg.data import CaseError
+from monai_stochseg.data import CaseError, new_file
 from monai_stochseg.data.case import check_geometry
 from monai_stochseg.data.raster import is_raster
 from monai_stochseg.data.rater_folder import RaterLayout
@@ -112,9 +112,8 @@ def survey(
             reports.append(report)
     finally:
         if cache is not None:
-            temporary = cache.with_name(f".{cache.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({**known, **found}), encoding="utf-8")
-            temporary.replace(cache)
+            with new_file(cache) as temporary:
+                temporary.write_text(json.dumps({**known, **found}), encoding="utf-8")
     return reports
 
 

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 from PIL import Image
 
+from monai_stochseg.data import new_file
 from monai_stochseg.distributions.arguments import check_arguments, check_per_axis, check_positive
 
 # Of the classes, by their index; the same colours again after these (Okabe and Ito, safe for colour blindness).
@@ -65,7 +66,6 @@ class SaveRasterd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Save the maps of one item."""
         d = dict(data)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         for key, postfix, maximum in self.key_iterator(d, self.postfixes, self.maximum):
             if not isinstance(d[key], MetaTensor) or d[key].is_complex():
                 raise TypeError(f"{key} must be a MetaTensor of real numbers, got {type(d[key]).__name__}.")
@@ -79,7 +79,8 @@ class SaveRasterd(MapTransform):
             name = Path(str(d[key].meta[ImageMetaKey.FILENAME_OR_OBJ])).stem
             for index, each in enumerate(maps):
                 number = f"_{index:02d}" if len(maps) > 1 else ""
-                _save(_picture(each, maximum), self.output_dir / f"{name}_{postfix}{number}.png")
+                with new_file(self.output_dir / f"{name}_{postfix}{number}.png") as temporary:
+                    _picture(each, maximum).save(temporary, format="png")
         return d
 
 
@@ -90,12 +91,3 @@ def _picture(values: torch.Tensor, maximum: float | None) -> Image.Image:
     colours = [int(colour[i : i + 2], 16) for colour in _PALETTE for i in (1, 3, 5)]
     picture.putpalette([*colours, *colours[3:] * 36][: 3 * 256])
     return picture
-
-
-def _save(picture: Image.Image, file: Path) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        picture.save(temporary, format="png")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import TORCHRUN, command, first_cause, make_workflow, mlflow_runs, run_command, run_workflow, table
+from filelock import FileLock
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.training import statistics
@@ -120,6 +121,47 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folders, make_output, name, 
     resumed = train("parts", max_epochs=3, resume=True)
     assert ("log_multiplier" in whole) == ("target_reconstruction" in ids)
     assert_equal(resumed, whole)
+
+
+@pytest.mark.parametrize("name", ["ssn_brats", "svls_kits", "mose_cityscapes"])
+def test_the_number_of_workers_changes_nothing(folders, make_output, name) -> None:
+    """Random patches, rotations, and a crop with a class switch."""
+
+    def train(num_workers: int) -> State:
+        output = make_output(f"workers_{num_workers}")
+        run_workflow(name, **at_home(name, folders, output, num_workers=num_workers, images_per_epoch=4))
+        return saved(output, "model_last.pt")
+
+    assert_equal(train(2), train(0))
+
+
+def test_a_queue_may_always_ask_to_resume(folders, make_output, caplog) -> None:
+    """Before the first checkpoint, between the stages, and when all is done."""
+
+    def train(output: str, **override: Any) -> Path:
+        run_workflow("car_lidc", **at_home("car_lidc", folders, make_output(output), **override))
+        return Path(make_output(output))
+
+    whole = train("whole")
+    train("parts", resume=True, run_id="calibrate")
+    assert "there is no" in caplog.text
+    for _ in range(2):
+        parts = train("parts", resume=True)
+        assert_equal(saved(parts, "model_last.pt"), saved(whole, "model_last.pt"))
+
+
+def test_a_second_training_is_refused_in_each_stage(folders, make_output) -> None:
+    """Before it touches a file: a first stage would replace the calibration that a second stage refines."""
+    output = Path(make_output())
+    options = at_home("car_lidc", folders, output)
+    run_workflow("car_lidc", **options)
+    files = {path: path.read_bytes() for path in output.rglob("*.pt")}
+    with FileLock(output / ".training.lock"):
+        for stage in ("calibrate", "refine"):
+            with pytest.raises(RuntimeError, match=r"another training, process .* runs in"), first_cause():
+                run_workflow("car_lidc", **options, run_id=stage)
+        run_workflow("car_lidc", "evaluate", **options)
+    assert {path: path.read_bytes() for path in output.rglob("*.pt")} == files
 
 
 def test_both_stages_of_a_refinement_resume_bit_for_bit(folders, make_output) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
+import resource
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -93,3 +95,26 @@ def test_png_in_gives_png_out(tmp_path):
     np.testing.assert_allclose(share, foreground.numpy(), atol=1e-5)
     assert np.asarray(pictures["entropy"])[0, 2] == 65535
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(f"p 1_{kind}.png" for kind in kinds)
+
+
+def test_a_full_disk_ends_with_an_error_and_no_broken_file(tmp_path):
+    """The system allows 500 bytes a file here, where a disk allows no more; MONAI's other writer would say nothing."""
+    image = MetaTensor(torch.zeros(1, 40, 50), affine=np.eye(4), meta={"filename_or_obj": "case_1"})
+    probabilities = torch.rand(2, 40, 50)
+    item = {"image": image, "samples": MetaTensor(torch.randint(0, 9, (3, 40, 50)), meta=image.meta)}
+    item["pred"] = item["probabilities"] = MetaTensor(probabilities, meta=image.meta)
+    save = save_predictions(str(tmp_path), None, task(2))
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, former[1]))
+    try:
+        with pytest.raises(RuntimeError) as error:
+            save(dict(item))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    cause: BaseException = error.value
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    assert re.search(r"case_1_\w+\.nii\.gz could not be written.*File too large", str(cause).strip().splitlines()[-1])
+    assert not [path for path in tmp_path.iterdir() if path.stat().st_size > 500 or path.name.startswith(".")]
+    for path in tmp_path.iterdir():  # those that were small enough are whole
+        np.asanyarray(nib.load(path).dataobj)

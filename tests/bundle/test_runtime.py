@@ -48,6 +48,30 @@ def test_the_first_cause_stands_last(monkeypatch, capsys):
     assert any("Failed to evaluate" in line for line in lines)
 
 
+def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    explain_errors()
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_a_device_may_be_a_name(device):
+    start_run(device)
+    assert Options("out", device).device == torch.device("cpu")
+    assert next(prepare_network(torch.nn.Linear(1, 1), device).parameters()).device == torch.device("cpu")
+    end_run()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ValueError, match=f"device '{device}' is not there: this machine has cpu"):
+        start_run(device)
+
+
 def test_engines_run_in_bfloat16_only_where_it_is_told_or_there(monkeypatch):
     assert Options("out", "cpu").engine == {
         "device": torch.device("cpu"),

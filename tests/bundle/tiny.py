@@ -10,7 +10,7 @@ RUN: dict[str, Any] = {
     "val_interval": 1,
     "images_per_epoch": 2,
     "batch_size": 2,
-    "device": "$torch.device('cpu')",
+    "device": "cpu",
 }
 SAMPLES = {"eval_samples": 3, "test_samples": 3}
 # Of each task, by its overlay.

@@ -79,6 +79,16 @@ def test_mean_and_standard_deviation(tmp_path, std):
         assert rows[5][3] == "nan"
 
 
+def test_a_name_that_is_a_formula_is_text(tmp_path):
+    ged = GeneralizedEnergyDistanceMetric(2)
+    handler = IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"]))
+    engine = evaluator([CaseTable(tmp_path / "table.csv", {"ged": ged})], {"ged": handler})
+    engine.data_loader.dataset.data[0]["image"].meta["filename_or_obj"] = '/data/=HYPERLINK("evil").nii.gz'
+    engine.run()
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ['\'=HYPERLINK("evil")', "case_1", "case_2", "mean"]
+
+
 def test_rejects_columns_of_one_name():
     dice = RegionDiceMetric({"WT": (1,)})
     with pytest.raises(ValueError, match=r"metrics must name each column once, got \['WT'\] more than once"):

@@ -87,3 +87,59 @@ def test_files_that_are_no_checkpoint(tmp_path, content, error, message):
         torch.save(content, path)
     with pytest.raises(error, match=message):
         load_weights(make_network(), path)
+
+
+def _damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[len(content) // 2 :]
+    elif how == "empty":
+        content.clear()
+    elif how == "garbage":
+        content[:] = b"no checkpoint" * 100
+    else:  # one bit of a weight
+        weight = make_network()[0].weight.detach().numpy().tobytes()
+        content[content.index(weight) + 3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated", r"model.pt is not a checkpoint that .* can read, or a part of it is missing"),
+        ("empty", "model.pt is not a checkpoint"),
+        ("garbage", "model.pt is not a checkpoint"),
+        ("a bit", r"model.pt is damaged, the checksum of its entry model/data/\d is wrong: copy it again"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, how, message):
+    path = tmp_path / "model.pt"
+    torch.save({"network": make_network().state_dict()}, path)
+    _damage(path, how)
+    network, untouched = make_network(), make_network()
+    with pytest.raises(ValueError, match=message) as error:
+        load_weights(network, path)
+    assert "\n" not in str(error.value)
+    assert _states_equal(network, untouched)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    bad = make_network()
+    with torch.no_grad():
+        bad[4].weight[0] = torch.nan
+    torch.save({"network": bad.state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model.pt has weights that are not finite, 1 entries, first 4.weight: copy"):
+        load_weights(make_network(), tmp_path / "model.pt")
+
+
+def test_what_is_no_dictionary_of_weights_is_refused(tmp_path):
+    torch.save({"network": 3}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"model.pt holds a int where the weights should be"):
+        load_weights(make_network(), tmp_path / "model.pt")
+
+
+def test_torchs_old_format_is_read(tmp_path):
+    torch.save({"network": _changed_network().state_dict()}, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    network = make_network()
+    load_weights(network, tmp_path / "m.pt")
+    assert _states_equal(network, _changed_network())

@@ -39,14 +39,17 @@ def test_the_optimiser_begins_anew_with_what_had_no_gradient():
     first, later = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = torch.optim.Adam([first, later], lr=0.1)
     handler = MeanPretraining(_Loss(), epochs=3)
-    engine = SimpleNamespace(state=SimpleNamespace(epoch=1), optimizer=optimizer)
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, iteration=0, epoch_length=50), optimizer=optimizer)
     for epoch in range(1, 4):
-        engine.state.epoch = epoch
+        engine.state.epoch, engine.state.iteration = epoch, 50 * (epoch - 1)
         handler(engine)
         first.grad, later.grad = torch.ones(2), torch.zeros(2)
         for _ in range(50):
             optimizer.step()
-    engine.state.epoch = 4
+    engine.state.epoch, engine.state.iteration = 4, 151
+    handler(engine)  # resumed within the epoch
+    assert later in optimizer.state
+    engine.state.iteration = 150
     handler(engine)
     assert first in optimizer.state
     assert later not in optimizer.state

@@ -86,11 +86,17 @@ def test_first_validation_after_a_resume_does_not_replace_a_better_best(tmp_path
     assert _load(tmp_path / "model_best.pt")["epoch"] == 4
 
 
-def test_best_of_the_evaluator_is_restored(tmp_path):
-    make_training(tmp_path, values=[0.9, 0.5]).run()
-    resumed = make_training(tmp_path, max_epochs=3, values=[0.6], resume=True).run()
-    # MONAI's own comparison is "greater" by default
-    assert (resumed.evaluator.state.best_metric, resumed.evaluator.state.best_metric_epoch) == (0.9, 1)
+def test_the_best_of_the_evaluator_is_that_of_the_file(tmp_path):
+    """Also after a resume, and where MONAI's own comparison, "greater" by default, is another."""
+    nan = float("nan")
+    for values, best in (([nan, 0.9], (0.9, 2)), ([0.5], (0.5, 3)), ([0.6], (0.5, 3))):
+        first = make_training(tmp_path, max_epochs=1).checkpoint.last_path.exists()
+        epochs = best[1] + (values == [0.6])
+        training = make_training(tmp_path, max_epochs=epochs, values=values, resume=first).run()
+        state = training.evaluator.state
+        assert (state.best_metric, state.best_metric_epoch) == best
+        saved = _load(tmp_path / "model_best.pt")
+        assert (saved["value"], saved["epoch"]) == best
 
 
 @pytest.mark.parametrize(
@@ -221,10 +227,10 @@ def test_a_failed_write_leaves_the_former_file(tmp_path, monkeypatch):
 
     def disk_full(state, path):
         path.write_bytes(b"half")
-        raise OSError("disk full")
+        raise RuntimeError("file write failed")  # as torch says
 
     monkeypatch.setattr(torch, "save", disk_full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"model_last.pt could not be written, and is as it was before \(file write"):
         training.checkpoint.save(training.trainer)
     assert (tmp_path / "model_last.pt").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model_best.pt", "model_last.pt"]
@@ -346,11 +352,20 @@ def test_errors_on_resume(tmp_path, kwargs, error, message):
         make_training(tmp_path, **{"resume": True, **kwargs}).run()
 
 
-def test_resume_without_a_checkpoint_or_from_the_best(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*model_last.pt: train first"):
-        make_training(tmp_path, resume=True).run()
+def test_resume_before_the_first_checkpoint_begins_with_a_warning(tmp_path, caplog):
+    """A queue that starts a job again passes the same command each time; a best file may be there already."""
+    make_training(tmp_path, values=[0.1, 0.2]).run()
+    (tmp_path / "model_last.pt").unlink()
+    training = make_training(tmp_path, resume=True).run()
+    assert "resume: there is no" in caplog.text
+    assert training.trainer.state.iteration == 2 * EPOCH_LENGTH
+    assert _load(tmp_path / "model_best.previous.pt")["value"] == 0.1
+    assert _load(tmp_path / "model_best.pt")["value"] == 0.5
+
+
+def test_resume_from_the_best(tmp_path):
     make_training(tmp_path).run()
-    with pytest.raises(ValueError, match=r"model_best.pt has no trainer and optimizer to resume: give a model_last.pt"):
+    with pytest.raises(ValueError, match=r"model_best.pt has no trainer and .* to resume: give a model_last.pt"):
         make_training(tmp_path, resume=tmp_path / "model_best.pt").run()
 
 
@@ -380,3 +395,34 @@ def test_errors_of_arguments(tmp_path):
     training.checkpoint.evaluator.state.key_metric_name = None
     with pytest.raises(ValueError, match="the evaluator has no key metric"):
         training.run()
+
+
+@pytest.mark.parametrize("name", ["model_last.pt", "model_best.pt"])
+def test_a_checkpoint_that_lacks_entries_says_which(tmp_path, name):
+    make_training(tmp_path).run()
+    state = _load(tmp_path / name)
+    removed = ["optimizer", "extra"] if name == "model_last.pt" else ["value", "epoch"]
+    torch.save({key: value for key, value in state.items() if key not in removed}, tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} has no {' and '.join(removed)}"):
+        make_training(tmp_path, max_epochs=3, resume=True).run()
+
+
+def test_an_error_within_an_iteration_leaves_the_last_state(tmp_path, caplog):
+    calls = []
+
+    def loss(logits, label):
+        calls.append(1)
+        if len(calls) == EPOCH_LENGTH + 2:
+            raise RuntimeError("out of memory")
+        return cross_entropy(logits, label)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        make_training(tmp_path, max_epochs=2, loss=loss).run()
+    assert _load(tmp_path / "model_last.pt")["trainer"]["iteration"] == EPOCH_LENGTH
+    assert f"has the state after iteration {EPOCH_LENGTH}, from which" in caplog.text
+
+
+def test_what_a_killed_training_left_is_removed(tmp_path):
+    (tmp_path / ".partial.123.model_last.pt").write_bytes(b"half")
+    make_training(tmp_path, max_epochs=1).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model_best.pt", "model_last.pt"]
