@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import CenterSpatialCropd, Compose
+from monai.transforms import CenterSpatialCropd, Compose, EnsureChannelFirstd, LoadImaged, Orientationd
 from PIL import Image
 
 from monai_stochseg.bundle import save_predictions
@@ -100,7 +100,7 @@ def test_png_in_gives_png_out(tmp_path):
 def test_a_full_disk_ends_with_an_error_and_no_broken_file(tmp_path):
     """The system allows 500 bytes a file here, where a disk allows no more; MONAI's other writer would say nothing."""
     image = MetaTensor(torch.zeros(1, 40, 50), affine=np.eye(4), meta={"filename_or_obj": "case_1"})
-    probabilities = torch.rand(2, 40, 50)
+    probabilities = torch.rand(2, 40, 50).softmax(0)
     item = {"image": image, "samples": MetaTensor(torch.randint(0, 9, (3, 40, 50)), meta=image.meta)}
     item["pred"] = item["probabilities"] = MetaTensor(probabilities, meta=image.meta)
     save = save_predictions(str(tmp_path), None, task(2))
@@ -118,3 +118,25 @@ def test_a_full_disk_ends_with_an_error_and_no_broken_file(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.stat().st_size > 500 or path.name.startswith(".")]
     for path in tmp_path.iterdir():  # those that were small enough are whole
         np.asanyarray(nib.load(path).dataobj)
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 2), (4, 1), (0, 0)])
+def test_units_and_codes_of_the_header_are_kept(tmp_path, codes):
+    affine = np.diag([0.5, 0.7, 2.0, 1.0])
+    source = nib.Nifti1Image(np.zeros((4, 5, 3), np.float32), affine)
+    source.set_sform(affine, code=codes[0])
+    source.set_qform(affine, code=codes[1])
+    source.header.set_xyzt_units("micron", "sec")
+    nib.save(source, tmp_path / "case_1.nii.gz")
+    transform = Compose([LoadImaged("image"), EnsureChannelFirstd("image"), Orientationd("image", "LPS", labels=None)])
+    item = transform({"image": str(tmp_path / "case_1.nii.gz")})
+    like = {"meta": item["image"].meta, "applied_operations": item["image"].applied_operations}
+    item["samples"] = MetaTensor(torch.zeros(2, 4, 5, 3, dtype=torch.uint8), **like)
+    item["pred"] = item["probabilities"] = MetaTensor(torch.full((2, 4, 5, 3), 0.5), **like)
+    save_predictions(str(tmp_path / "out"), transform, task(3))(item)
+    loaded = nib.load(tmp_path / "case_1.nii.gz").affine
+    for file in (tmp_path / "out").glob("*.nii.gz"):
+        saved = nib.load(file)
+        assert saved.header.get_xyzt_units()[0] == "micron"
+        assert (int(saved.header["sform_code"]), int(saved.header["qform_code"])) == (codes if any(codes) else (1, 1))
+        np.testing.assert_allclose(saved.affine, loaded, atol=1e-5)
