@@ -13,7 +13,7 @@ from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT
 
 class RaterInferer(Inferer):
     """
-    The raters themselves, drawn with replacement: no network, and the floor of what a network can reach.
+    Draws the raters themselves, with replacement, and calls no network: the best that a network can reach.
 
     For MONAI's evaluators with ``prepare_batch=PrepareBatchExtraInput("label")``.
 

@@ -35,12 +35,12 @@ class ValidConvolutionInferer(Inferer):
 
     Args:
         roi_size: size of an output tile, one for all axes or one for each, in voxels; multiples of ``alignment``.
-            A tile larger than the image is cut to it; components of 0 or less stand for the whole axis.
+            A tile larger than the image is cut to it; a component of 0 or less is the whole axis.
         margin: voxels that the network loses at each end of an axis.
         alignment: the network's output sizes are multiples of this.
         sw_batch_size: number of tiles that go through the network together.
         padding_mode: {``"constant"``, ``"reflect"``, ``"replicate"``, ``"circular"``}
-            What stands beyond the border of the image, see :py:func:`torch.nn.functional.pad`.
+            What is beyond the border of the image, see :py:func:`torch.nn.functional.pad`.
         cval: the value for ``"constant"``.
         device: where the output is stitched. By default the device of the inputs.
 

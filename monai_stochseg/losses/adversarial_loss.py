@@ -25,9 +25,9 @@ class LogitAdversarialLoss(PatchAdversarialLoss):
     """
     MONAI's PatchAdversarialLoss with its ``"bce"`` computed on logits, in float32 or better under autocast too.
 
-    MONAI's own takes a sigmoid and then its logarithm, which has no gradient where a discriminator is sure; here it is
-    ``softplus(-logit)`` for real and ``softplus(logit)`` for fake. The generator's loss is the non-saturating one
-    (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661): ``loss(fake_logits, True, for_discriminator=False)``.
+    MONAI's own loss takes the logarithm of a sigmoid, which has no gradient where the discriminator is sure. This one
+    is ``softplus(-logit)`` for real and ``softplus(logit)`` for fake data. The generator's loss is the non-saturating
+    one (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661): ``loss(fake_logits, True, for_discriminator=False)``.
 
     Args:
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, as in PatchAdversarialLoss.
@@ -69,8 +69,8 @@ class LogitAdversarialLoss(PatchAdversarialLoss):
 
 class DiscriminatorTerms(NamedTuple):
     """
-    The discriminator's ``loss``, and of what it is made: logits ``[B, 1]`` of ``real`` and ``fake`` label maps and the
-    gradient ``penalty`` ``[B]``, each without gradients.
+    The discriminator's ``loss`` and its parts: the logits ``[B, 1]`` of ``real`` and of ``fake`` label maps, and the
+    gradient ``penalty`` ``[B]``. The parts are detached.
     """
 
     loss: torch.Tensor
@@ -85,7 +85,7 @@ class DiscriminatorLoss(_Loss):
     et al. 2018, https://arxiv.org/abs/1801.04406), as in Kassapis et al. 2021 (https://arxiv.org/abs/2006.13144).
 
     Args:
-        r1_weight: weight of the penalty, the paper's being 10; 0 leaves it out.
+        r1_weight: weight of the penalty. The paper has 10; 0 leaves it out.
 
     Raises:
         ValueError: for a negative weight.
@@ -118,8 +118,8 @@ class DiscriminatorLoss(_Loss):
             discriminator: maps images and label maps to logits ``[B, 1]``.
             x: images ``[B, C_in, *S]``.
             real: one-hot labels ``[B, C, *S]``.
-            fake: samples' probabilities ``[B, C, *S]``, of which the gradient is cut; of more than one sample of each
-                image where the discriminator takes them.
+            fake: probabilities of the samples ``[B, C, *S]``; their gradient is cut. There may be several samples of
+                each image if the discriminator takes them.
 
         Raises:
             ValueError: when the shapes do not fit each other.

@@ -27,9 +27,8 @@ class CalibrationLoss(_Loss):
         divergence: ``"kl"``, KL(mean || target), the paper's; ``"reverse_kl"``, KL(target || mean); ``"js"``, the mean
             of both against their midpoint; ``"gaussian"``, for regression: the squared error of the mean, which is
             twice the KL of two normals of unit variance.
-        eps: what both probabilities are mixed with, ``(1 - C * eps) * p + eps``, so that logarithms are bounded. To cut
-            them at eps instead would take the gradient away from a class just where samples miss it. ``"gaussian"``
-            does not use it.
+        eps: both probabilities become ``(1 - C * eps) * p + eps``, which bounds their logarithms. A clamp at eps would
+            remove the gradient of a class where the samples miss it. ``"gaussian"`` does not use it.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
 
     Raises:
@@ -38,7 +37,7 @@ class CalibrationLoss(_Loss):
     Example::
 
         >>> samples = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[0.0, 1.0]], [[1.0, 0.0]]]])[None]
-        >>> calibration = torch.full((1, 2, 1, 2), 0.5)  # that the mean of both samples is
+        >>> calibration = torch.full((1, 2, 1, 2), 0.5)  # the mean of both samples
         >>> CalibrationLoss()(samples, calibration).abs() < 1e-6
         tensor(True)
     """

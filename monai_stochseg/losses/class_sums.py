@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums over voxels on which the costs of sample and rater stand, with what little memory they need."""
+"""Sums over voxels for the costs of samples and raters, in little memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def class_sums(
     """
     Sum the samples' probabilities of every class over the voxels that a rater gives the class, and over masks.
 
-    A matrix product in chunks of voxels, in float32 or better under autocast too. The backward pass takes the softmax
-    again and leaves out the samples whose gradient is 0: beside the gradient nothing as large as the logits is made.
+    A matrix product in chunks of voxels, in float32 or better under autocast too. The backward pass computes the
+    softmax again and leaves out the samples whose gradient is 0. Except the gradient it makes nothing as large as the
+    logits.
 
     Args:
         logits: ``[B, N, C, V]``.
@@ -73,7 +74,7 @@ class _ClassSums(torch.autograd.Function):
         logits, labels, masks = ctx.saved_tensors
         classes = range(ctx.first_class, logits.shape[2])
         used = (grad != 0).any(3).any(0)
-        # as many samples of every item as the item with the most of them has: of the others some have a gradient of 0
+        # each item keeps as many samples as the item with the most; in the others some of these have a gradient of 0
         kept = used.byte().argsort(1, descending=True)[:, : int(used.sum(1).max())]
         items = torch.arange(len(logits), device=logits.device)[:, None]
         grad = grad[:, items, kept]

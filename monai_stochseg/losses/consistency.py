@@ -22,7 +22,7 @@ __all__ = ["ConsistencyLoss"]
 
 class ConsistencyLoss(_Loss):
     """
-    What ties the samples of a refinement network to the data, beside the discriminator (Kassapis et al. 2021,
+    Ties the samples of a refinement network to the data, beside the discriminator (Kassapis et al. 2021,
     https://arxiv.org/abs/2006.13144).
 
     Args:
@@ -31,8 +31,8 @@ class ConsistencyLoss(_Loss):
             for the variant with a probabilistic encoder: KL of the code to a standard normal, in nats per image.
         divergence: of ``"calibration"``, see :py:class:`monai_stochseg.losses.CalibrationLoss`.
         beta: factor of ``"latent"``.
-        ignore_index: label of void voxels, which are left out where any rater has it (``"calibration"``), or for the
-            rater who has it.
+        ignore_index: label of void voxels. ``"calibration"`` leaves out a voxel that is void to any rater,
+            ``"cross_entropy"`` only for the raters to whom it is void.
 
     Raises:
         ValueError: for another kind, a negative beta, or a divergence that CalibrationLoss does not know.
@@ -68,7 +68,7 @@ class ConsistencyLoss(_Loss):
             input: what the network returns in training.
             target: integer labels of the raters, ``[B, raters, *S]``.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
-                Beside that, they matter to ``"cross_entropy"`` alone.
+                Otherwise only ``"cross_entropy"`` uses them.
 
         Raises:
             ValueError: when shapes do not fit or a label is outside the classes.

@@ -17,7 +17,7 @@ _NO_MASS = 1e-12
 @torch.no_grad()
 def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: str = "greedy") -> torch.Tensor:
     """
-    Bring the mass of every rater to samples, none of which takes more than gamma (Gao et al. 2023,
+    Transport the mass of every rater to the samples, each of which takes at most gamma (Gao et al. 2023,
     https://arxiv.org/abs/2212.07328): ``min <P, C>`` under ``P >= 0``, ``P^T 1 = v``, ``P 1 <= gamma``.
 
     With gamma of 1 all mass of a rater goes to its nearest sample. Otherwise ``"greedy"`` is the rule of the paper's

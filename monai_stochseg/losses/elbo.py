@@ -40,10 +40,10 @@ class ELBOLoss(_Loss):
     Args:
         beta: weight of the divergence.
         reconstruction: ``"sum"`` of the cross entropy over voxels, which the bound asks for and the paper takes, or
-            their ``"mean"``, which weighs the divergence as many times more as there are voxels.
+            their ``"mean"``, which multiplies the weight of the divergence by the number of voxels.
         ignore_index: label of void voxels, which are left out.
-        target_reconstruction: cross entropy per item, in the units of ``reconstruction``, to be reached and not
-            surpassed. Default: none, the plain bound.
+        target_reconstruction: cross entropy per item to aim at, in the units of ``reconstruction``. Default: none, the
+            plain bound.
         multiplier_rate: change of log lambda per step at a relative violation of 1.
         momentum: weight of the past in the moving average.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
@@ -101,9 +101,9 @@ class ELBOLoss(_Loss):
             input: output of a network with a latent such as :py:class:`monai_stochseg.networks.nets.ProbabilisticUNet`:
                 logits ``[B, C, *S]``; one level for each latent, its posterior and its prior; and the rater ``[B]``
                 whose label the posterior has seen.
-            target: integer labels of the raters, ``[B, raters, *S]``, as the network was given them.
-            rater_weights: ``[B, raters]``, as the network was given them: it drew the rater by them, and the loss does
-                not weigh once more. A missing rater has weight 0.
+            target: integer labels of the raters, ``[B, raters, *S]``, the same that the network got.
+            rater_weights: ``[B, raters]``, the same that the network got. The network drew the rater by them, so the
+                loss does not weigh again. A missing rater has weight 0.
 
         Raises:
             TypeError: when ``input`` is not a LatentOutput.

@@ -16,12 +16,12 @@ def expert_groups(logits: torch.Tensor, num_experts: int, threshold: float) -> t
 
     The overlap of a class is ``(I + 1) / (U + 1)`` with ``I = sum p q`` and ``U = sum p^2 + sum q^2 - I``: for
     confident samples the intersection over union, and 1 for equal ones. It is averaged over the classes without class
-    0. Two experts of which each overlaps with a third are of one group.
+    0. Two experts that both overlap with a third one are in one group.
 
     Args:
         logits: samples of K experts, those of the first one first, ``[B, N, C, *S]``.
         num_experts: K.
-        threshold: the overlap from which two experts are of one group.
+        threshold: the least overlap of two experts in one group.
 
     Returns:
         ``[B, K]``: the first expert of the group of each.

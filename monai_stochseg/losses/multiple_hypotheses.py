@@ -15,7 +15,7 @@ class MultipleHypothesesLoss(_Loss):
     """
     Relaxed winner-takes-all of M hypotheses (Rupprecht et al. 2017, https://arxiv.org/abs/1612.00197, equation 10; the
     M-Heads of Kohl et al. 2018, https://arxiv.org/abs/1806.05034): for each rater the head of the lowest cross entropy
-    weighs 1 - eps, every other one eps / (M - 1), so that none is left untrained.
+    weighs 1 - eps, and every other head eps / (M - 1), so that all heads are trained.
 
     Computed in float32 or better under autocast too.
 

@@ -29,10 +29,10 @@ class OptimalTransportLoss(_Loss):
     The coupling P* minimises ``<P, C>`` under ``P >= 0``, ``P^T 1 = v``, ``P 1 <= gamma``, see
     :py:func:`solve_coupling`; no gradient passes through it. The first term trains the samples s_i, the divergence
     their weights u_i. The divergence is summed over the samples and averaged over the batch. The authors' code averages
-    over the samples as well: its beta of 1 is one of 1/N here.
+    over the samples as well, so its beta of 1 is a beta of 1/N here.
 
-    Computed in float32 or better under autocast too. Costs that are named need little memory beside the gradient of the
-    logits, and no time for the gradient of samples without mass.
+    Computed in float32 or better under autocast too. The named costs need little memory beside the gradient of the
+    logits, and spend no time on the gradient of samples without mass.
 
     ``beta``, ``gamma``, ``rater_weighting`` and ``share_threshold`` are attributes that a
     :py:class:`monai_stochseg.handlers.LossSchedule` may set.
@@ -45,11 +45,11 @@ class OptimalTransportLoss(_Loss):
         gamma: capacity of a sample, from 1/N to 1. The paper raises it to 1, from 1/2 (LIDC) or 1/32 (Cityscapes).
         solver: ``"greedy"`` or ``"exact"``.
         rater_weighting: t in [0, 1], from uniform weights to the raters' own: ``v = (1 - t) uniform + t own``. A
-            missing rater has none in either.
+            missing rater has weight 0 in both.
         share_threshold: G of the paper's soft gradient. Experts whose mean samples overlap by at least G, see
             ``expert_groups``, are one to the divergence, which then sums over their groups the masses and the
             weights: all of a group receive one gradient of their weights, the mean (weighted by u) of those that each
-            would have had. Default: off, as is any G above 1, from which a schedule may come down.
+            would have had. Default: off. Any G above 1 is off as well; a schedule may start there.
         ignore_index: label of void voxels.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
 
@@ -102,7 +102,7 @@ class OptimalTransportLoss(_Loss):
                 number of experts K; N / K samples of each, those of the first expert first.
             target: integer labels of the raters, ``[B, raters, *S]``.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
-                One without a valid voxel is missing too; an item that has no other costs nothing.
+                A rater without a valid voxel is missing too. An item without any other rater costs 0.
 
         Raises:
             TypeError: when ``input`` is not these three.

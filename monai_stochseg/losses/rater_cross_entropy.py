@@ -14,9 +14,8 @@ class RaterCrossEntropyLoss(_Loss):
     """
     Cross entropy against all raters at once: the mean over voxels, then over raters and members.
 
-    In expectation the same as drawing one rater per image and step (Kohl et al. 2018,
-    https://arxiv.org/abs/1806.05034), with less noise. The members of an ensemble are each trained as if alone: no
-    member's gradient depends on the others.
+    In expectation it equals drawing one rater per image and step (Kohl et al. 2018, https://arxiv.org/abs/1806.05034),
+    with less noise. Each member of an ensemble is trained by itself: its gradient does not depend on the others.
 
     Computed in float32 or better under autocast too.
 

@@ -32,15 +32,15 @@ class SSNLoss(_Loss):
 
         -logsumexp_m( sum_i log p(y_i | eta_i^m) ) + log M,    eta^m ~ N(mean, P P^T + D)
 
-    The sum over voxels stands inside the logsumexp: with a mean in its place the samples collapse to one.
-    Likelihoods are computed and summed in float32 or better under autocast too.
+    The sum over voxels is inside the logsumexp: with a mean instead the samples collapse to one. Likelihoods are
+    computed and summed in float32 or better under autocast too.
 
     Args:
         out_channels: number of classes C, the background included.
         rank: number of columns R of the covariance factor.
         num_samples: number of Monte-Carlo samples M.
-        antithetic: draw the samples in pairs mean + d, mean - d, which lowers the variance of the estimate. The last
-            of an odd number stands alone.
+        antithetic: draw the samples in pairs mean + d, mean - d, which lowers the variance of the estimate. With an odd
+            number the last sample has no partner.
         raters: ``"random"`` draws one rater per item and step (the paper, for several raters), ``"mean"`` averages the
             loss over all raters.
         mean_only: train the mean alone, by the sum of its cross entropy: the paper's remedy against a runaway
@@ -241,7 +241,7 @@ class _Chunk:
         return draw_noise(self.seed, self.num_draws, rank, like)
 
     def parts(self) -> list[tuple[int, slice]]:
-        """The sign of the deviations, and the samples that as many of the first draws make with it."""
+        """Pairs of a sign of the deviations and the samples with this sign, one for each of the first draws."""
         if not self.antithetic:
             return [(1, self.samples)]
         start, stop = self.samples.start, self.samples.stop

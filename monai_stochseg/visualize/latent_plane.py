@@ -12,6 +12,7 @@ from matplotlib.patches import Circle, Ellipse
 from monai.networks.utils import eval_mode
 
 from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.metrics.label_maps import check_integers
 from monai_stochseg.networks.nets import ProbabilisticUNet
 
 from .samples import orient, overlay
@@ -55,7 +56,8 @@ def plot_latent_plane(
         indexing: see :py:func:`~.samples.plot_samples`.
 
     Raises:
-        ValueError: when the image is not 2D or 3D, or an option is out of range.
+        ValueError: when the image is not 2D or 3D, a label is no integer or of another size, or an option is out of
+            range.
     """
     dims = tuple(dims)
     if len(set(dims)) != 2 or not set(dims) <= set(range(network.latent_dim)):
@@ -67,6 +69,9 @@ def plot_latent_plane(
     if image.dim() not in (3, 4):
         raise ValueError(f"image must be [C_in, *S] with 2 or 3 spatial axes, got shape {tuple(image.shape)}.")
     raters = torch.zeros(0, *image.shape[1:]) if label is None else label
+    check_integers("label", raters)
+    if raters.shape[1:] != image.shape[1:]:
+        raise ValueError(f"label must be [R, *S] of the image, {tuple(image.shape)}, got {tuple(raters.shape)}.")
     with eval_mode(network):
         means, deviations = _posteriors(network, image, raters, dims)
         if extent is None:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from monai.utils import look_up_option
 
 from monai_stochseg.distributions import weights_of
-from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.arguments import check_arguments, check_axes
+from monai_stochseg.metrics.label_maps import check_integers
 from monai_stochseg.transforms import PredictiveEntropy
 
 # Background is transparent; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
@@ -61,10 +62,11 @@ def plot_samples(
         calibration: class probabilities ``[C, *S]`` that the samples' mean is to equal.
 
     Raises:
-        ValueError: when the spatial shapes differ or are not 2D or 3D, there are fewer colours than classes, or
-            ``indexing`` is unknown.
+        ValueError: when the spatial shapes differ or are not 2D or 3D, a label is no integer, there are fewer colours
+            than classes, or ``indexing`` is unknown.
     """
     rater_weights = None if raters is None else weights_of(raters)
+    check_axes("label maps [N, *S] with 2 or 3 axes S", 3, samples=samples)
     samples, sample_names = _most_probable("sample", samples, weights_of(samples))
     rater_names: list[str] = []
     num_classes = probabilities.shape[0]
@@ -74,6 +76,8 @@ def plot_samples(
     if raters is not None:
         raters, rater_names = _most_probable("rater", raters, rater_weights)
         raters = raters[:max_raters]
+        check_integers("raters", raters)
+    check_integers("samples", samples)
     maps = samples if raters is None else torch.cat([raters.to(samples), samples])
     shape = samples.shape[1:]
     given = [probabilities, *means.values()]

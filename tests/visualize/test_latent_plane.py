@@ -114,6 +114,8 @@ def test_a_network_in_training_is_left_as_it_was() -> None:
         ({"extent": 0.0}, "extent must be above 0"),
         ({"image": torch.zeros(8, 8)}, "image must be"),
         ({"indexing": "yx"}, "yx"),
+        ({"label": torch.full((1, 8, 8), 0.9999)}, "label must hold integer class labels, got 0.9999"),
+        ({"label": torch.zeros(1, 8, 7)}, r"label must be \[R, \*S\] of the image"),
     ],
 )
 def test_rejects(options, message) -> None:

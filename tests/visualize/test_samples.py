@@ -52,6 +52,14 @@ def test_rejects(image, probabilities, message):
         plot_samples(torch.zeros(image), torch.zeros(2, 4, 4), torch.zeros(probabilities))
 
 
+@pytest.mark.parametrize("name", ["samples", "raters"])
+def test_rejects_what_is_no_label_map(name):
+    maps = {"samples": torch.zeros(2, 4, 4), "raters": torch.zeros(2, 4, 4)}
+    maps[name][0, 0, 0] = 0.9999
+    with pytest.raises(ValueError, match=f"{name} must hold integer class labels, got 0.9999"):
+        plot_samples(torch.zeros(1, 4, 4), probabilities=torch.full((2, 4, 4), 0.5), **maps)
+
+
 def test_a_calibration_output_between_the_means():
     samples, raters = torch.randint(0, 3, (8, 6, 5)), torch.zeros(4, 6, 5)
     raters[0, 0, 0], raters[1, 0, 0], raters[:, 1, 1] = 1, 255, 2

@@ -12,14 +12,15 @@ from monai_stochseg.distributions.images import run_network
 
 class LayerFeatures(nn.Module):
     """
-    A global and a dense feature map of any network, by the names of its layers: the output of one on the way, and what
-    the network gives without its last.
+    Takes a global and a dense feature map from any network by the names of its layers: the output of an inner layer,
+    and the output of the network without its last layer.
 
     Args:
         network: maps images to ``[B, C, *S]``, such as MONAI's networks. It is changed in place, see ``final_layer``.
         global_layer: name of the layer whose output is the global feature map ``[B, G, *S']``, such as the last of the
-            encoder. Of a layer that gives a list it is the last entry, which is the deepest in MONAI's encoders.
-        final_layer: name of the layer to be replaced by the identity. Default: none, the network gives features.
+            encoder. If the layer gives a list, its last entry is taken, which is the deepest in MONAI's encoders.
+        final_layer: name of the layer that is replaced by the identity. Default: none, because the network gives
+            features.
 
     Raises:
         ValueError: when the network has no layer of a name.

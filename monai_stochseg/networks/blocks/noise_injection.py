@@ -18,8 +18,8 @@ class NoiseInjection(nn.Module):
     Args:
         feature_channels: number of channels F of the features.
         latent_dim: length L of the noise.
-        bias: give both linear maps a bias, 0 for the residual and 1 for the scale to begin with, so that without noise
-            the features pass unchanged, as in adaptive instance normalisation. Default: none, as in the paper.
+        bias: give both linear maps a bias, at first 0 for the residual and 1 for the scale, so that features without
+            noise stay unchanged, as in adaptive instance normalisation. Default: no bias, as in the paper.
 
     Raises:
         ValueError: for feature_channels or latent_dim below 1.

@@ -30,8 +30,8 @@ class BilinearEncoder(nn.Module):
     Contracting half of a U-Net: at each level three 3x3 convolutions with ReLU, between levels half the size, as the
     Probabilistic U-Net's core, prior and posterior have it (Kohl et al. 2018, https://arxiv.org/abs/1806.05034).
 
-    Bilinear interpolation to half the size is the mean of two voxels along each axis; the last of an odd number stands
-    alone. Weights start orthogonal, biases truncated normal.
+    Bilinear interpolation to half the size is the mean of two voxels along each axis; with an odd number the last voxel
+    is kept. Weights start orthogonal, biases truncated normal.
 
     Args:
         spatial_dims: 2 or 3.
@@ -106,7 +106,8 @@ class BilinearUNet(nn.Module):
         norm: normalisation between convolution and ReLU, by MONAI's name and options, such as ``"BATCH"`` or
             ``("GROUP", {"num_groups": 8})``. Default: none, as in the paper.
         dropout: probability with which an incoming feature of the three innermost blocks of encoder and decoder is
-            dropped, the paper's Dropout U-Net having 0.5. With fewer levels it acts in all; the image is not dropped.
+            dropped; the paper's Dropout U-Net has 0.5. With fewer levels it acts in all of them. The image is not
+            dropped.
 
     Raises:
         ValueError: for other spatial_dims, numbers of channels that are not positive, a dropout outside [0, 1), or

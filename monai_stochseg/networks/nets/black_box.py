@@ -15,7 +15,7 @@ _ACTIVATIONS = ("softmax", "sigmoid", None)
 
 class BlackBox(nn.Module):
     """
-    A trained deterministic segmenter as it is, for a :py:class:`BlackBoxCalibrationNetwork` to stand on, as in
+    Wraps a trained deterministic segmenter, whose output a :py:class:`BlackBoxCalibrationNetwork` calibrates, as in
     Calibrated Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144).
 
     It is frozen: its weights take no gradient, and it stays in evaluation mode, whatever ``train()`` says.
@@ -26,7 +26,7 @@ class BlackBox(nn.Module):
     Args:
         network: maps images ``[B, C_in, *S]`` to one tensor ``[B, P, *S]``, such as a network of a MONAI bundle with
             its weights loaded; or the TorchScript file of one, as ``monai.bundle ckpt_export`` writes it.
-        activation: what makes probabilities of its output: ``"softmax"`` over the channels, ``"sigmoid"`` of each, or
+        activation: how its output becomes probabilities: ``"softmax"`` over the channels, ``"sigmoid"`` of each, or
             None where they are probabilities already.
         with_image: the image's channels follow the probabilities, so that the calibration network can find what the
             black box does not show.

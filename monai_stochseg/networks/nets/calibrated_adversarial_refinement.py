@@ -13,8 +13,8 @@ from monai_stochseg.networks.nets.refinement_network import RefinementNetwork
 class CalibratedAdversarialRefinement(nn.Module):
     """
     Calibrated Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144): a trained calibration
-    network says how probable each class is in each voxel, and a refinement network draws coherent label maps of which
-    the mean is that.
+    network gives the probability of each class in each voxel, and a refinement network draws coherent label maps with
+    this mean.
 
     The calibration network is frozen: its weights take no gradient, and it stays in evaluation mode, whatever
     ``train()`` says, so that neither dropout nor batch norm move the target.
@@ -25,7 +25,7 @@ class CalibratedAdversarialRefinement(nn.Module):
         refinement: the refinement network.
 
     Raises:
-        ValueError: when the calibration network says of itself that it has other classes than the refinement.
+        ValueError: when the ``out_channels`` of the calibration network and of the refinement differ.
 
     Example::
 

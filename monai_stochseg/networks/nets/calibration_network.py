@@ -24,8 +24,8 @@ class CalibrationNetwork(nn.Module):
     Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144): trained by cross entropy, its
     softmax is how often raters give each class.
 
-    A level has 3x3 convolutions with batch norm, ReLU and dropout. Down, the maximum of 2 voxels along each axis is
-    kept; up, it goes back to the place where it was found, and all other places are 0. Images of any size are taken.
+    A level has 3x3 convolutions with batch norm, ReLU and dropout. On the way down the maximum of 2 voxels along each
+    axis is kept. On the way up it returns to its place, and all other voxels are 0. Images may have any size.
 
     Args:
         spatial_dims: 2 or 3.
@@ -98,7 +98,7 @@ class BlackBoxCalibrationNetwork(nn.Module):
     """
     Small calibration network on the predictions of a black box (Kassapis et al. 2021,
     https://arxiv.org/abs/2006.13144): five blocks of 3x3 convolution, batch norm, leaky ReLU and dropout, and a 1x1
-    convolution. It corrects how sure the black box is; what this does not show, it does not find.
+    convolution. It corrects the confidence of the black box. It cannot find what the black box does not show.
 
     Args:
         spatial_dims: 2 or 3.

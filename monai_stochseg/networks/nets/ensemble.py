@@ -14,7 +14,7 @@ from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet
 
 class Ensemble(nn.Module):
     """
-    Ensemble of networks, trained each by its own loss from its own initial weights (Lakshminarayanan et al. 2017,
+    Ensemble of networks, each trained by its own loss from its own initial weights (Lakshminarayanan et al. 2017,
     https://arxiv.org/abs/1612.01474); a sample is one member's answer.
 
     Args:
@@ -56,7 +56,7 @@ class UNetEnsemble(Ensemble):
         in_channels: number of channels of the image.
         out_channels: number of classes C, the background included.
         channels: number of channels of each level.
-        num_members: number of U-Nets M. The paper has as many as it draws samples, up to 16.
+        num_members: number of U-Nets M. The paper has one for each sample, up to 16.
         norm: normalisation, by MONAI's name and options. Default: none.
 
     Raises:

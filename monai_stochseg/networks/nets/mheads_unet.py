@@ -18,7 +18,7 @@ class MHeads(nn.Module):
     M heads on one backbone, each of which answers with a hypothesis of its own (Rupprecht et al. 2017,
     https://arxiv.org/abs/1612.00197); a sample is one head's answer.
 
-    A head is three 1x1 convolutions with ReLU between them, as those that read the Probabilistic U-Net's latent.
+    A head is three 1x1 convolutions with ReLU between them, as in the Probabilistic U-Net.
 
     Args:
         backbone: any module that maps images ``[B, C_in, *S]`` to features ``[B, feature_channels, *S]``.

@@ -30,15 +30,15 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 class MixtureOfStochasticExperts(nn.Module):
     """
     Mixture of Stochastic Experts (Gao et al. 2023, https://arxiv.org/abs/2212.07328): K experts, each a normal prior
-    N(m_k, sigma_k^2 I) of a latent, and a gate that says from the image how probable each expert is.
+    N(m_k, sigma_k^2 I) of a latent, and a gate that gives the probability of each expert for an image.
 
-    Priors are learned and do not see the image. The gate averages a global feature map over space and runs a
-    multi-layer perceptron with two hidden layers of as many units. A latent z enters the dense features u as
+    The priors are learned and do not depend on the image. The gate averages a global feature map over space and runs a
+    multi-layer perceptron with two hidden layers of the same width. A latent z enters the dense features u as
     ``(u + W1 z) * (W2 z)``, then a head of three 1x1 convolutions follows. The backbone runs once per image, the head
     once per sample.
 
-    So that no two experts begin alike, their initial means share a standard normal's mass evenly and their deviations
-    are small. Deviations are bounded smoothly to [exp(-5), exp(5)].
+    The initial means are spread evenly over a standard normal, and the initial deviations are small, so that the
+    experts start out different. Deviations are bounded smoothly to [exp(-5), exp(5)].
 
     Args:
         backbone: any module that maps images ``[B, C_in, *S]`` to a pair, the global features
@@ -53,8 +53,8 @@ class MixtureOfStochasticExperts(nn.Module):
         spatial_dims: 2 or 3. Default: that of the backbone's convolutions.
         representation: of :py:meth:`predictive`. ``"compact"``: S samples of every expert, of weight pi_k / S each;
             ``"standard"``: samples of equal weight, each of an expert drawn from pi.
-        prior_std: initial deviation of every expert. Where the experts' priors overlap at first, they take longer to
-            part.
+        prior_std: initial deviation of every expert. If the priors overlap at first, the experts take longer to
+            separate.
         head: what reads the injected features, once per sample: maps features ``[B * N, feature_channels, *S']``, and
             the further tensors that the backbone returns after the dense features, repeated for each sample, to
             logits ``[B * N, C, *S]``. Default: the three 1x1 convolutions.
@@ -222,8 +222,8 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
 
     Raises:
         ValueError: for num_experts, num_samples, latent_dim or numbers of channels below 1, fewer than 2 classes, other
-            spatial_dims, another representation, a prior_std beyond the bounds, levels that the U-Net has not, or a
-            gate after the injection.
+            spatial_dims, another representation, a prior_std beyond the bounds, a level that the U-Net does not have,
+            or a gate after the injection.
 
     Example::
 
@@ -275,7 +275,7 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
 
 
 class _Trunk(nn.Module):
-    """A U-Net up to the level of injection: features of the gate's level and of this, and the skips not yet used."""
+    """A U-Net up to the level of injection: the features of the gate's level and of this one, and the unused skips."""
 
     def __init__(self, unet: BilinearUNet, gating_level: int, injection_level: int) -> None:
         super().__init__()

@@ -115,7 +115,7 @@ class ProbabilisticUNet(nn.Module):
 
         Args:
             x: image ``[B, in_channels, *S]``.
-            y: integer labels of the raters, ``[B, raters, *S]``. A void voxel is no class to the posterior.
+            y: integer labels of the raters, ``[B, raters, *S]``. In the posterior a void voxel has no class.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
             generator: source of the drawn raters and of the noise; the default is PyTorch's global one.
 

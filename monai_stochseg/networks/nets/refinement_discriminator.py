@@ -17,12 +17,12 @@ _NEGATIVE_SLOPE = 0.2
 
 class RefinementDiscriminator(nn.Module):
     """
-    The discriminator of Calibrated Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144): is
-    a label map of an image a rater's, or a sample?
+    The discriminator of Calibrated Adversarial Refinement (Kassapis et al. 2021, https://arxiv.org/abs/2006.13144): it
+    judges whether a label map of an image is a rater's or a sample.
 
     Strided 4x4 convolutions with leaky ReLU and no batch norm, as in DCGAN (Radford et al. 2016,
-    https://arxiv.org/abs/1511.06434), on the image and the label map together. Their features are averaged over space,
-    so that any size is taken, and read by two linear layers: what each place shows is judged together.
+    https://arxiv.org/abs/1511.06434), on the image and the label map together. The features are averaged over space, so
+    that any size is allowed, and read by two linear layers.
 
     Args:
         spatial_dims: 2 or 3.
@@ -73,7 +73,7 @@ class RefinementDiscriminator(nn.Module):
             segmentation: one-hot labels, or a sample's probabilities, ``[B, C, *S]``.
 
         Returns:
-            one logit of each item, ``[B, 1]``; positive where the label map is taken for a rater's.
+            one logit of each item, ``[B, 1]``; positive where the label map seems to be a rater's.
 
         Raises:
             ValueError: when the label maps do not fit the images, or images are smaller than the levels allow.

@@ -34,7 +34,7 @@ class RefinementNetwork(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: number of channels of the image.
         out_channels: number of classes C, the background included, of the calibration output and of the samples.
-        latent_dim: length L of the code, the paper's being 8 on LIDC and 32 on Cityscapes.
+        latent_dim: length L of the code. The paper has 8 on LIDC and 32 on Cityscapes.
         channels: number of channels of each level, from the first halving on.
         dropout: probability with which a feature is dropped.
         probabilistic_encoder: variant (cVAE-GAN) whose encoder gives mean and deviation of the code, which is then no
@@ -91,7 +91,7 @@ class RefinementNetwork(nn.Module):
         Args:
             x: image ``[B, in_channels, *S]``.
             calibration: the calibration network's probabilities, ``[B, C, *S]``.
-            num_samples: number of samples N of each image, the paper's being 20 on LIDC and 7 on Cityscapes.
+            num_samples: number of samples N of each image. The paper has 20 on LIDC and 7 on Cityscapes.
             generator: source of the codes; the default is PyTorch's global one.
 
         Raises:
