@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -61,8 +61,8 @@ class StopSignals:
         if interrupts > _PATIENCE:
             self._raise(signal.SIGINT)
         if interrupts == 1 and number == signal.SIGINT:
-            # not by print: the signal may have come within one
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _NOTICE)
+            with suppress(OSError):  # a process without a terminal
+                os.write(2, _NOTICE)  # not by print: the signal may have come within one
 
     def _raise(self, number: signal.Signals) -> None:
         if number == signal.SIGINT:

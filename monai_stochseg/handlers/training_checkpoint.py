@@ -136,6 +136,7 @@ class TrainingCheckpoint:
         self.best_metric = best_metric
         self.mode = mode
         self.resume_path = last_state(save_dir, resume, last_filename)
+        self.may_begin = str(resume).lower() == "true"  # and no path, whose file must be there
         self.interval = interval
         self.extra = dict(extra or {})
         self.companions = [Path(path) for path in companions]
@@ -275,7 +276,7 @@ class TrainingCheckpoint:
         if engine.state.epoch_length is None:
             raise ValueError("the length of an epoch is not known: give the trainer an `epoch_length`.")
         resume_path = self.resume_path
-        if resume_path == self.last_path and not self.last_path.exists():
+        if self.may_begin and not self.last_path.exists():
             engine.logger.warning(f"resume: there is no {self.last_path} yet, the training starts anew")
             resume_path = None
         if resume_path is not None:

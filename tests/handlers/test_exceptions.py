@@ -11,7 +11,7 @@ from tiny_training import make_trainer
 
 from monai_stochseg.handlers import NonFiniteError
 from monai_stochseg.handlers.add_last import add_last
-from monai_stochseg.handlers.exceptions import on_exception
+from monai_stochseg.handlers.exceptions import on_exception, stop_within
 
 
 def _failing_engine(error: BaseException, where: Events = Events.ITERATION_STARTED) -> Engine:
@@ -147,3 +147,51 @@ def test_add_last_comes_after_handlers_attached_later():
         engine.state.max_epochs = None
         engine.run([0])
     assert order == ["other", "last"] * 2
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("where", "iterations"),
+    [
+        (Events.EPOCH_STARTED, 0),  # stops before the first step, when its batch is there
+        (Events.ITERATION_STARTED, 1),
+        (Events.ITERATION_COMPLETED(once=2), 2),
+        (Events.EPOCH_COMPLETED, 3),
+        (Events.COMPLETED, 3),  # what follows the run must not begin
+    ],
+)
+def test_a_signal_waits_for_a_point_where_the_run_can_stop(number, error, where, iterations):
+    done = []
+    engine = Engine(lambda engine, batch: done.append(batch))
+    on_exception(engine, lambda engine, e: done.append(type(e)))
+    later = []
+    engine.add_event_handler(where, lambda: signal.raise_signal(number))
+    engine.add_event_handler(where, lambda: later.append("of the same event"))
+    with pytest.raises(error):
+        engine.run(range(3))
+    assert done == [*range(iterations), error]
+    assert later == ["of the same event"]
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As under nohup, and in a benchmark's job, whose parent has Ctrl-C."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        engine = Engine(lambda engine, batch: signal.raise_signal(signal.SIGINT))
+        on_exception(engine, lambda engine, e: None)
+        assert engine.run(range(3)).iteration == 3
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_stop_within_another_engine():
+    inner, outer = (Engine(lambda engine, batch: seen.append(batch)) for _ in range(2))
+    seen = []
+    on_exception(outer, lambda engine, e: None)
+    stop_within(outer, inner)
+    outer.add_event_handler(Events.EPOCH_COMPLETED, lambda: inner.run("abc"))
+    inner.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        outer.run([0])
+    assert seen == [0, "a"]

@@ -361,6 +361,9 @@ def test_resume_before_the_first_checkpoint_begins_with_a_warning(tmp_path, capl
     assert training.trainer.state.iteration == 2 * EPOCH_LENGTH
     assert _load(tmp_path / "model_best.previous.pt")["value"] == 0.1
     assert _load(tmp_path / "model_best.pt")["value"] == 0.5
+    (tmp_path / "model_last.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*model_last\.pt"):
+        make_training(tmp_path, resume=tmp_path / "model_last.pt").run()  # this one is meant
 
 
 def test_resume_from_the_best(tmp_path):
