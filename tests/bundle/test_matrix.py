@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import first_cause, make_workflow, run_workflow, table
+from PIL import Image
 from tiny import METHODS, RUN, TASKS
 
 from monai_stochseg.tasks import Task
@@ -80,6 +81,13 @@ def train_resume_evaluate_and_infer(
 def infer(bundle: str, overlay: str, task: Task, output: Path, options: dict[str, Any], samples: int) -> None:
     """Predictions lie in the grid of the image."""
     run_workflow(bundle, overlay, base="inference", **options, max_cases=1)
+    assert len(table(output / "predictions" / "volumes.csv")) == 1
+    if (pictures := sorted((output / "predictions").glob("*.png"))) or task.name == "Cityscapes":
+        kinds = {"mode": 1, "entropy": 1, "samples": samples}
+        for kind, number in kinds.items():
+            found = [Image.open(file) for file in pictures if f"_{kind}" in file.name]
+            assert [picture.size for picture in found] == [tuple(reversed(grid(task)[0][:2]))] * number
+        return
     (mode,) = (output / "predictions").glob("*_mode.nii.gz")
     shape, affine = grid(task)
     kinds = {"mode": np.uint8, "entropy": np.float32, **({"samples": np.uint8} if samples else {})}
