@@ -219,7 +219,7 @@ def check_same_images(**tensors: torch.Tensor) -> None:
     """Raise a ValueError when tensors ``[B, ?, *S]`` differ in B or S from the first one, or have an empty axis."""
     reference, first = next(iter(tensors.items()))
     for name, tensor in tensors.items():
-        check_axes("[B, ?, *S]", 3, **{name: tensor})
+        check_axes("[B, ?, *S]", 2, **{name: tensor})
         if (tensor.shape[0], tensor.shape[2:]) != (first.shape[0], first.shape[2:]):
             raise ValueError(
                 f"{name} must agree with {reference} in all axes but the second, got {tuple(tensor.shape)} and "

@@ -72,7 +72,7 @@ class LowRankNormal(PredictiveDistribution):
         cls, parameters: torch.Tensor, out_channels: int, rank: int, mask: torch.Tensor | None = None, eps: float = 1e-5
     ) -> LowRankNormal:
         """The distribution from a network's one tensor ``[B, C * (2 + R), *S]``; see :py:func:`split_parameters`."""
-        check_axes("[B, C * (2 + R), *S]", 4, parameters=parameters)
+        check_axes("[B, C * (2 + R), *S]", 3, parameters=parameters)
         if mask is not None:
             check_mask(mask, parameters, "parameters")
         mean, log_diag, cov_factor = split_parameters(parameters, out_channels, rank)

@@ -213,7 +213,7 @@ def test_other_tasks_and_the_truth_as_their_floor(tmp_path, task, make, ids, flo
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"task": "brain"}, BenchmarkError, "task must be one of lidc, brats, cityscapes, got 'brain'"),
+        ({"task": "brain"}, BenchmarkError, "task must be one of lidc, brats, cityscapes, or a plan.json, got 'brain'"),
         ({"methods": "nothing"}, BenchmarkError, "there is no method or bundle 'nothing'"),
         ({"ids": {"max_epoch": 1}}, BenchmarkError, "no bundle has an id 'max_epoch' to be set"),
         ({"ids": "max_epochs"}, BenchmarkError, "ids must be like .*, got 'max_epochs'"),

@@ -82,7 +82,7 @@ def test_a_bundle_of_the_working_folder_comes_first(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("task", "chosen", "message"),
     [
-        ("brain", None, "task must be one of lidc, brats, cityscapes, got 'brain'"),
+        ("brain", None, "task must be one of lidc, brats, cityscapes, or a plan.json, got 'brain'"),
         ("lidc", ["ssn", "sssn"], "no method or bundle 'sssn': the methods are .*probunet.*, the bundles .*ssn_lidc"),
     ],
 )

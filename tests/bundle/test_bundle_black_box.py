@@ -150,4 +150,5 @@ def test_streets_with_another_models_predictions(make_output, tmp_path, method) 
     samples = 6 if method == "mose_cityscapes" else 3
     unlabelled = {**given, "dataset_dir": str(tmp_path / "new"), "eval_samples": samples}
     run_workflow(bundle, *overlays, base="inference", **unlabelled)
-    assert nib.load(output / "predictions" / f"{name}_samples.nii.gz").shape == (*SIZE, 1, samples)
+    pictures = sorted((output / "predictions").glob(f"{name}_samples_*.png"))
+    assert [Image.open(file).size for file in pictures] == [(SIZE[1], SIZE[0])] * samples

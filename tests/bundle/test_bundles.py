@@ -531,6 +531,7 @@ def test_a_gpu_keeps_cudnn_benchmark(folders, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     options = at_home("ssn_brats", folders, str(tmp_path), device="$torch.device('cuda', 0)")
     make_workflow("ssn_brats", **options)
     assert torch.backends.cudnn.benchmark

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from bundle_runs import BUNDLES, first_cause, make_workflow
 
@@ -12,7 +14,7 @@ def test_a_folder_that_a_configuration_has_changed_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"output_dir is '/data/a::b': MONAI's configurations read '#' as '::'"):
         Options("/data/a::b")
     with pytest.raises(ValueError, match=r"output_dir is '/data/a::b'"):
-        save_predictions("/data/a::b", None)
+        save_predictions("/data/a::b", None, SimpleNamespace(spatial_dims=3, num_classes=2, regions={"a": (1,)}))
 
 
 def test_of_a_workflow(folders, tmp_path):

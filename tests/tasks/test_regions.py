@@ -43,7 +43,7 @@ def test_regions_are_the_foreground_unless_given(names) -> None:
             return []
 
     assert columns(Own("folder", 2, ["ct"], names)) == [f"dice_{name}" for name in names[1:]]
-    assert columns(Own("folder", 2, ["ct"], names, {"all": (1, len(names) - 1)})) == ["dice_all"]
+    assert columns(Own("folder", 2, ["ct"], names, {"all": tuple(range(1, len(names)))})) == ["dice_all"]
 
 
 def test_of_each_task_every_class_is_judged(brains, kidneys, prostates, streets, crops_folder) -> None:

@@ -43,6 +43,9 @@ class MonteCarloDropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``, with dropout in training mode."""
+        if torch.jit.is_scripting():  # which knows neither exceptions nor networks as arguments
+            scripted: torch.Tensor = self.network(x)
+            return scripted
         return run_network(self.network, x, "network")
 
     def predictive(self, x: torch.Tensor) -> DropoutDistribution:

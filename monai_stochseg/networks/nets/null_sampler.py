@@ -35,6 +35,9 @@ class DeterministicSampler(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's logits ``[B, C, *S]`` of an image ``[B, C_in, *S]``."""
+        if torch.jit.is_scripting():  # which knows neither exceptions nor networks as arguments
+            scripted: torch.Tensor = self.network(x)
+            return scripted
         return run_network(self.network, x, "network")
 
     @check_arguments
