@@ -25,7 +25,6 @@ __all__ = [
     "check_axes",
     "check_broadcasts",
     "check_fields",
-    "check_finite",
     "check_fraction",
     "check_norm",
     "check_num_classes",
@@ -225,15 +224,6 @@ def check_same_images(**tensors: torch.Tensor) -> None:
                 f"{name} must agree with {reference} in all axes but the second, got {tuple(tensor.shape)} and "
                 f"{tuple(first.shape)}."
             )
-
-
-def check_finite(**tensors: torch.Tensor) -> None:
-    """Raise a ValueError when a tensor holds NaN or infinity. It waits for the device: not for the forward pass."""
-    for name, tensor in tensors.items():
-        values = tensor.detach()
-        if not bool(values.isfinite().all()):
-            place = (~values.isfinite()).nonzero()[0].tolist()
-            raise ValueError(f"{name} must be finite, got {float(values[tuple(place)])} at {place}.")
 
 
 def _check(name: str, value: Any, fits: Fits, expected: str) -> None:

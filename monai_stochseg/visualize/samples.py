@@ -9,10 +9,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
-from monai.utils import look_up_option
 
 from monai_stochseg.distributions import weights_of
-from monai_stochseg.distributions.arguments import check_arguments, check_axes
+from monai_stochseg.distributions.arguments import check_arguments, check_axes, check_option
 from monai_stochseg.metrics.label_maps import check_integers
 from monai_stochseg.transforms import PredictiveEntropy
 
@@ -169,7 +168,7 @@ def _mix(ax: Axes, probabilities: np.ndarray, colours: Sequence[str]) -> None:
 def orient(x: torch.Tensor, indexing: str) -> np.ndarray:
     """Slices ``[K, *S]`` as pictures ``[K, rows, columns]``, see :py:func:`plot_samples`."""
     pictures = x.detach().cpu().numpy()
-    return np.rot90(pictures, axes=(1, 2)) if look_up_option(indexing, ("xy", "ij")) == "xy" else pictures
+    return np.rot90(pictures, axes=(1, 2)) if check_option("indexing", indexing, ("xy", "ij")) == "xy" else pictures
 
 
 def overlay(
