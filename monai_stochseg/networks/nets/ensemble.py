@@ -39,6 +39,8 @@ class Ensemble(nn.Module):
         Returns:
             the logits of all members, ``[B, M, C, *S]``.
         """
+        if torch.jit.is_scripting():
+            return torch.stack([member(x) for member in self.members], dim=1)
         return torch.stack([run_network(member, x, "members") for member in self.members], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
