@@ -3,8 +3,9 @@
 Kill a tiny training at random moments, resume it, and compare it with one that was never stopped.
 
 ``python benchmarks/kills.py --out FOLDER --number 50`` runs, for ``ssn_brats`` and for ``car_lidc`` with its two
-stages, 50 trainings that get a SIGKILL and 50 that get a SIGTERM at a moment drawn from the length of a training, each
-then resumed with ``resume=True``. A trial fails when the resumed run does, when the weights of a checkpoint differ in
+stages, 50 trainings that get a SIGKILL and 50 that get a SIGTERM at a random moment, one in ten before the first
+iteration and the others at a random place of the curve (a clock would miss it on a machine that is busy), each then
+resumed with ``resume=True``. A trial fails when the resumed run does, when the weights of a checkpoint differ in
 one bit from those of the whole run, or when a loss or a validation does, whether it was before or after the stop.
 
 Trainings are forked from this process, which has imported everything and made the data: the seconds of an import, in
@@ -25,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fire
 import torch
@@ -40,6 +41,7 @@ from monai_stochseg.handlers.mlflow_database import make_database
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 CURVE = "curve.txt"
+EARLY = 0.1  # of the moments are before the first iteration
 RUN = {"device": "cpu", "val_interval": 2, "batch_size": 2, "eval_samples": 2, "num_samples": 2, "channels": [2, 4]}
 IDS: dict[str, dict[str, Any]] = {
     "ssn_brats": {
@@ -141,24 +143,62 @@ def end(folder: Path) -> dict[str, Any]:
     return found
 
 
-def trial(
-    bundle: str, folder: Path, ids: Mapping[str, Any], number: int | None, delay: float
-) -> tuple[str, str | None]:
-    """Stop a training and resume it; how it was stopped, and what is wrong."""
+class Pace(NamedTuple):
+    """How long a training takes, by its curve: the seconds to its first line, and those of each."""
+
+    setup: float
+    line: float
+    lines: int
+
+
+def measure(bundle: str, folder: Path, ids: Mapping[str, Any]) -> Pace:
+    """Run a training to its end."""
+    child, start = fork(bundle, prepare(folder, ids)), time.monotonic()
+    wait_for_lines(child, folder, 1)
+    setup = time.monotonic() - start
+    if status := wait(child):
+        raise RuntimeError(f"{bundle} does not train: exit code {status}, see {folder / 'log.txt'}.")
+    lines = count_lines(folder)
+    return Pace(setup, (time.monotonic() - start - setup) / lines, lines)
+
+
+def count_lines(folder: Path) -> int:
+    """Of the curve so far."""
+    path = folder / CURVE
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def wait_for_lines(child: int, folder: Path, number: int) -> None:
+    """Until the curve has as many lines, or the process ends."""
+    while count_lines(folder) < number and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
+
+
+def prepare(folder: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
+    """The folder of a training, and its ids."""
     folder.mkdir(parents=True)
     if "database" in ids:
         for place in (folder, folder / "calibration"):
             place.mkdir(exist_ok=True)
             shutil.copy(ids["database"], place / "mlruns.db")
-    given = {**{key: value for key, value in ids.items() if key != "database"}, "output_dir": str(folder)}
+    return {**{key: value for key, value in ids.items() if key != "database"}, "output_dir": str(folder)}
+
+
+def trial(
+    bundle: str, folder: Path, ids: Mapping[str, Any], number: int, pace: Pace, moment: float
+) -> tuple[str, str | None]:
+    """Stop a training, at a line of its curve or before the first, and resume it; how it ended, and what is wrong."""
+    given = prepare(folder, ids)
     child = fork(bundle, given)
-    if number is not None:
-        time.sleep(delay)
-        os.kill(child, number)
+    if moment < 0:
+        time.sleep(-moment * pace.setup)
+    else:
+        wait_for_lines(child, folder, int(moment))
+        time.sleep(moment % 1 * pace.line)
+    os.kill(child, number)
     status = wait(child)
-    if number is None:
-        return "whole", None if status == 0 else f"exit code {status}"
-    how = "after its end" if status == 0 else f"exit code {status}"
+    begun = "within the training" if count_lines(folder) else "before its first iteration"
+    how = "after its end" if status == 0 else f"{begun} with exit code {status}"
     resumed = wait(fork(bundle, {**given, "resume": True}))
     return how, None if resumed == 0 else f"the resumed run has exit code {resumed}"
 
@@ -185,17 +225,15 @@ def kills(
     if options.get("database", True):
         make_database(folder / "mlruns.db")
         ids["database"] = str(folder / "mlruns.db")
-    start = time.monotonic()
-    _, wrong = trial(bundle, folder / "whole", ids, None, 0)
-    length = time.monotonic() - start
-    if wrong:
-        raise RuntimeError(f"{bundle} does not train: {wrong}, see {folder / 'whole' / 'log.txt'}.")
+    pace = measure(bundle, folder / "whole", ids)
     expected = end(folder / "whole")
     moments = random.Random(options.get("seed", 0))
     counts: dict[str, Counter[str]] = {}
     for name, i in itertools.product(signals, range(number)):
         place = folder / f"{name}_{i}"
-        how, wrong = trial(bundle, place, ids, signal.Signals[name], moments.uniform(0, length))
+        early = moments.random() < EARLY
+        moment = -moments.random() if early else moments.uniform(0, pace.lines)
+        how, wrong = trial(bundle, place, ids, signal.Signals[name], pace, moment)
         if wrong is None:
             found = end(place)
             different = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
@@ -224,9 +262,8 @@ def main(
     torch.set_num_threads(1)
     for bundle in (bundles,) if isinstance(bundles, str) else bundles:
         for name, counts in kills(bundle, out, number, seed=seed, database=database).items():
-            print(
-                f"{bundle} {name}: {', '.join(f'{count} {what}' for what, count in sorted(counts.items()))}", flush=True
-            )
+            found = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+            print(f"{bundle} {name}: {found}", flush=True)
 
 
 if __name__ == "__main__":
