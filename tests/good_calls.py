@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,9 +93,14 @@ class _TwoMaps(nn.Module):
 
 
 @cache
-def good_calls() -> dict[str, Good]:
-    """The table, by public name. Transforms that load files are constructed and not called."""
-    return {**_distributions(), **_losses(), **_metrics(), **_transforms(), **_networks(), **_inferers()}
+def good_calls(folder: Path) -> dict[str, Good]:
+    """
+    The table, by public name.
+
+    Args:
+        folder: to write the few files that loading transforms read.
+    """
+    return {**_distributions(), **_losses(), **_metrics(), **_transforms(folder), **_networks(), **_inferers()}
 
 
 def _distributions() -> dict[str, Good]:
@@ -275,7 +281,7 @@ def _metrics() -> dict[str, Good]:
     }
 
 
-def _transforms() -> dict[str, Good]:
+def _transforms(folder: Path) -> dict[str, Good]:
     label, weights, soft = _labels(R, *SIZE), _uniform(R), _normal(C, *SIZE).softmax(0)
     case = {"label": label, "rater_weights": weights}
     key = {"keys": "label"}

@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -169,14 +171,18 @@ def permitted(room: str, case: Case) -> list[Permit]:
     return [permit for permit in PERMITTED if permit.covers(room, case.place, case.argument, case.wrong)]
 
 
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> dict[str, Good]:
+    return good_calls(tmp_path_factory.mktemp("files"))
+
+
 RUN: set[str] = set()
 USED: set[Permit] = set()
 NAMES = [(room, name) for room in ROOMS for name in sorted(set(public(room)))]
 
 
 @pytest.mark.parametrize(("room", "name"), NAMES)
-def test_a_wrong_argument_is_refused_by_its_name(room: str, name: str) -> None:
-    table = good_calls()
+def test_a_wrong_argument_is_refused_by_its_name(room: str, name: str, table: dict[str, Good]) -> None:
     assert name in table, f"give {name} a right call in good_calls.py"
     found = []
     for case in cases(name, table[name]):
@@ -190,8 +196,8 @@ def test_a_wrong_argument_is_refused_by_its_name(room: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("room", "name"), NAMES)
-def test_the_right_call_runs(room: str, name: str) -> None:
-    good = good_calls()[name]
+def test_the_right_call_runs(room: str, name: str, table: dict[str, Good]) -> None:
+    good = table[name]
     if good.init is None:
         _call(_object(name), dict(good.calls["__call__"]))
     else:
@@ -207,7 +213,8 @@ def test_each_permit_is_of_use() -> None:
 def main(rooms: Sequence[str] = ()) -> None:
     """Print the table, and for the rooms named the calls that are not refused."""
     warnings.simplefilter("ignore")
-    table = good_calls()
+    with tempfile.TemporaryDirectory() as folder:
+        table = good_calls(Path(folder))
     print(f"{'room':15s} {'calls':>6s} {'refused':>8s} {'obscure':>8s} {'passed':>7s} {'permitted':>10s}")
     total: Counter[str] = Counter()
     used: set[Permit] = set()
