@@ -101,7 +101,7 @@ def _cases(
     if require_label and layout.unlabelled is not None:
         unlabelled = {file for found in match_files(layout.unlabelled, files).values() for file in found}
         files = [file for file in files if file not in unlabelled]
-    images = {modality: match_files(template, files) for modality, template in layout.modalities.items()}
+    images = {modality: match_files(pattern, files) for modality, pattern in layout.modalities.items()}
     labels, masks = match_files(layout.label, files), match_files(layout.mask, files)
 
     for patient in sorted(set().union(*images.values())):
@@ -109,7 +109,7 @@ def _cases(
             if patient not in images[modality]:
                 raise CaseError(
                     f"patient {patient}: modality {modality!r} is missing, no file "
-                    f"{layout.modalities[modality].format(patient=patient)} under {root}; "
+                    f"{layout.modalities[modality].format(case=patient)} under {root}; "
                     "leave it out of `modalities` or add the file."
                 )
         paths = [only_file(patient, images[modality][patient]) for modality in modalities]
@@ -133,14 +133,14 @@ def _cases(
         elif require_label:
             raise CaseError(
                 f"patient {patient}: the label is missing, no file "
-                f"{layout.label.format(patient=patient, rater='*')} under {root}; "
+                f"{layout.label.format(case=patient, rater='*')} under {root}; "
                 "add it, or pass require_label=False for inference."
             )
         if patient in masks:
             case["mask"] = only_file(patient, masks[patient])
         elif layout.mask is not None:
             raise CaseError(
-                f"patient {patient}: the brain mask is missing, no file {layout.mask.format(patient=patient)} under "
+                f"patient {patient}: the brain mask is missing, no file {layout.mask.format(case=patient)} under "
                 f"{root}; add it. The background of the layout {layout.name} is not zero, so the images do not show "
                 "where the brain is; the scans before they were normalised do."
             )

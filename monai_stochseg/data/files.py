@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a patient: found by the templates of a layout, and compared by their headers."""
+"""The files of a patient: found by the patterns of a layout, and compared by their headers."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .case import CaseError, check_geometry
 from .nifti import NIFTI_SUFFIXES, check_channels, read_header
+from .patterns import group_by_case
 
 
 def find_files(root: str | os.PathLike) -> list[str]:
@@ -50,24 +50,16 @@ def walk_folders(root: str | os.PathLike[str], trail: tuple[str, ...] = ()) -> I
             yield from walk_folders(entry.path, (*trail, real))
 
 
-def match_files(template: str | None, files: Sequence[str]) -> dict[str, list[str]]:
+def match_files(pattern: str | None, files: Sequence[str]) -> dict[str, list[str]]:
     """
-    Group the files that fit a template by patient.
+    Group the files that fit a pattern by patient.
 
     Args:
-        template: of the end of a path, see :py:class:`monai_stochseg.data.Layout`. None fits no file.
+        pattern: of the end of a path, see :py:func:`monai_stochseg.data.patterns.match_pattern`. None fits no file.
         files: paths, as :py:func:`find_files` returns them.
     """
-    if template is None:
-        return {}
-    wild = {"{patient}": "(?P<patient>[^/]+)", "{rater}": "[^/]+", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\{patient\}|\{rater\}|\*|\?)", template)
-    pattern = re.compile("/" + "".join(wild.get(part, re.escape(part)) for part in parts) + "$")
-    found: dict[str, list[str]] = {}
-    for file in files:
-        if match := pattern.search(file):
-            found.setdefault(match["patient"], []).append(file)
-    return found
+    groups = {} if pattern is None else group_by_case(pattern, files)
+    return {patient: [file.path for file in found] for patient, found in groups.items()}
 
 
 def only_file(patient: str, files: Sequence[str]) -> str:

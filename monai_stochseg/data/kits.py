@@ -16,17 +16,17 @@ from .layouts import Layout
 
 KITS_CLASSES = MappingProxyType({"background": 0, "kidney": 1, "tumour": 2, "cyst": 3})
 KITS_AGGREGATIONS = ("MAJ", "AND", "OR")
-CT = MappingProxyType({"ct": "{patient}/imaging.nii*"})
+CT = MappingProxyType({"ct": "{case}/imaging.nii*"})
 
 KITS_LAYOUTS = (
     # 2019 and 2023; in 2019 there are no cysts.
-    Layout("kits", dict(CT), "{patient}/segmentation.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
-    Layout("kits2021", dict(CT), "{patient}/aggregated_MAJ_seg.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
+    Layout("kits", dict(CT), "{case}/segmentation.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
+    Layout("kits2021", dict(CT), "{case}/aggregated_MAJ_seg.nii*", {0: 0, 1: 1, 2: 2, 3: 3}),
     # Kidneys and their cysts among the 117 classes of TotalSegmentator 2, which has no class for tumour.
     Layout(
         "totalsegmentator",
         dict(CT),
-        "{patient}/segmentation_totalsegmentator.nii*",
+        "{case}/segmentation_totalsegmentator.nii*",
         dict.fromkeys(range(118), 0) | {2: 1, 3: 1, 23: 3, 24: 3},
     ),
 )

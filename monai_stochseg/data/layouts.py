@@ -13,24 +13,24 @@ BRATS_CLASSES = MappingProxyType({"background": 0, "NET": 1, "OD": 2, "ET": 3})
 @dataclass(frozen=True)
 class Layout:
     """
-    The files of one patient, as templates of the end of a path.
+    The files of one patient, as patterns of the end of a path.
 
-    In a template ``{patient}`` is the name of the patient, ``{rater}`` the name of a rater, ``*`` any characters and
+    In a pattern ``{case}`` is the name of the patient, ``{rater}`` the name of a rater, ``*`` any characters and
     ``?`` one character of one path component.
 
     Args:
         name: name of the layout.
-        modalities: per modality its template.
-        label: template of the label map; where it contains ``{rater}``, there may be several.
+        modalities: per modality its pattern.
+        label: pattern of the label map; where it contains ``{rater}``, there may be several.
         label_map: class in the file to canonical class: 0 background, 1 necrosis and non-enhancing core (NET),
             2 oedema (OD), 3 enhancing tumour (ET).
-        mask: template of the brain mask, which then every patient must have. None: the background is zero, and the
+        mask: pattern of the brain mask, which then every patient must have. None: the background is zero, and the
             brain is where any modality differs from it.
         channel_order: where one 4D file holds all the modalities, their order in it. Otherwise one file is one channel.
         raters_in_file: whether a NIfTI label file holds the maps of several raters, along its 4th axis. Otherwise one
             file is one rater.
-        unlabelled: template of images that are delivered without label; they are skipped when labels are needed.
-        timepoint: regular expression of the end of ``{patient}`` that distinguishes the scans of one person.
+        unlabelled: pattern of images that are delivered without label; they are skipped when labels are needed.
+        timepoint: regular expression of the end of ``{case}`` that distinguishes the scans of one person.
     """
 
     name: str
@@ -50,64 +50,64 @@ BRATS_LAYOUTS = (
     Layout(
         name="brats2015_normalised",
         modalities={
-            "flair": "{patient}/Flair_subtrMeanDivStd.nii*",
-            "t1": "{patient}/T1_subtrMeanDivStd.nii*",
-            "t1c": "{patient}/T1c_subtrMeanDivStd.nii*",
-            "t2": "{patient}/T2_subtrMeanDivStd.nii*",
+            "flair": "{case}/Flair_subtrMeanDivStd.nii*",
+            "t1": "{case}/T1_subtrMeanDivStd.nii*",
+            "t1c": "{case}/T1c_subtrMeanDivStd.nii*",
+            "t2": "{case}/T2_subtrMeanDivStd.nii*",
         },
-        label="{patient}/OTMultiClass.nii*",
+        label="{case}/OTMultiClass.nii*",
         label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 3},
-        mask="{patient}/brainmask.nii*",
+        mask="{case}/brainmask.nii*",
         timepoint=r"_\d+",
     ),
     Layout(
         name="brats2015",
         modalities={
-            "flair": "{patient}/*/VSD.Brain*.MR_Flair.*.mha",
-            "t1": "{patient}/*/VSD.Brain*.MR_T1.*.mha",
-            "t1c": "{patient}/*/VSD.Brain*.MR_T1c.*.mha",
-            "t2": "{patient}/*/VSD.Brain*.MR_T2.*.mha",
+            "flair": "{case}/*/VSD.Brain*.MR_Flair.*.mha",
+            "t1": "{case}/*/VSD.Brain*.MR_T1.*.mha",
+            "t1c": "{case}/*/VSD.Brain*.MR_T1c.*.mha",
+            "t2": "{case}/*/VSD.Brain*.MR_T2.*.mha",
         },
-        label="{patient}/*/VSD.Brain*.OT.*.mha",
+        label="{case}/*/VSD.Brain*.OT.*.mha",
         label_map={0: 0, 1: 1, 2: 2, 3: 1, 4: 3},
         timepoint=r"_\d+",
     ),
     Layout(
         name="brats2017_2021",
         modalities={
-            "flair": "{patient}_flair.nii*",
-            "t1": "{patient}_t1.nii*",
-            "t1c": "{patient}_t1ce.nii*",
-            "t2": "{patient}_t2.nii*",
+            "flair": "{case}_flair.nii*",
+            "t1": "{case}_t1.nii*",
+            "t1c": "{case}_t1ce.nii*",
+            "t2": "{case}_t2.nii*",
         },
-        label="{patient}_seg.nii*",
+        label="{case}_seg.nii*",
         label_map={0: 0, 1: 1, 2: 2, 4: 3},
     ),
     Layout(
         name="brats2023",
         modalities={
-            "flair": "{patient}-t2f.nii*",
-            "t1": "{patient}-t1n.nii*",
-            "t1c": "{patient}-t1c.nii*",
-            "t2": "{patient}-t2w.nii*",
+            "flair": "{case}-t2f.nii*",
+            "t1": "{case}-t1n.nii*",
+            "t1c": "{case}-t1c.nii*",
+            "t2": "{case}-t2w.nii*",
         },
-        label="{patient}-seg.nii*",
+        label="{case}-seg.nii*",
         label_map={0: 0, 1: 1, 2: 2, 3: 3},
         timepoint=r"-\d{3}",
     ),
     # Medical Segmentation Decathlon, Task01_BrainTumour: four channels in one file, and the classes in another order.
     Layout(
         name="decathlon",
-        modalities=dict.fromkeys(BRATS_MODALITIES, "images??/{patient}.nii*"),
-        label="labels??/{patient}.nii*",
+        modalities=dict.fromkeys(BRATS_MODALITIES, "images??/{case}.nii*"),
+        label="labels??/{case}.nii*",
         label_map={0: 0, 1: 2, 2: 1, 3: 3},
         channel_order=("flair", "t1", "t1c", "t2"),
-        unlabelled="imagesTs/{patient}.nii*",
+        unlabelled="imagesTs/{case}.nii*",
     ),
     Layout(
         name="simulated_brain",
-        modalities={modality: f"{{patient}}/{modality}.nii*" for modality in BRATS_MODALITIES},
-        label="{patient}/rater{rater}.nii*",
+        modalities={modality: f"{{case}}/{modality}.nii*" for modality in BRATS_MODALITIES},
+        label="{case}/rater{rater}.nii*",
         label_map={0: 0, 1: 1, 2: 2, 3: 3},
     ),
 )

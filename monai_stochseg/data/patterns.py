@@ -90,3 +90,13 @@ def match_pattern(
         end = found.end()
     compiled = re.compile("(?:^|/)" + "".join(parts) + re.escape(pattern[end:]) + "$")
     return [MatchedFile(file, match.groupdict()) for file in files if (match := compiled.search(file))]
+
+
+def group_by_case(
+    pattern: str, files: Iterable[str], known: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, list[MatchedFile]]:
+    """The files that fit a pattern with ``{case}``, by case; see :py:func:`match_pattern`."""
+    found: dict[str, list[MatchedFile]] = {}
+    for file in match_pattern(pattern, files, known):
+        found.setdefault(file.fields["case"], []).append(file)
+    return found

@@ -15,9 +15,9 @@ from .layouts import Layout
 from .splits import SPLITS
 
 PROSTATE_ZONES = MappingProxyType({"PZ": 1, "TZ": 2, "DPU": 3, "AFS": 4})
-T2 = ("{patient}/t2.nii*", "{patient}_t2*.nii*", "images*/{patient}.nii*")
-ZONE_MAPS = ("{patient}/zones.nii*", "{patient}_zones.nii*", "labels*/{patient}.nii*")
-ZONE_MASKS = ("{patient}/{zone}.nii*", "{patient}_{zone}.nii*")
+T2 = ("{case}/t2.nii*", "{case}_t2*.nii*", "images*/{case}.nii*")
+ZONE_MAPS = ("{case}/zones.nii*", "{case}_zones.nii*", "labels*/{case}.nii*")
+ZONE_MASKS = ("{case}/{zone}.nii*", "{case}_{zone}.nii*")
 LAYOUT = Layout("prostatex", {"t2": T2[0]}, ZONE_MAPS[0], {value: value for value in range(5)})
 
 
@@ -89,9 +89,9 @@ def prostatex_datalist(
     return cases
 
 
-def _first(templates: Sequence[str], files: Sequence[str]) -> dict[str, list[str]]:
-    """Per patient the files of the first template that any file fits."""
-    return next((found for template in templates if (found := match_files(template, files))), {})
+def _first(patterns: Sequence[str], files: Sequence[str]) -> dict[str, list[str]]:
+    """Per patient the files of the first pattern that any file fits."""
+    return next((found for pattern in patterns if (found := match_files(pattern, files))), {})
 
 
 def _label(patient: str, maps: Mapping[str, list[str]], masks: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]:

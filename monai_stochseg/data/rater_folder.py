@@ -14,7 +14,7 @@ from monai.data import load_decathlon_datalist
 
 from .case import CaseError
 from .files import find_files
-from .patterns import MatchedFile, match_pattern, pattern_fields
+from .patterns import MatchedFile, group_by_case, pattern_fields
 from .splits import SPLITS
 
 
@@ -114,8 +114,8 @@ def rater_datalist(
     if layout.datalist is not None:
         return _listed(root, root / layout.datalist, require_label)
     files = [file[len(root.as_posix()) + 1 :] for file in find_files(root)]
-    images = _group(layout.image, files, {"modality": list(layout.modalities.values())})
-    labels = {} if layout.label is None else _group(layout.label, files, {"structure": list(layout.structures)})
+    images = group_by_case(layout.image, files, {"modality": list(layout.modalities.values())})
+    labels = {} if layout.label is None else group_by_case(layout.label, files, {"structure": list(layout.structures)})
     if not images:
         raise CaseError(f"dataset_dir: no image found under {root}, no file {layout.image}.")
     if require_label and (alone := sorted(set(labels) - set(images))):
@@ -134,14 +134,6 @@ def rater_datalist(
             raise CaseError(f"case {name}: no rater, no file {layout.label} under {root}.")
         cases.append(case | _split_of(root, paths[0]))
     return cases
-
-
-def _group(pattern: str, files: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[str, list[MatchedFile]]:
-    """The files of each case."""
-    found: dict[str, list[MatchedFile]] = {}
-    for file in match_pattern(pattern, files, known):
-        found.setdefault(file.fields["case"], []).append(file)
-    return found
 
 
 def _one_each(name: str, root: Path, files: Sequence[MatchedFile], field_name: str, values: Sequence[str]) -> list[str]:

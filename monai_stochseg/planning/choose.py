@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.networks.nets import UNet
 
+from monai_stochseg.networks.nets import BilinearUNet
 from monai_stochseg.planning.survey import CaseReport
 
 _CHANNELS = (16, 32, 64, 128)
@@ -19,6 +19,7 @@ _BYTES_PER_VOXEL = 4 * 24 * _CHANNELS[0]  # of a training step: activations and 
 _WHOLE = {2: 512**2, 3: 96**3}  # voxels up to which inference sees an image as a whole
 _PATCH = {2: 128**2, 3: 48**3}  # largest patch on a CPU
 _ANISOTROPIC = 3.0
+_STEPS = 400  # below which a smaller network or batch is chosen
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ def choose(reports: Sequence[CaseReport], subjects: int, minutes: float, memory:
     fractions = [0.7, 0.15, 0.15] if subjects >= 12 else [0.6, 0.2, 0.2]
     train = max(1, round(fractions[0] * len(reports)))
     images_per_epoch = max(train, 8 * batch_size)
-    channels = list(_CHANNELS[:levels])
-    seconds = step_seconds(patch, channels, reports[0].channels, batch_size * patches)
-    steps = max(8, int(60 * minutes / (3 * seconds)))  # a method that samples costs about twice a U-Net; and validation
-    max_epochs = max(1, min(1000, round(steps / math.ceil(images_per_epoch / batch_size))))
+    channels, patches, seconds = _choose_network(patch, levels, reports[0].channels, (batch_size, patches), minutes)
+    reasons.append(
+        f"channels {channels}, patches of a case: {patches}; half where fewer than {_STEPS} steps would fit into the time"
+    )
+    max_epochs = max(1, min(1000, round(_steps(minutes, seconds) / math.ceil(images_per_epoch / batch_size))))
     reasons.append(
         f"{max_epochs} epochs of {images_per_epoch} cases, {batch_size} a step: a step of a plain U-Net takes "
         f"{seconds:.2f} s on this machine, and a third of the time is left to it within {minutes:g} minutes"
@@ -136,9 +138,36 @@ def choose_intensity(
     return {"normalization": "zscore", "window": None}
 
 
+def _choose_network(
+    patch: Sequence[int], levels: int, in_channels: int, largest: tuple[int, int], minutes: float
+) -> tuple[list[int], int, float]:
+    """
+    Channels, patches of a case, and the seconds of a step: fewer patches first, then half the channels.
+
+    Args:
+        patch: its size.
+        levels: of the network.
+        in_channels: of the image.
+        largest: cases of a step, and most patches of a case.
+        minutes: for a training.
+    """
+    batch_size, patches = largest
+    for first, number in ((_CHANNELS[0], patches), (_CHANNELS[0], 1), (_CHANNELS[0] // 2, 1)):
+        channels = [first * 2**level for level in range(levels)]
+        seconds = step_seconds(patch, channels, in_channels, batch_size * number)
+        if _steps(minutes, seconds) >= _STEPS:
+            break
+    return channels, number, seconds
+
+
+def _steps(minutes: float, seconds: float) -> int:
+    """Steps that fit: a method that samples costs about twice a U-Net, and validation takes time too."""
+    return max(8, int(60 * minutes / (3 * seconds)))
+
+
 def step_seconds(patch_size: Sequence[int], channels: Sequence[int], in_channels: int, batch_size: int) -> float:
     """
-    Time of one training step of MONAI's U-Net on this machine, the least of three.
+    Time of one training step of the U-Net of most bundles on this machine, the least of three.
 
     Args:
         patch_size: in voxels.
@@ -148,7 +177,7 @@ def step_seconds(patch_size: Sequence[int], channels: Sequence[int], in_channels
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):
-        network = UNet(len(patch_size), in_channels, 2, channels, [2] * (len(channels) - 1)).to(device)
+        network = BilinearUNet(len(patch_size), in_channels, 2, channels, norm="BATCH").to(device)
         images = torch.zeros(batch_size, in_channels, *patch_size, device=device)
     times = []
     for _ in range(3):

@@ -36,18 +36,19 @@ def write_table(
     spacings = np.array([report.spacing for report in reports])
     raters = [len(report.raters) for report in reports]
     every = {rater for report in reports for rater in report.raters}
+    volumes = shapes.shape[1] == 3
     rows = [
         ("cases", str(len(reports))),
         ("raters of a case", _range(raters) + f" ({len(every)} names in all)"),
         ("channels", ", ".join(channel_names)),
         ("classes", ", ".join(class_names)),
-        ("size", f"{_range_of_rows(shapes)} voxels"),
+        ("size", f"{_range_of_rows(shapes)} {'voxels' if volumes else 'pixels'}"),
         ("spacing", _range_of_rows(spacings)),
         ("intensity", f"{min(r.low for r in reports):g} to {max(r.high for r in reports):g}"),
         ("diversity of the raters", f"{agreed['diversity']:.3f}"),
     ]
-    unit = "ml" if shapes.shape[1] == 3 else "mm^2"
-    scale = 1e-3 if shapes.shape[1] == 3 else 1.0
+    unit = "ml" if volumes else "pixels" if (spacings == 1).all() else "mm^2"
+    scale = 1e-3 if volumes else 1.0
     lines = [f"{name + ':':<26}{value}" for name, value in rows]
     lines += ["", f"{'structure':<20}{'cases':>7}{'Dice':>8}{'IoU':>8}{unit:>10}{'spread':>9}"]
     for name, found in agreed["structures"].items():

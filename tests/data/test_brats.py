@@ -188,7 +188,7 @@ def test_different_numbers_of_raters_are_noted(tmp_path) -> None:
 def test_raters_in_one_file_where_the_layout_says_so(tmp_path) -> None:
     write(tmp_path / "a" / "ct.nii")
     write(tmp_path / "a" / "raters.nii", shape=(*SIZE, 3))
-    own = Layout("own", {"ct": "{patient}/ct.nii"}, "{patient}/raters.nii", {0: 0, 1: 1}, raters_in_file=True)
+    own = Layout("own", {"ct": "{case}/ct.nii"}, "{case}/raters.nii", {0: 0, 1: 1}, raters_in_file=True)
     (case,) = brats_datalist(tmp_path, ("ct",), layout=own)
     assert case["label_channels"] == 3
     write(tmp_path / "a" / "raters.nii", shape=(*SIZE, 1, 2))
@@ -199,7 +199,7 @@ def test_raters_in_one_file_where_the_layout_says_so(tmp_path) -> None:
 def test_own_layout(tmp_path) -> None:
     write(tmp_path / "a" / "ct.nii")
     write(tmp_path / "a" / "liver.nii")
-    own = Layout(name="own", modalities={"ct": "{patient}/ct.nii"}, label="{patient}/liver.nii", label_map={0: 0, 9: 1})
+    own = Layout(name="own", modalities={"ct": "{case}/ct.nii"}, label="{case}/liver.nii", label_map={0: 0, 9: 1})
     (case,) = brats_datalist(tmp_path, ("ct",), layout=own)
     assert (case["patient"], case["label_map"]) == ("a", {0: 0, 9: 1})
 

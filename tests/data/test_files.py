@@ -26,10 +26,10 @@ def test_finds_files_that_are_not_hidden(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ("{patient}/t2.nii*", {"p1": ["/d/p1/t2.nii", "/d/p1/t2.nii.gz"]}),
-        ("{patient}/rater{rater}.nii", {"p1": ["/d/p1/rater0.nii"], "p2": ["/d/p2/raterAB.nii"]}),
-        ("d/{patient}/t?.nii", {"p1": ["/d/p1/t2.nii"]}),
-        ("{patient}/t2xnii", {}),
+        ("{case}/t2.nii*", {"p1": ["/d/p1/t2.nii", "/d/p1/t2.nii.gz"]}),
+        ("{case}/rater{rater}.nii", {"p1": ["/d/p1/rater0.nii"], "p2": ["/d/p2/raterAB.nii"]}),
+        ("d/{case}/t?.nii", {"p1": ["/d/p1/t2.nii"]}),
+        ("{case}/t2xnii", {}),
         (None, {}),
     ],
 )

@@ -69,9 +69,24 @@ def test_each_layout_is_recognised(tmp_path, name: str) -> None:
 def test_the_table_says_what_is_there(tmp_path) -> None:
     text = plan(str(raster_folder(tmp_path)), progress=False)
     assert "raters of a case:         2 to 3 (3 names in all)" in text
-    assert "size:                     24 to 32 x 20 voxels" in text
+    assert "size:                     24 to 32 x 20 pixels" in text
     assert "WARNING: only 6 persons" in text
     assert text.endswith(f"Wrote {tmp_path / 'plan.json'}.")
+
+
+@pytest.mark.parametrize(("seconds", "channels", "patches"), [(0.1, 16, 2), (0.7, 16, 1), (1.4, 8, 1), (100.0, 8, 1)])
+def test_a_slow_machine_gets_fewer_patches_then_fewer_channels(
+    tmp_path, monkeypatch, seconds, channels, patches
+) -> None:
+    """10 minutes, of which a third; 400 steps of 0.5 s fit. Two patches and 16 channels take ``seconds``."""
+
+    def step(patch_size, channels, in_channels, batch_size) -> float:
+        return seconds * (batch_size / 8) * (channels[0] / 16)
+
+    monkeypatch.setattr("monai_stochseg.planning.choose.step_seconds", step)
+    made = planned(raster_folder(tmp_path))
+    assert made["channels"][0] == channels
+    assert made["patches_per_image"] == patches
 
 
 def test_agreement_by_hand(tmp_path) -> None:
