@@ -87,7 +87,7 @@ def choose(reports: Sequence[CaseReport], subjects: int, minutes: float, memory:
     images_per_epoch = max(train, 8 * batch_size)
     channels, patches, seconds = _choose_network(patch, levels, reports[0].channels, (batch_size, patches), minutes)
     reasons.append(
-        f"channels {channels}, patches of a case: {patches}; half where fewer than {_STEPS} steps would fit into the time"
+        f"channels {channels}, patches of a case: {patches}; half where less than {_STEPS} steps fit into the time"
     )
     max_epochs = max(1, min(1000, round(_steps(minutes, seconds) / math.ceil(images_per_epoch / batch_size))))
     reasons.append(
