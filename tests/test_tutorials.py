@@ -74,12 +74,20 @@ def check_black_box(found: tuple[dict[str, dict[str, float]], float, bool]) -> N
     assert unchanged
 
 
+def check_samples_in_your_pipeline(found: tuple[float, bool, list[float]]) -> None:
+    ged, same_grid, history = found
+    assert 0 < ged < 2
+    assert same_grid
+    assert history[-1] < history[0]
+
+
 # Which variable of a notebook is checked, and how.
 CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "car_regression.ipynb": ("measured", check_car_regression),
     "compare_methods.ipynb": ("(rows, measured)", check_compare_methods),
     "lidc_readers.ipynb": ("measured", check_lidc_readers),
     "make_a_black_box_stochastic.ipynb": ("(measured, gap, unchanged)", check_black_box),
+    "samples_in_your_pipeline.ipynb": ("(ged, same_grid, history)", check_samples_in_your_pipeline),
     "ssn_toy.ipynb": ("measured", check_ssn_toy),
     "svls_in_your_pipeline.ipynb": ("(measured, softened, sum_error)", check_svls_in_your_pipeline),
 }
@@ -105,6 +113,8 @@ def parameters(request: pytest.FixtureRequest) -> Mapping[str, Any]:
         return {}
     if name == "svls_in_your_pipeline.ipynb":
         return {"PATIENTS": 8, "SIZE": 32, "EPOCHS": 8}
+    if name == "samples_in_your_pipeline.ipynb":
+        return {"PATIENTS": 6, "SIZE": 40, "EPOCHS": {"mean": 2, "all": 2}, "NUM_SAMPLES": 4}
     if name == "car_regression.ipynb":
         return {"BENCHMARKS": str(TUTORIALS.parent / "benchmarks")}
     benchmark = request.getfixturevalue("benchmark")
