@@ -12,7 +12,19 @@ from monai_stochseg.data.lidc import load_manifest
 from monai_stochseg.data.lidc.crops import LIDCCrop
 from monai_stochseg.data.lidc.crops_folder import write_crops
 
+# Two workers of two threads each would wait for each other on two cores; processes that tests start inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+# Files whose tests take longest come first, so that no worker is left with them alone at the end.
+LONGEST = ("test_tutorials.py", "test_command.py", "test_engines.py")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
