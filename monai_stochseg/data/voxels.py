@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,10 +64,16 @@ def read_voxels(patient: str, file: str, is_label: bool = False, spatial_dims: i
 def _read_volume(patient: str, file: str) -> MetaTensor:
     if file.endswith(NIFTI_SUFFIXES):
         read_header(patient, file)
-    load = LoadImage(ensure_channel_first=True, simple_keys=True)
-    load.register(WholeNibabelReader())
     try:
-        loaded: MetaTensor = load(file)
+        loaded: MetaTensor = _loader()(file)
     except Exception as error:  # of MONAI, nibabel, itk or zlib: a damaged file can fail in any of them
         raise unreadable(patient, file, error) from None
     return loaded
+
+
+@cache
+def _loader() -> LoadImage:
+    """One for all files: making one asks each of MONAI's readers what it needs, and some complain."""
+    load = LoadImage(ensure_channel_first=True, simple_keys=True)
+    load.register(WholeNibabelReader())
+    return load
