@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_stochseg.benchmark.jobs import output_to, run_job
+import torch
+
+from monai_stochseg.benchmark.jobs import output_to, run_jobs
 from monai_stochseg.benchmark.methods import NULLS, READERS, BenchmarkError, Method, check_ids, find_methods
 from monai_stochseg.benchmark.report import write_report
 from monai_stochseg.benchmark.run import EVALUATION, evaluate, evaluate_readers, make_task, read, result, train
@@ -24,6 +26,7 @@ def benchmark(
     seed: int = 0,
     seeds: int = 1,
     ids: Mapping[str, Any] | None = None,
+    workers: int | None = None,
 ) -> str | None:
     """
     Train and evaluate every method on one task from one seed or several, and write one table.
@@ -41,6 +44,8 @@ def benchmark(
         seed: the first seed, of weights, order, augmentation and noise; the simulated data are the same for each.
         seeds: number of seeds.
         ids: further ids of the bundles' configurations, the same for each method.
+        workers: number of methods at a time, each with its share of the CPU's threads; default: up to four on CPU
+            cores, one on a GPU. Under torchrun the processes do one method together.
 
     Returns:
         The table; nothing in the other processes of torchrun.
@@ -56,6 +61,10 @@ def benchmark(
         raise BenchmarkError(f"ids must be like \"{{'max_epochs': 5}}\", got {ids!r}.")
     if not isinstance(seeds, int) or seeds < 1:
         raise BenchmarkError(f"seeds must be at least 1, got {seeds!r}.")
+    if workers is None:
+        workers = 1 if torch.cuda.is_available() else min(4, torch.get_num_threads())
+    if not isinstance(workers, int) or workers < 1:
+        raise BenchmarkError(f"workers must be at least 1, got {workers!r}.")
     overlays = ["paper.json"] if full else []
     check_ids(task, chosen, overlays, ids or {})
     folder = Path(out).expanduser().absolute()
@@ -72,7 +81,8 @@ def benchmark(
     rows = []
     for each in range(seed, seed + seeds):
         place = folder / f"seed_{each}"
-        failed += _run_seed(task, chosen, place, overlays, {**given, "seed": each}, folder / "benchmark.log")
+        run = partial(_run, f"seed {each}, ", folder / "benchmark.log", workers)
+        failed += _run_seed(task, chosen, place, overlays, {**given, "seed": each}, run)
         rows.append(_rows(task, place, overlays, {**given, "seed": each}))
     if is_distributed():
         end_run()
@@ -97,21 +107,29 @@ def _data(task: str, folder: Path, full: bool, dataset_dir: str | None) -> str:
 
 
 def _run_seed(
-    task: str, methods: Sequence[Method], folder: Path, overlays: Sequence[str], ids: Mapping[str, Any], log: Path
+    task: str,
+    methods: Sequence[Method],
+    folder: Path,
+    overlays: Sequence[str],
+    ids: Mapping[str, Any],
+    run: Callable[[Mapping[str, Callable[[], None]]], dict[str, bool]],
 ) -> list[str]:
-    """Train and evaluate all methods from one seed; the names of the steps that failed."""
-    done: dict[str, bool] = {}
+    """Train all methods from one seed, then evaluate those that could be; the names of the steps that failed."""
 
-    def run(name: str, job: Callable[..., None], *arguments: Any) -> bool:
-        if name not in done:
-            done[name] = _run(f"seed {ids['seed']}, {name}", partial(job, task, *arguments, overlays, ids), log)
-        return done[name]
+    def job(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+        return partial(function, task, *arguments, overlays, ids)
 
-    for method in methods:
-        results, trained = folder / method.name, folder / method.trained.name
-        if run(f"{method.trained.name}: training", train, method.trained, trained):
-            run(f"{method.name}: evaluation", evaluate, method, results, trained)
-    run(READERS, evaluate_readers, methods[0], folder / READERS)
+    trainings = {
+        f"{method.trained.name}: training": job(train, method.trained, folder / method.trained.name)
+        for method in methods
+    }
+    done = run(trainings)
+    evaluations = {
+        f"{method.name}: evaluation": job(evaluate, method, folder / method.name, folder / method.trained.name)
+        for method in methods
+        if done[f"{method.trained.name}: training"]
+    }
+    done |= run({**evaluations, READERS: job(evaluate_readers, methods[0], folder / READERS)})
     return [f"seed {ids['seed']}, {name}" for name, succeeded in done.items() if not succeeded]
 
 
@@ -126,15 +144,21 @@ def _rows(task: str, folder: Path, overlays: Sequence[str], ids: Mapping[str, An
     return rows if floor is None else {**rows, READERS: floor}
 
 
-def _run(name: str, job: Callable[[], None], log: Path) -> bool:
-    """Whether a job succeeds; under torchrun an error ends all processes."""
-    if process_rank() == 0:
-        print(name, flush=True)
+def _run(seed: str, log: Path, workers: int, jobs: Mapping[str, Callable[[], None]]) -> dict[str, bool]:
+    """Whether each job succeeds; under torchrun an error ends all processes."""
+
+    def say(name: str) -> None:
+        if process_rank() == 0:
+            print(name, flush=True)
+
     if not is_distributed():
-        return run_job(name, job, log)
-    with output_to(log):
-        job()
-    return True
+        done = run_jobs({f"{seed}{name}": job for name, job in jobs.items()}, log, workers, say)
+        return {name.removeprefix(seed): succeeded for name, succeeded in done.items()}
+    for name, job in jobs.items():
+        say(f"{seed}{name}")
+        with output_to(log):
+            job()
+    return dict.fromkeys(jobs, True)
 
 
 def _title(task: Task, name: str, full: bool, seeds: range, changed: Mapping[str, Any]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs one after the other, each in a process of its own, with a log instead of output."""
+"""Jobs, each in a process of its own, with a log instead of output."""
 
 from __future__ import annotations
 
@@ -8,42 +8,76 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 
-def run_job(name: str, job: Callable[[], None], log: Path) -> bool:
+
+def run_jobs(
+    jobs: Mapping[str, Callable[[], None]],
+    log: Path,
+    workers: int = 1,
+    started: Callable[[str], None] = lambda name: None,
+) -> dict[str, bool]:
     """
-    Run a job in a new process, so that its memory is its own and an error ends it alone.
+    Run jobs, each in a new process, so that its memory is its own and an error ends it alone.
 
-    The process comes from a server that has done nothing yet: neither a GPU nor threads are inherited. Ctrl-C and
-    SIGTERM end it too, and a training keeps its state.
+    A process comes from a server that has done nothing yet: neither a GPU nor threads are inherited. Ctrl-C and SIGTERM
+    end all of them, and a training keeps its state.
 
     Args:
-        name: in the log, and before the one line that an error leaves on stderr.
-        job: can be pickled.
-        log: a file, to the end of which all output goes.
+        jobs: by name, which stands in the log and before the one line that an error leaves on stderr; they can be
+            pickled.
+        log: a file, to the end of which the output of each job goes when it has ended; until then it is beside it.
+        workers: how many run at a time. They share PyTorch's threads among them.
+        started: is told each name.
 
     Returns:
-        whether the job succeeded.
+        whether each job succeeded.
     """
     server = "forkserver" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(["monai_stochseg.benchmark.run"])
-    child = context.Process(target=_in_child, args=(name, job, log))
+    threads = max(1, torch.get_num_threads() // workers)
+    waiting = list(jobs.items())
+    running: dict[int, tuple[str, Any, Path]] = {}
+    succeeded: dict[str, bool] = {}
     former = signal.signal(signal.SIGTERM, _exit)
     try:
-        child.start()
-        child.join()
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, job = waiting.pop(0)
+                part = log.with_name(f"{log.name}.{len(jobs) - len(waiting)}")
+                child = context.Process(target=_in_child, args=(name, job, part, threads))
+                started(name)
+                child.start()
+                running[child.sentinel] = (name, child, part)
+            for ended in connection.wait(list(running)):
+                name, child, part = running.pop(ended)  # type: ignore[arg-type]
+                child.join()
+                succeeded[name] = child.exitcode == 0
+                _append(part, log)
     finally:
-        if child.is_alive():
+        for _, child, _ in running.values():
             child.terminate()
+        for _, child, part in running.values():
             child.join()
+            _append(part, log)
         signal.signal(signal.SIGTERM, former)
-    return child.exitcode == 0
+    return succeeded
+
+
+def _append(part: Path, log: Path) -> None:
+    """Move what a job has printed to the end of the log."""
+    if part.is_file():
+        with log.open("ab") as file:
+            file.write(part.read_bytes())
+        part.unlink()
 
 
 @contextmanager
@@ -71,7 +105,8 @@ def _exit(number: int, frame: Any) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _in_child(name: str, job: Callable[[], None], log: Path) -> None:
+def _in_child(name: str, job: Callable[[], None], log: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's SIGTERM follows, and it alone
     try:
         with output_to(log):

@@ -16,7 +16,8 @@ class TrainingValidation(ValidationHandler):
     ``interval`` epochs and after the last, however short the training is.
 
     A resumed training begins with the validation in which it was stopped, and with none where it was stopped elsewhere:
-    so its validations are those of a training that was never stopped.
+    so its validations are those of a training that was never stopped. One that is at its end already, and whose best
+    network is not there, validates once more, so that there is one.
 
     Args:
         interval: epochs between validations.
@@ -42,7 +43,8 @@ class TrainingValidation(ValidationHandler):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
     def _start(self, engine: Engine) -> None:
-        if engine.state.iteration == 0 or self.checkpoint.validation_pending:
+        at_end = engine.state.epoch == engine.state.max_epochs and not self.checkpoint.best_path.exists()
+        if engine.state.iteration == 0 or self.checkpoint.validation_pending or at_end:
             self(engine)
 
     def _end_epoch(self, engine: Engine) -> None:

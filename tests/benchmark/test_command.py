@@ -51,7 +51,7 @@ def done(tmp_path_factory, crops_folder) -> Path:
 
 
 def command(out: Path, crops: Path, methods: str, **options: object) -> list[str]:
-    given = {"out": out, "dataset_dir": crops, "methods": methods, "ids": TINY, **options}
+    given = {"out": out, "dataset_dir": crops, "methods": methods, "ids": TINY, "workers": 1, **options}
     return ["-m", "monai_stochseg", "benchmark", *(f"--{name}={value}" for name, value in given.items())]
 
 
@@ -217,6 +217,7 @@ def test_other_tasks_and_the_truth_as_their_floor(tmp_path, task, make, ids, flo
         ({"methods": "nothing"}, BenchmarkError, "there is no method or bundle 'nothing'"),
         ({"ids": {"max_epoch": 1}}, BenchmarkError, "no bundle has an id 'max_epoch' to be set"),
         ({"ids": "max_epochs"}, BenchmarkError, "ids must be like .*, got 'max_epochs'"),
+        ({"workers": 0}, BenchmarkError, "workers must be at least 1, got 0"),
         ({"seeds": 0}, BenchmarkError, "seeds must be at least 1, got 0"),
         ({"task": "brats", "full": True}, BenchmarkError, "the papers' sizes are those of LIDC"),
         ({"ids": {"manifest": "koln"}}, CaseError, "'koln' is none of"),

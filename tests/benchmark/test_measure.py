@@ -11,7 +11,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from monai_stochseg.benchmark.jobs import run_job
+from monai_stochseg.benchmark.jobs import run_jobs
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.networks.nets import IndependentSampler
 
@@ -76,5 +76,5 @@ def peak(earlier: int, size: int, file: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="Linux tells the memory of a process")
 @pytest.mark.parametrize("earlier", [0, 400])
 def test_peak_memory_of_a_job(tmp_path, earlier) -> None:
-    assert run_job("peak", partial(peak, earlier, 200, tmp_path / "peak"), tmp_path / "log")
+    assert run_jobs({"peak": partial(peak, earlier, 200, tmp_path / "peak")}, tmp_path / "log")["peak"]
     assert float((tmp_path / "peak").read_text()) == pytest.approx(200, rel=0.2)

@@ -60,6 +60,13 @@ def test_a_resumed_training_does_not_validate_otherwise(tmp_path):
     assert _train(tmp_path, 2, 4, resume=True)[0] == []
 
 
+def test_a_training_at_its_end_without_a_best_network_validates_once_more(tmp_path):
+    _train(tmp_path, 2, 4)
+    (tmp_path / "model_best.pt").unlink()
+    assert _train(tmp_path, 2, 4, resume=True)[0] == [4]
+    assert torch.load(tmp_path / "model_best.pt", weights_only=True)["epoch"] == 4
+
+
 def test_the_untrained_network_is_never_the_best(tmp_path):
     """MONAI's log and state count it, and no file has it."""
     _, evaluator = _train(tmp_path, values=(9.0, 0.5, 0.4))
