@@ -14,10 +14,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from own_folders import raster_folder
 
 from monai_stochseg.__main__ import main
 from monai_stochseg.benchmark import BenchmarkError, benchmark, find_methods, run
 from monai_stochseg.data import CaseError, simulated_brain_folder, simulated_cityscapes_folder
+from monai_stochseg.planning import plan
 
 TINY = {"max_epochs": 1, "val_interval": 1, "images_per_epoch": 8, "batch_size": 4, "channels": [4, 8]}
 METHODS = ["deterministic", "threshold", "independent"]
@@ -208,6 +210,20 @@ def test_other_tasks_and_the_truth_as_their_floor(tmp_path, task, make, ids, flo
     assert list(found) == ["threshold", "independent", "readers"]
     assert 0 <= float(found["readers"]["GED 100"]) < floor
     assert float(found["readers"]["GED 100"]) < float(found["threshold"]["GED 100"])
+
+
+def test_a_plan_of_own_readers(tmp_path) -> None:
+    """Readers known by name, RGB: the nulls and one method, with the readers as the floor and a column of each."""
+    folder = raster_folder(tmp_path / "mine")
+    plan(str(folder), minutes=0.01, progress=False)
+    ids = {**TINY, "patch_size": [16, 16], "batch_size": 2, "split_fractions": [0.5, 0.25, 0.25]}
+    table = benchmark(task=str(folder / "plan.json"), out="out", methods="mose", ids=ids, workers=2)
+    assert table is not None
+    assert table.startswith("mine, real images; as planned but for max_epochs 1, ")
+    found = rows(tmp_path / "out")
+    assert list(found) == ["threshold", "independent", "mose", "readers"]
+    assert all(0 <= float(row["GED 16"]) <= 2 for row in found.values())
+    assert min(found, key=lambda name: float(found[name]["GED 100"])) == "readers"
 
 
 @pytest.mark.parametrize(
