@@ -3,48 +3,25 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
 
-import fire
-
-from .benchmark import BenchmarkError, benchmark
-from .data import CaseError
-from .data.lidc import import_lidc, prepare_lidc
-from .planning import plan
-
-
-def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = None, **options: Any) -> str:
-    """
-    Make a folder of LIDC-IDRI's crops with up to four readers' masks; docs/lidc.md describes it.
-
-    Give one of the two sources, and its options. --dicom_dir takes --spatial_dims (2 or 3), --spatial_size, --spacing
-    (mm), --min_raters, --crowded, --max_slice_thickness (mm), --missing (error or skip), --readings and --progress of
-    monai_stochseg.data.lidc.prepare_lidc; --prepared_set takes --spacing (mm) and --progress.
-
-    Args:
-        out: the folder to write; an earlier one is replaced.
-        dicom_dir: the DICOM folder as TCIA delivers it.
-        prepared_set: data_lidc.pickle or the folder of PNG that people share.
-
-    Returns:
-        The folder's path.
-
-    """
-    if (dicom_dir is None) == (prepared_set is None):
-        raise CaseError("prepare: give one of --dicom_dir and --prepared_set.")
-    function: Callable[..., str] = prepare_lidc if prepared_set is None else import_lidc
-    arguments = (str(dicom_dir if prepared_set is None else prepared_set), str(out))
-    try:
-        inspect.signature(function).bind(*arguments, **options)
-    except TypeError as error:
-        raise CaseError(f"prepare: {error}; see python -m monai_stochseg prepare --help.") from None
-    return function(*arguments, **options)
+#: Module, and what the command does, by its name, which is that of the function in the module too. A module is imported
+#: when its command is run: all of MONAI takes seconds.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "benchmark": ("monai_stochseg.benchmark", "train every method on one task and compare them in one table"),
+    "bundle": ("monai_stochseg.bundle.copies", "copy a bundle and the tasks' overlays into the working folder"),
+    "plan": ("monai_stochseg.planning", "look at a folder of your own readers, and write a configuration that fits it"),
+    "prepare": ("monai_stochseg.data.lidc.command", "make a folder of LIDC-IDRI's crops from DICOM or a shared set"),
+}
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "plan": plan, "prepare": prepare}
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items()]
+    first = "usage: python -m monai_stochseg COMMAND [options]; COMMAND --help shows its options"
+    return "\n".join([first, "", *lines])
 
 
 def main(command: Sequence[str] | None = None) -> None:
@@ -55,13 +32,29 @@ def main(command: Sequence[str] | None = None) -> None:
         command: its words, those of the command line where None.
 
     Raises:
-        SystemExit: When an option or the data are wrong, or a file or a package is missing: with one line that says so,
-            and no traceback.
+        SystemExit: When there is no such command, an option or the data are wrong, or a file or a package is missing:
+            with one line that says so, and no traceback.
 
     """
+    words = list(sys.argv[1:] if command is None else command)
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(usage())
+        return
+    if words[0] not in COMMANDS:
+        sys.exit(f"there is no command {words[0]!r}; there are {', '.join(COMMANDS)}.")
+    import fire
+
+    from monai_stochseg.data.case import CaseError
+
     try:
-        fire.Fire(COMMANDS, command=command, name="monai_stochseg")
-    except (BenchmarkError, CaseError, FileExistsError, FileNotFoundError, ImportError) as error:
+        function = getattr(import_module(COMMANDS[words[0]][0]), words[0])
+        fire.Fire({words[0]: function}, command=words, name="monai_stochseg")
+    except Exception as error:
+        from monai_stochseg.benchmark import BenchmarkError
+
+        expected = (BenchmarkError, CaseError, FileExistsError, FileNotFoundError, ImportError)
+        if not isinstance(error, expected):
+            raise
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -38,7 +41,7 @@ def test_dicom_options_arrive(monkeypatch) -> None:
         called.append((dicom_dir, out, spatial_dims, missing))
         return out
 
-    monkeypatch.setattr("monai_stochseg.__main__.prepare_lidc", prepare_lidc)
+    monkeypatch.setattr("monai_stochseg.data.lidc.command.prepare_lidc", prepare_lidc)
     main(["prepare", "--dicom_dir", "LIDC-IDRI", "--out", "7", "--spatial_dims", "3", "--missing", "skip"])
     assert called == [("LIDC-IDRI", "7", 3, "skip")]
 
@@ -69,20 +72,52 @@ def test_refuses(tmp_path, monkeypatch, words, message) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def command(monkeypatch) -> Callable[[Callable[[], object]], None]:
+    """Make a function the command `fail`."""
+
+    def add(function: Callable[[], object]) -> None:
+        module = ModuleType("commands_of_a_test")
+        module.fail = function  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setitem(COMMANDS, "fail", (module.__name__, "fail"))
+
+    return add
+
+
 @pytest.mark.parametrize(
     "error",
     [ImportError("LIDC needs pylidc"), FileExistsError("x is there"), FileNotFoundError("no x"), CaseError("cut")],
 )
-def test_expected_errors(monkeypatch, error) -> None:
+def test_expected_errors(command, error) -> None:
     def fail() -> None:
         raise error
 
-    monkeypatch.setitem(COMMANDS, "fail", fail)
+    command(fail)
     with pytest.raises(SystemExit, match=f"{type(error).__name__}: {error}"):
         main(["fail"])
 
 
-def test_other_errors_keep_their_traceback(monkeypatch) -> None:
-    monkeypatch.setitem(COMMANDS, "fail", lambda: 1 / 0)
+def test_other_errors_keep_their_traceback(command) -> None:
+    command(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["fail"])
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_list_of_commands_imports_nothing_of_monai(words) -> None:
+    script = f"import sys\nfrom monai_stochseg.__main__ import main\nmain({words})\nprint('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    *lines, imported = shown.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(COMMANDS)
+    assert imported == "False"
+
+
+def test_every_command_is_there() -> None:
+    for name, (module, _) in COMMANDS.items():
+        assert callable(getattr(import_module(module), name))
+
+
+def test_an_unknown_command() -> None:
+    with pytest.raises(SystemExit, match="there is no command 'bench'; there are benchmark, bundle, "):
+        main(["bench"])

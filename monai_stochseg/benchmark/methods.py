@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_stochseg.benchmark.settings import BenchmarkError, find_setting
-from monai_stochseg.bundle import find_bundle
+from monai_stochseg.bundle.copies import bundles_folder
 
 OWN_IDS = {"output_dir", "resume", "eval_samples"}  # set by the benchmark
 NULLS = ("threshold", "independent")  # what learns no covariance, in every table
@@ -46,11 +46,6 @@ class Method:
             return [train]
         overlay = find_setting(task).overlay
         return [train, Path(overlay) if overlay.endswith(".json") else bundles_folder() / "tasks" / f"{overlay}.json"]
-
-
-def bundles_folder() -> Path:
-    """The folder of the package's own bundles."""
-    return Path(find_bundle("ssn_lidc")).parent
 
 
 def is_home(folder: Path, task: str) -> bool:

@@ -9,6 +9,7 @@ from types import FrameType
 from monai.bundle import ConfigWorkflow
 from monai.utils import ensure_tuple
 
+from monai_stochseg.bundle.copies import bundles_folder
 from monai_stochseg.bundle.overrides import given_options
 
 __all__ = ["find_bundle"]
@@ -22,27 +23,26 @@ def find_bundle(name: str) -> str:
     A configuration file does not know where it lies. Its folder is that of the ``ConfigWorkflow`` which evaluates this
     call, or of ``--config_file`` on the command line of ``monai.bundle``; overlays stand behind the bundle's own file.
     Without either, as where a ``ConfigParser`` is used by itself, it is the bundle of this name in the working folder
-    or in the package's repository.
+    or among the package's own.
 
     Args:
         name: the bundle's folder, for instance ``ssn_brats``.
 
     Raises:
         FileNotFoundError: when there is no configuration file that is run, and neither the working folder nor the
-            package's repository holds the bundle.
+            package holds the bundle.
     """
     for workflow in _running_workflows():
         return str(_root(workflow.config_root_path))
     files = given_options().get("config_file")
     if files:
         return str(_root(Path(ensure_tuple(files)[0]).parent))
-    repository = Path(__file__).resolve().parents[2]
-    candidates = [Path.cwd() / "bundles" / name, repository / "bundles" / name, Path.cwd()]
+    candidates = [Path.cwd() / "bundles" / name, bundles_folder() / name, Path.cwd()]
     for folder in candidates:
         if folder.name == name and (folder / "train.json").is_file():
             return str(folder)
     raise FileNotFoundError(
-        f"bundle {name} is in none of {[str(c) for c in candidates]}: start from the repository or set --bundle_root."
+        f"bundle {name} is in none of {[str(c) for c in candidates]}; python -m monai_stochseg bundle NAME copies one."
     )
 
 

@@ -16,7 +16,7 @@ def test_the_bundle_is_found_from_anywhere(tmp_path, monkeypatch, repository):
     for folder in (repository, tmp_path, repository / "bundles" / "ssn_brats"):
         monkeypatch.chdir(folder)
         assert find_bundle("ssn_brats") == expected
-    with pytest.raises(FileNotFoundError, match=r"bundle nothing is in none of .* set --bundle_root"):
+    with pytest.raises(FileNotFoundError, match=r"bundle nothing is in none of .* copies one"):
         find_bundle("nothing")
 
 
