@@ -44,7 +44,7 @@ def bundle(name: str, out: str = "bundles") -> str:
     target = Path(out).expanduser() / name
     if target.exists():
         raise FileExistsError(f"{target} is there already: move it away, or give another --out.")
-    files = [file for file in (source / name).iterdir() if file.is_file()]
+    files = [file for file in (source / name).iterdir() if file.is_file() and not file.name.startswith(".")]
     target.mkdir(parents=True)
     for file in files:
         shutil.copy(file, target)
