@@ -24,6 +24,7 @@ class BuildWithBundles(build_py):
                 target = Path(self.build_lib, "monai_stochseg", "_bundles", file.relative_to(HERE / "bundles"))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target)
+        shutil.copy(HERE / "LICENSE", Path(self.build_lib, "monai_stochseg", "_bundles"))
 
 
 setup(cmdclass={"build_py": BuildWithBundles})

@@ -12,7 +12,7 @@ from monai.utils import ensure_tuple
 from monai_stochseg.bundle.copies import bundles_folder
 from monai_stochseg.bundle.overrides import given_options
 
-__all__ = ["find_bundle"]
+__all__ = ["find_bundle", "running_workflows"]
 
 
 def find_bundle(name: str) -> str:
@@ -32,7 +32,7 @@ def find_bundle(name: str) -> str:
         FileNotFoundError: when there is no configuration file that is run, and neither the working folder nor the
             package holds the bundle.
     """
-    for workflow in _running_workflows():
+    for workflow in running_workflows():
         return str(_root(workflow.config_root_path))
     files = given_options().get("config_file")
     if files:
@@ -46,7 +46,7 @@ def find_bundle(name: str) -> str:
     )
 
 
-def _running_workflows() -> Iterator[ConfigWorkflow]:
+def running_workflows() -> Iterator[ConfigWorkflow]:
     """The workflows whose methods are being executed, the innermost first."""
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:

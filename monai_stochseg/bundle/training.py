@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from monai_stochseg.bundle.checks import check_method
 from monai_stochseg.bundle.loaders import training_loader
 from monai_stochseg.bundle.options import Options
+from monai_stochseg.bundle.run_config import RunConfig
 from monai_stochseg.bundle.runtime import process_rank
 from monai_stochseg.bundle.split import SPLIT_FILE
 from monai_stochseg.engines import AdversarialRefinementTrainer, StochasticEvaluator
@@ -165,6 +166,7 @@ def _handlers(
     return [
         FolderLock(options.lock_dir or options.output_dir),
         checkpoint,
+        RunConfig(options.output_dir),
         EpochSeed(options.seed),
         *own,
         MLFlowTracker(

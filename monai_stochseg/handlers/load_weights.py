@@ -98,7 +98,8 @@ def load_weights(network: nn.Module, path: PathLike, key: str | None = "network"
     Args:
         network: the network, possibly wrapped in ``DistributedDataParallel`` or ``DataParallel``.
         path: a file as :class:`TrainingCheckpoint` writes it.
-        key: the entry of the file that holds the weights, ``None`` when the file is a state dictionary itself.
+        key: the entry of the file that holds the weights, ``None`` when the file is a state dictionary itself; a file
+            of tensors alone, as MONAI's bundles have, is one in any case.
 
     Returns:
         The other entries of the file.
@@ -108,7 +109,7 @@ def load_weights(network: nn.Module, path: PathLike, key: str | None = "network"
         ValueError: when the file is not a checkpoint, has no such entry, or is that of another architecture.
     """
     checkpoint = read_checkpoint(path)
-    if key is None:
+    if key is None or (checkpoint and all(isinstance(value, torch.Tensor) for value in checkpoint.values())):
         load_state(network, checkpoint, path)
         return {}
     if key not in checkpoint:

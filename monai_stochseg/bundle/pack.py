@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m monai_stochseg pack``: a training's output as a bundle by MONAI's specification."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_stochseg.bundle.copies import bundles_folder
+from monai_stochseg.bundle.inference_config import dumps, inference
+from monai_stochseg.bundle.run_config import CONFIG_FILE
+from monai_stochseg.handlers.load_weights import read_checkpoint
+
+__all__ = ["pack"]
+
+_MODEL = "$@bundle_root + '/models/model.pt'"
+_PACKAGES = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+
+
+def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
+    """
+    Make a bundle by MONAI's specification of the output of a training.
+
+    It has ``configs`` (``metadata.json``, ``train.json``, ``evaluate.json``, ``inference.json``, ``logging.conf``),
+    ``models/model.pt`` (the weights of the best checkpoint, a state dictionary), ``docs/README.md`` (what it is, and
+    the figures of the evaluation where there is one) and ``LICENSE``. The configurations stand alone, with the ids of
+    the training; they name no folder of this machine, and no patient. An evaluation judges all cases of its folder.
+
+    Args:
+        output_dir: of the training: it holds ``config.json`` and ``model_best.pt``.
+        to: the folder to make.
+        dataset_dir: default of the data's folder in the configurations; a run gives ``--dataset_dir``.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        FileNotFoundError: if the output has no configuration or no best checkpoint.
+        FileExistsError: if the folder is there already.
+
+    """
+    output, target = Path(output_dir).expanduser(), Path(to).expanduser().absolute()
+    if target.exists():
+        raise FileExistsError(f"to: {target} is there already; move it away, or give another folder.")
+    config_file = output / CONFIG_FILE
+    if not config_file.is_file():
+        raise FileNotFoundError(f"output_dir: there is no {config_file}; it is written by a training of a bundle.")
+    checkpoint = read_checkpoint(output / "model_best.pt")
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    name = _bundle_name(config)
+    source = bundles_folder() / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".pack.") as temporary:
+        folder = Path(temporary, target.name)
+        for part in ("configs", "models", "docs"):
+            (folder / part).mkdir(parents=True)
+        for file, content in _configs(config, dataset_dir).items():
+            (folder / "configs" / file).write_text(dumps(content), encoding="utf-8")
+        metadata = _metadata(json.loads((source / "metadata.json").read_text(encoding="utf-8")), checkpoint)
+        (folder / "configs" / "metadata.json").write_text(dumps(metadata), encoding="utf-8")
+        shutil.copy(source / "logging.conf", folder / "configs")
+        torch.save(checkpoint["network"], folder / "models" / "model.pt")
+        card = _card(name, metadata, checkpoint, output)
+        (folder / "docs" / "README.md").write_text(card, encoding="utf-8")
+        (folder / "LICENSE").write_text(_license(), encoding="utf-8")
+        folder.rename(target)
+    return str(target)
+
+
+def _bundle_name(config: Mapping[str, Any]) -> str:
+    """The bundle that was trained, by the expression of its root."""
+    found = re.search(r"find_bundle\('(\w+)'\)", str(config.get("bundle_root")))
+    if found is None:
+        raise FileNotFoundError(f"{CONFIG_FILE}: bundle_root {config.get('bundle_root')!r} names no bundle.")
+    return found[1]
+
+
+def _configs(config: Mapping[str, Any], dataset_dir: str) -> dict[str, dict[str, Any]]:
+    """Training, evaluation and inference, each by itself."""
+    local = {"output_dir": "$@bundle_root + '/output'", "dataset_dir": dataset_dir, "resume": False, "checkpoint": None}
+    train = {**config, **local}
+    if "split_file" in config:
+        train["split_file"] = "$monai_stochseg.bundle.resumed_split(@output_dir, @resume)"
+    if "planned" in config:
+        train |= {"planned": None}
+        train.pop("plan", None)
+    overlay = json.loads((bundles_folder() / "evaluate.json").read_text(encoding="utf-8"))
+    overlay.pop("split_file")
+    evaluate = {**train, **overlay, "part": "all", "checkpoint": _MODEL}
+    return {
+        "train.json": train,
+        "evaluate.json": evaluate,
+        "inference.json": {**inference(train), "checkpoint": _MODEL},
+    }
+
+
+def _metadata(metadata: dict[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """That of the bundle, with the versions at hand and what came out of the training."""
+    signature = checkpoint.get("signature") or {}
+    versions = {key: version(package).split("+")[0] for package, key in _PACKAGES.items()}
+    needed = {"monai_stochseg": version("monai_stochseg")}
+    result = {
+        **metadata,
+        **versions,
+        "required_packages_version": needed,
+        "changelog": {metadata["version"]: f"trained, epoch {checkpoint['epoch']}"},
+        "eval_metrics": {checkpoint["metric"]: checkpoint["value"]},
+        "intended_use": "Research only; not a medical device",
+    }
+    if names := signature.get("class_names"):
+        result["label_classes"] = ", ".join(f"{index} {name}" for index, name in enumerate(names))
+    inputs = result["network_data_format"]["inputs"]["image"]
+    if channels := signature.get("channel_names"):
+        inputs["num_channels"] = len(channels)
+        inputs["channel_def"] = {str(index): name for index, name in enumerate(channels)}
+    return result
+
+
+def _card(name: str, metadata: Mapping[str, Any], checkpoint: Mapping[str, Any], output: Path) -> str:
+    """The model card."""
+    lines = [
+        f"# {metadata['name']}",
+        "",
+        metadata["description"] + ".",
+        "",
+        f"* Trained by the bundle `{name}` of monai_stochseg {version('monai_stochseg')}.",
+        f"* Classes: {metadata['label_classes']}. Image: {metadata['image_classes']}.",
+        f"* Best epoch {checkpoint['epoch']}: {checkpoint['metric']} {checkpoint['value']:.4g} on the validation part.",
+        "* **Research only.** It is no medical device, and nothing here says how it does on other data.",
+        "* Data: the README of the bundle says whether its default data are simulated.",
+        "",
+        "```bash",
+        "python -m monai.bundle run --config_file configs/inference.json --dataset_dir /data/new",
+        "python -m monai.bundle run --config_file configs/evaluate.json --dataset_dir /data/other",
+        "```",
+    ]
+    for file in sorted(output.glob("evaluation_*.csv")):
+        with file.open(newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        means = [row for row in rows if row["case"] == "mean"]
+        if means:
+            part = file.stem.removeprefix("evaluation_")
+            lines += ["", f"## Evaluation of the part `{part}`: {len(rows) - len(means)} cases", ""]
+            lines += ["| metric | mean |", "| --- | --- |"]
+            lines += [f"| {key} | {value} |" for key, value in means[0].items() if key != "case"]
+    return "\n".join(lines) + "\n"
+
+
+def _license() -> str:
+    """The package's licence, in its repository or among the bundles of a wheel."""
+    places = [folder / "LICENSE" for folder in (bundles_folder().parent, bundles_folder())]
+    return next(place for place in places if place.is_file()).read_text(encoding="utf-8")

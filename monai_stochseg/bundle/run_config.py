@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a run, kept beside its checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+
+from monai_stochseg.bundle.root import running_workflows
+from monai_stochseg.data import new_file
+
+__all__ = ["CONFIG_FILE", "RunConfig"]
+
+CONFIG_FILE = "config.json"
+
+
+class RunConfig:
+    """
+    Handler of a trainer that writes the configuration which is run, all files and overrides in one, to
+    ``config.json``: ``python -m monai_stochseg pack`` makes a bundle of it.
+
+    A trainer that no ``ConfigWorkflow`` runs has none, and nothing is written.
+
+    Args:
+        output_dir: folder of the checkpoints.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.path = Path(output_dir, CONFIG_FILE)
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the file, in the first process."""
+        workflow = next(running_workflows(), None)
+        if workflow is None or engine.state.rank != 0:
+            return
+        try:
+            text = json.dumps({key: value for key, value in workflow.parser.get().items() if key != "_meta_"}, indent=4)
+        except TypeError as error:  # an override in Python need not be JSON
+            engine.logger.warning(f"{self.path} is not written, the configuration is no JSON: {error}")
+            return
+        with new_file(self.path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
