@@ -30,6 +30,7 @@ import monai_stochseg
 from monai_stochseg.__main__ import COMMANDS
 from monai_stochseg.bundle.overrides import check_overrides
 from monai_stochseg.data.lidc import import_lidc, prepare_lidc
+from monai_stochseg.planning import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parent for path in ROOT.glob("bundles/*/train.json"))
@@ -107,8 +108,9 @@ def missing(items: dict[str, Any], wanted: list[str]) -> set[str]:
 
 def check_package_command(words: list[str]) -> None:
     """``monai_stochseg``: the command and its options exist."""
-    function = COMMANDS[words[0]]
-    given = options(words[1:])
+    function = getattr(importlib.import_module(COMMANDS[words[0]][0]), words[0])
+    first = [] if len(words) < 2 or words[1].startswith("--") else [words[1]]
+    given = options(words[1 + len(first) :])
     known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if words[0] == "prepare":
         source = prepare_lidc if "dicom_dir" in given else import_lidc
@@ -157,7 +159,7 @@ def own_folder(tmp_path_factory) -> str:
     root = raster_folder(tmp_path_factory.mktemp("data") / "mine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("monai_stochseg.planning.choose.step_seconds", lambda *args: 0.1)
-        COMMANDS["plan"](str(root), progress=False)
+        plan(str(root), progress=False)
     return str(root)
 
 

@@ -55,7 +55,7 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
     if not config_file.is_file():
         raise FileNotFoundError(f"output_dir: there is no {config_file}; it is written by a training of a bundle.")
     checkpoint = read_checkpoint(output / "model_best.pt")
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config = _read(config_file)
     name = _bundle_name(config)
     source = bundles_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
             (folder / part).mkdir(parents=True)
         for file, content in _configs(config, dataset_dir).items():
             (folder / "configs" / file).write_text(dumps(content), encoding="utf-8")
-        metadata = _metadata(json.loads((source / "metadata.json").read_text(encoding="utf-8")), checkpoint)
+        metadata = _metadata(_read(source.parent / "metadata.json") | _read(source / "metadata.json"), checkpoint)
         (folder / "configs" / "metadata.json").write_text(dumps(metadata), encoding="utf-8")
         shutil.copy(source / "logging.conf", folder / "configs")
         torch.save(checkpoint["network"], folder / "models" / "model.pt")
@@ -74,6 +74,11 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
         (folder / "LICENSE").write_text(_license(), encoding="utf-8")
         folder.rename(target)
     return str(target)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
 
 
 def _bundle_name(config: Mapping[str, Any]) -> str:
@@ -93,7 +98,7 @@ def _configs(config: Mapping[str, Any], dataset_dir: str) -> dict[str, dict[str,
     if "planned" in config:
         train |= {"planned": None}
         train.pop("plan", None)
-    overlay = json.loads((bundles_folder() / "evaluate.json").read_text(encoding="utf-8"))
+    overlay = _read(bundles_folder() / "evaluate.json")
     overlay.pop("split_file")
     evaluate = {**train, **overlay, "part": "all", "checkpoint": _MODEL}
     return {
@@ -107,14 +112,13 @@ def _metadata(metadata: dict[str, Any], checkpoint: Mapping[str, Any]) -> dict[s
     """That of the bundle, with the versions at hand and what came out of the training."""
     signature = checkpoint.get("signature") or {}
     versions = {key: version(package).split("+")[0] for package, key in _PACKAGES.items()}
-    needed = {"monai_stochseg": version("monai_stochseg")}
+    needed = {name: version(name) for name in ("monai_stochseg", *metadata["required_packages_version"])}
     result = {
         **metadata,
         **versions,
         "required_packages_version": needed,
         "changelog": {metadata["version"]: f"trained, epoch {checkpoint['epoch']}"},
         "eval_metrics": {checkpoint["metric"]: checkpoint["value"]},
-        "intended_use": "Research only; not a medical device",
     }
     if names := signature.get("class_names"):
         result["label_classes"] = ", ".join(f"{index} {name}" for index, name in enumerate(names))

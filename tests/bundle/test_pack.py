@@ -65,6 +65,9 @@ def test_weights_and_metadata(output, tmp_path) -> None:
     assert metadata["pytorch_version"] == torch.__version__.split("+")[0]
     assert metadata["label_classes"] == "0 background, 1 NET, 2 OD, 3 ET"
     assert metadata["eval_metrics"] == {best["metric"]: best["value"]}
+    required = ("schema", "version", "monai_version", "numpy_version", "required_packages_version", "task", "authors")
+    assert all(metadata[key] for key in (*required, "description", "copyright", "network_data_format", "changelog"))
+    assert metadata["required_packages_version"]["monai_stochseg"]
     card = (target / "docs" / "README.md").read_text()
     assert "## Evaluation of the part `test`: 2 cases" in card
     assert "| ged |" in card
