@@ -11,6 +11,7 @@ from typing import Any
 import fire
 
 from .benchmark import BenchmarkError, benchmark
+from .benchmark.compare import compare
 from .data import CaseError
 from .data.lidc import import_lidc, prepare_lidc
 from .planning import plan
@@ -44,7 +45,7 @@ def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = N
     return function(*arguments, **options)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "plan": plan, "prepare": prepare}
+COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "compare": compare, "plan": plan, "prepare": prepare}
 
 
 def main(command: Sequence[str] | None = None) -> None:

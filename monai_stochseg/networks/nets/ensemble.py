@@ -44,7 +44,7 @@ class Ensemble(nn.Module):
         return torch.stack([run_network(member, x, "members") for member in self.members], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
-        """The predictive distribution of an image ``[B, C_in, *S]``: any member, see :py:class:`HypothesesDistribution`."""
+        """The members as a distribution, of an image ``[B, C_in, *S]``: see :py:class:`HypothesesDistribution`."""
         return HypothesesDistribution(self(x))
 
 

@@ -65,7 +65,7 @@ class MHeads(nn.Module):
         return torch.stack([head(features) for head in self.heads], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
-        """The predictive distribution of an image ``[B, C_in, *S]``: any head, see :py:class:`HypothesesDistribution`."""
+        """The heads as a distribution, of an image ``[B, C_in, *S]``: see :py:class:`HypothesesDistribution`."""
         return HypothesesDistribution(self(x))
 
 
