@@ -271,7 +271,7 @@ def _metrics() -> dict[str, Good]:
         "compute_pairwise_distance": function(x=y_pred, y=y, **_distance()),
         "compute_pixel_flip_ratio": function(**weighted, switches={1: 2}),
         "compute_rank_correlation": function(pairs=_normal(4, 2)),
-        "compute_rater_dice": function(**weighted, **_distance()),
+        "compute_rater_dice": function(**weighted, rater=0, **_distance()),
         "compute_region_dice": function(**maps, regions=regions),
         "compute_region_surface_dice": function(**maps, regions=regions, **spacing2),
         "compute_sample_dice": function(**maps, regions=regions),

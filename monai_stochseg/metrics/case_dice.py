@@ -61,8 +61,9 @@ def compute_case_dice(
         raise ValueError(f"y_pred must hold the single answer and at least one sample, got {y_pred.shape[1]} map.")
     values = compute_region_dice(y_pred, y, regions).nanmean(2)
     mode, samples = values[:, :1], values[:, 1:]
-    own = None if y_pred_weights is None else y_pred_weights[:, 1:]
-    weights = check_weights(own, y_pred[:, 1:], "y_pred_weights", "the samples of y_pred").to(samples)
+    if y_pred_weights is not None:
+        y_pred_weights = check_weights(y_pred_weights, y_pred, "y_pred_weights", "y_pred")[:, 1:]
+    weights = check_weights(y_pred_weights, y_pred[:, 1:], "y_pred_weights", "the samples of y_pred").to(samples)
     better = (weights * (samples > mode)).sum(1, keepdim=True)
     ordered, order = torch.where(weights > 0, samples, torch.inf).sort(1)
     reached = weights.gather(1, order).cumsum(1)

@@ -107,33 +107,32 @@ def compute_rater_dice(
         tensor([0.2500])
     """
     distance = as_distance(distance, "dice")
-    missing = None
-    if rater is not None:
-        y, y_weights, missing = _only(rater, y, y_weights)
+    present = None if rater is None else _positive(rater, y, y_weights)
     foreground = torch.tensor([c for c in distance.compared if c > 0], device=y.device)
     values = []
-    for samples, p, raters, q in counted_pairs(y_pred, y, y_pred_weights, y_weights, distance):
+    sets = counted_pairs(y_pred, y, y_pred_weights, y_weights, distance)
+    for item, (samples, p, raters, q) in enumerate(sets):
         dice = 1 - distance({"y_pred": samples, "y": raters})[: len(p), len(p) :]
+        if present is not None and rater is not None:
+            q = _alone(q, present[item], rater)
         if nonempty_raters:
             q = q * torch.stack([torch.isin(rater, foreground).any() for rater in raters])
         pairs = torch.outer(p, q) * ~dice.isnan()
         values.append((pairs * dice.nan_to_num()).sum() / pairs.sum())
-    result = torch.stack(values)
-    return result if missing is None else result.masked_fill(missing.to(result.device), torch.nan)
+    return torch.stack(values)
 
 
-def _only(
-    rater: int, y: torch.Tensor, y_weights: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All weight on one rater, background in place of the map of a missing one, and where they are missing, ``[B]``."""
+def _positive(rater: int, y: torch.Tensor, y_weights: torch.Tensor | None) -> torch.Tensor:
+    """Which raters are there, ``[B, R]``; a ValueError where there is no such rater."""
     (y,) = check_label_maps(y=y)
-    weights = check_weights(y_weights, y, "y_weights", "y")
     if not 0 <= rater < y.shape[1]:
         raise ValueError(f"rater must be one of the {y.shape[1]} raters of y, 0 to {y.shape[1] - 1}, got {rater}.")
-    missing = weights[:, rater] == 0
-    if missing.any():
-        y = y.clone()
-        y[missing, rater] = 0
-    alone = torch.zeros_like(weights)
-    alone[:, rater] = 1
-    return y, alone, missing
+    return check_weights(y_weights, y, "y_weights", "y") > 0
+
+
+def _alone(q: torch.Tensor, present: torch.Tensor, rater: int) -> torch.Tensor:
+    """The weights of those who are there, all on one rater; none where that one is missing."""
+    weights = torch.zeros_like(q)
+    if present[rater]:
+        weights[present[:rater].sum()] = 1
+    return weights
