@@ -58,8 +58,10 @@ class RaterDiceMetric(DistanceMetric):
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
-        options = {"nonempty_raters": self.nonempty_raters, "rater": self.rater}
-        return compute_rater_dice(y_pred, y, self.distance, **options, **weights).unsqueeze(1)
+        values = compute_rater_dice(
+            y_pred, y, self.distance, nonempty_raters=self.nonempty_raters, rater=self.rater, **weights
+        )
+        return values.unsqueeze(1)
 
 
 @check_arguments
