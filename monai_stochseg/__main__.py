@@ -12,6 +12,7 @@ from importlib import import_module
 COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("monai_stochseg.benchmark", "train every method on one task and compare them in one table"),
     "bundle": ("monai_stochseg.bundle.copies", "copy a bundle and the tasks' overlays into the working folder"),
+    "compare": ("monai_stochseg.benchmark.compare", "test whether two evaluations differ, case by case"),
     "pack": ("monai_stochseg.bundle.pack", "make a bundle by MONAI's specification of a trained output"),
     "plan": ("monai_stochseg.planning", "look at a folder of your own readers, and write a configuration that fits it"),
     "prepare": ("monai_stochseg.data.lidc.command", "make a folder of LIDC-IDRI's crops from DICOM or a shared set"),

@@ -101,15 +101,15 @@ PERMITTED = [
     Permit("metrics/*", "threshold class_index rater tolerance quantile", "zero", "0 is in range."),
     Permit(
         "metrics/AmbiguityAccuracyMetric* metrics/EmptyFractionCorrelationMetric* metrics/compute_ambiguity "
-        "metrics/*Region* metrics/*region* metrics/*ample*ice* metrics/VolumeCRPSMetric* metrics/compute_volume_crps "
-        "metrics/*ixel*lip*",
+        "metrics/*Region* metrics/*region* metrics/*ample*ice* metrics/*ase*ice* metrics/VolumeCRPSMetric* "
+        "metrics/compute_volume_crps metrics/*ixel*lip*",
         "y_pred y",
         "beyond the classes",
         "How many classes there are is not known: a label outside the structure is another class.",
     ),
     Permit(
-        "metrics/*Region* metrics/*region* metrics/*ample*ice* metrics/VolumeCRPSMetric* metrics/compute_volume_crps "
-        "metrics/*ixel*lip*",
+        "metrics/*Region* metrics/*region* metrics/*ample*ice* metrics/*ase*ice* metrics/VolumeCRPSMetric* "
+        "metrics/compute_volume_crps metrics/*ixel*lip*",
         "y_pred y",
         "negative",
         "A void voxel, which may have a negative label, belongs to no structure.",

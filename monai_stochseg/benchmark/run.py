@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
+from monai_stochseg.benchmark.compare import SUMMARY_ROWS
 from monai_stochseg.benchmark.floor import resampling
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.benchmark.methods import Method
@@ -220,7 +221,7 @@ def _cases(folder: Path, evaluator: Any) -> dict[str, list]:
     names = {case.get("name", case["patient"]): case["patient"] for case in evaluator.data_loader.dataset.data}
     patients = {csv_text(name): patient for name, patient in names.items()}
     with (folder / "evaluation_test.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["case"] != "mean"]
+        rows = [row for row in csv.DictReader(file) if row["case"] not in SUMMARY_ROWS]
     columns = [name for name in ("ged", "hm_iou") if rows and name in rows[0]]
     return {
         "patient": [patients[row["case"].removesuffix(".png")] for row in rows],

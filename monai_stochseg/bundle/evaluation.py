@@ -11,6 +11,7 @@ from monai.engines.utils import default_prepare_batch
 from monai.handlers import IgniteMetricHandler
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
+from monai.utils import MetricReduction
 from torch import nn
 
 from monai_stochseg.bundle.loaders import evaluation_loader
@@ -20,7 +21,7 @@ from monai_stochseg.distributions import with_weights
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import CaseTable, ReliabilityFigure, SampleFigure, WeightsLoader
 from monai_stochseg.inferers import PredictiveInferer
-from monai_stochseg.metrics import PooledMetric
+from monai_stochseg.metrics import EnergyDistanceCurveMetric
 from monai_stochseg.tasks import Task
 from monai_stochseg.tasks.sample_metrics import TaskMetric, first_samples
 
@@ -64,7 +65,7 @@ def make_evaluator(
         model_name: in the figures.
 
     Raises:
-        ValueError: for a metric of another name.
+        ValueError: for a metric of another name, or a first one that is not one number.
     """
     names = metrics or (task.metric_names if checkpoint is None else task.evaluation_metric_names)
     chosen = {name: task.metric(name) for name in names}
@@ -79,7 +80,7 @@ def make_evaluator(
         path = os.path.join(options.output_dir, f"samples_{part}.png")
         handlers = [
             WeightsLoader(network, checkpoint, signature=task.signature),
-            _table(options, part, chosen),
+            CaseTable(_table(options, part), {k: m for k, (m, _) in chosen.items()}, standard_error=True),
             SampleFigure(path, task.class_names, **drawing),
             *task.evaluation_figures(chosen, options.output_dir, part, model_name),
             *statistics("evaluation"),
@@ -130,7 +131,7 @@ def make_answer_evaluator(
         reliability: Any = chosen["reliability"].metric
         handlers = [
             WeightsLoader(network, checkpoint, signature=task.signature),
-            _table(options, part, {k: v for k, v in chosen.items() if k not in left_out}, std=True),
+            CaseTable(_table(options, part), {k: m for k, (m, _) in chosen.items() if k not in left_out}, std=True),
             ReliabilityFigure(os.path.join(options.output_dir, f"reliability_{part}.png"), reliability, model_name),
         ]
     return SupervisedEvaluator(
@@ -162,14 +163,26 @@ def _loader(task: Task, options: Options, part: str, transforms: Sequence[Callab
     return evaluation_loader(dataset, task.evaluation_batch_size, options.num_workers)
 
 
+class _LastColumn(IgniteMetricHandler):
+    """The value of the last column of a metric that has several."""
+
+    def compute(self) -> Any:
+        return super().compute()[-1]
+
+
 def _handlers(metrics: Mapping[str, TaskMetric]) -> dict[str, IgniteMetricHandler]:
-    return {
-        f"val_{name}": IgniteMetricHandler(metric_fn=metric, output_transform=output_transform)
-        for name, (metric, output_transform) in metrics.items()
-    }
+    """The first is the key metric, one number: of the energy distance's curve that of the most samples."""
+    handlers: dict[str, IgniteMetricHandler] = {}
+    for name, (metric, output_transform) in metrics.items():
+        reduction = getattr(metric, "reduction", None)
+        kind = IgniteMetricHandler
+        if not handlers and isinstance(metric, EnergyDistanceCurveMetric):
+            kind = _LastColumn
+        elif not handlers and reduction == MetricReduction.MEAN_BATCH:
+            raise ValueError(f"metrics: {name} has several columns and cannot be the first, which is one number.")
+        handlers[f"val_{name}"] = kind(metric_fn=metric, output_transform=output_transform)
+    return handlers
 
 
-def _table(options: Options, part: str, metrics: Mapping[str, TaskMetric], std: bool = False) -> CaseTable:
-    """A row a case; metrics whose value is no mean over cases have no column."""
-    of_cases = {name: metric for name, (metric, _) in metrics.items() if not isinstance(metric, PooledMetric)}
-    return CaseTable(os.path.join(options.output_dir, f"evaluation_{part}.csv"), of_cases, std=std)
+def _table(options: Options, part: str) -> str:
+    return os.path.join(options.output_dir, f"evaluation_{part}.csv")

@@ -8,6 +8,8 @@ from monai.inferers import Inferer
 
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
 from monai_stochseg.distributions.base import PredictiveDistribution, autocast_mode, full_precision
+from monai_stochseg.distributions.deck import Deck
+from monai_stochseg.distributions.hypotheses import HypothesesDistribution, take_hypotheses
 from monai_stochseg.distributions.noise import draw_seeds
 
 __all__ = ["WindowedDistribution"]
@@ -25,6 +27,9 @@ class WindowedDistribution(PredictiveDistribution):
     so that places a window apart are correlated, and windows that overlap disagree. Only a network whose parameters can
     be stitched before they are sampled has one noise field for the whole image, see
     :py:class:`monai_stochseg.inferers.PredictiveInferer`.
+
+    Hypotheses, such as the members of an ensemble, are drawn without replacement for the image too, see
+    :py:class:`HypothesesDistribution`.
 
     The network runs when samples are drawn: once in each window for all samples that are asked for together, in the
     autocast mode in which the distribution was made.
@@ -59,23 +64,30 @@ class WindowedDistribution(PredictiveDistribution):
         self.predictive = predictive
         self.inferer = inferer
         self._autocast = autocast_mode(self.image.device)
+        self._decks = [Deck() for _ in self.image]
 
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:
         """The windows' modes stitched, without gradients, ``[B, C, *S]``."""
-        return torch.cat([self._stitch(image) for image in self.image.split(1)])
+        return torch.cat([self._stitch(image, Deck()) for image in self.image.split(1)])
 
     @check_arguments
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
         check_at_least(1, n=n)
+        for deck in self._decks:
+            deck.open(generator)
         seeds = [draw_seeds(len(self.image), generator) for _ in range(n)]  # sample by sample, for the chunks' sake
-        images = zip(self.image.split(1), zip(*seeds, strict=True), strict=True)
-        return torch.cat([self._stitch(image, own).unflatten(1, (n, -1)) for image, own in images])
+        images = zip(self.image.split(1), self._decks, zip(*seeds, strict=True), strict=True)
+        samples = torch.cat([self._stitch(image, deck, own).unflatten(1, (n, -1)) for image, deck, own in images])
+        for deck in self._decks:
+            deck.close(generator)
+        return samples
 
-    def _stitch(self, image: torch.Tensor, seeds: Sequence[int] = ()) -> torch.Tensor:
+    def _stitch(self, image: torch.Tensor, deck: Deck, seeds: Sequence[int] = ()) -> torch.Tensor:
         """One image's samples of the seeds, ``[1, n * C, *S]``; its mode without seeds."""
+        hypotheses: list[torch.Tensor] = []  # of the samples, the same in all windows
 
         def predict(window: torch.Tensor) -> torch.Tensor:
             _check_batch_size(len(window))
@@ -87,11 +99,21 @@ class WindowedDistribution(PredictiveDistribution):
                 )
             if not seeds:
                 return distribution.mode_logits()
+            if isinstance(distribution, HypothesesDistribution) and distribution.deck is not None:
+                if not hypotheses:
+                    number = distribution.logits.shape[1]
+                    hypotheses.append(deck.deal(len(seeds), lambda start: _permutation(number, seeds[start])))
+                return take_hypotheses(distribution.logits, hypotheses[0]).flatten(1, 2)
             generators = [torch.Generator(window.device).manual_seed(seed) for seed in seeds]
             return torch.cat([distribution.sample_logits(1, generator) for generator in generators], 1).flatten(1, 2)
 
         with self._autocast:
             return full_precision(self.inferer(image, predict))
+
+
+def _permutation(n: int, seed: int) -> torch.Tensor:
+    """``[1, n]``."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[None]
 
 
 def _check_batch_size(size: int) -> None:

@@ -8,7 +8,8 @@ from monai_stochseg.visualize.reliability import plot_reliability
 
 class ReliabilityFigure(MetricFigure):
     """
-    Draws an evaluator's reliability diagram and histogram of the confidence at the end of its run.
+    Draws an evaluator's reliability diagram and histogram of the confidence at the end of its run. Its title says where
+    the metric counts the voxels alone that a rater labels as foreground.
 
     Args:
         filename: the figure, in any format of matplotlib.
@@ -24,4 +25,5 @@ class ReliabilityFigure(MetricFigure):
         name: str = "model",
         confidence_label: str = "confidence",
     ) -> None:
-        super().__init__(filename, lambda: plot_reliability({name: metric.bins()}, confidence_label))
+        title = "voxels that a rater labels as foreground" if metric.foreground_only else "all voxels"
+        super().__init__(filename, lambda: plot_reliability({name: metric.bins()}, confidence_label, title))

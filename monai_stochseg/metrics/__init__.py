@@ -10,6 +10,7 @@ from .calibration_error import (
     compute_calibration_bins,
     expected_calibration_error,
 )
+from .case_dice import CaseDiceMetric, compute_case_dice
 from .distance_metric import DistanceMetric
 from .energy_distance import GeneralizedEnergyDistanceMetric, compute_generalized_energy_distance
 from .energy_distance_curve import EnergyDistanceCurveMetric, compute_energy_distance_curve
@@ -39,6 +40,7 @@ __all__ = [
     "AdaptiveCalibrationErrorMetric",
     "AmbiguityAccuracyMetric",
     "BrierScoreMetric",
+    "CaseDiceMetric",
     "DistanceMetric",
     "DiversityCorrelationMetric",
     "EmptyFractionCorrelationMetric",
@@ -66,6 +68,7 @@ __all__ = [
     "compute_ambiguity",
     "compute_brier_score",
     "compute_calibration_bins",
+    "compute_case_dice",
     "compute_energy_distance_curve",
     "compute_entropy_decomposition",
     "compute_generalized_energy_distance",

@@ -42,7 +42,7 @@ def answer_metrics(task: Task, full: bool) -> dict[str, TaskMetric]:
     if not full:
         return {"dice": dice, "ece": ece}
     calibration = {name: TaskMetric(metric, calibrated) for name, metric in _calibration(task).items()}
-    reliability = TaskMetric(ExpectedCalibrationErrorMetric(), calibrated)
+    reliability = TaskMetric(ExpectedCalibrationErrorMetric(foreground_only=True), calibrated)  # of the voxels of ece
     return {"dice": dice, **_structures(task), "ece": ece, **calibration, "reliability": reliability}
 
 

@@ -14,6 +14,7 @@ from monai_stochseg.handlers import MetricFigure
 from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.tasks.answer_metrics import answer_metrics
 from monai_stochseg.tasks.sample_metrics import TaskMetric, sample_metric
+from monai_stochseg.visualize import plot_case_dice
 
 PARTS = (*SPLITS, "all")
 
@@ -230,5 +231,13 @@ class Task(ABC):
     def evaluation_figures(
         self, metrics: Mapping[str, TaskMetric], output_dir: str, part: str, model_name: str
     ) -> list[MetricFigure]:
-        """Handlers that draw the task's own figures of an evaluation."""
-        return []
+        """
+        Handlers that draw the task's own figures of an evaluation: with ``case_dice`` among the metrics the samples of
+        each case beside its single answer, ``case_dice_<part>.png``.
+        """
+        if "case_dice" not in metrics:
+            return []
+        case_dice: Any = metrics["case_dice"].metric
+        return [
+            MetricFigure(os.path.join(output_dir, f"case_dice_{part}.png"), lambda: plot_case_dice(case_dice.rows()))
+        ]

@@ -156,7 +156,8 @@ class Cityscapes(Task):
         if "flip_ratio" in metrics:
             ratio: Any = metrics["flip_ratio"].metric
             draw["flip_ratio"] = lambda: plot_flip_ratio({model_name: ratio.ratios()}, probabilities, switches)
-        return [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        own = [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        return [*super().evaluation_figures(metrics, output_dir, part, model_name), *own]
 
 
 def _predicted_channels(predictions_dir: str | os.PathLike | None) -> list[str]:

@@ -65,6 +65,16 @@ class LIDC(Task):
         return len(self.cases("all")[0]["drawn"])
 
     @property
+    def evaluation_metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Also the single answer against each reader, whether readers and samples disagree alike, and calibration."""
+        readers = (f"mode_dice_rater{rater}" for rater in range(self.num_raters))
+        return (
+            *("ged", "diversity", "rater_diversity", "hm_iou", "dice", "dice_nonempty"),
+            *("mode_dice", "mode_dice_nonempty", *readers, "case_dice", "ambiguity"),
+            *("diversity_correlation", "empty_correlation", "ece", "ece_foreground"),
+        )
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """What is logged of a run's data, with the id of the split."""
         split = None if self.manifest is None else load_manifest(self.manifest).id

@@ -75,7 +75,7 @@ class RaterFolder(VolumeTask):
     """
 
     metric_names = ("ged", "diversity", "hm_iou", "dice")
-    evaluation_metric_names = ("ged", "diversity", "rater_diversity", "hm_iou", "sample_dice")
+    evaluation_metric_names = ("ged", "diversity", "rater_diversity", "hm_iou", "sample_dice", "case_dice")
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from monai_stochseg.distributions import weights_of, with_weights
 from monai_stochseg.metrics import (
     AmbiguityAccuracyMetric,
     BrierScoreMetric,
+    CaseDiceMetric,
     DiversityCorrelationMetric,
     EmptyFractionCorrelationMetric,
     EnergyDistanceCurveMetric,
@@ -25,7 +27,16 @@ from monai_stochseg.metrics import (
     SampleDiversityMetric,
 )
 
-__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "present_raters", "sample_metric"]
+__all__ = [
+    "CURVE",
+    "TaskMetric",
+    "answer",
+    "answer_and_samples",
+    "entries",
+    "first_samples",
+    "present_raters",
+    "sample_metric",
+]
 
 CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is given
 
@@ -86,7 +97,30 @@ def _first_samples(output_transform: Callable, number: int, output: Sequence[Map
     return [samples[:number] for samples in y_pred], y
 
 
+def answer(output: Sequence[Mapping[str, Any]]) -> Pair:
+    """The label map of the single answer, whose probabilities the evaluator gives, and the raters."""
+    return [item["pred"].argmax(0, keepdim=True) for item in output], [item["label"] for item in output]
+
+
+def answer_and_samples(output: Sequence[Mapping[str, Any]]) -> Pair:
+    """The single answer and then the samples, and the raters who are there. The answer has no weight among them."""
+    maps = []
+    for item in output:
+        samples = item["samples"]
+        one = item["pred"].argmax(0, keepdim=True).to(samples)
+        both = torch.cat([one, samples]).as_subclass(torch.Tensor)
+        weights = weights_of(samples)
+        maps.append(both if weights is None else with_weights(both, torch.cat([weights.new_zeros(1), weights])))
+    return maps, [present_raters(item["label"]) for item in output]
+
+
+def _case_dice(distance: LabelMapDistance) -> CaseDiceMetric:
+    return CaseDiceMetric({str(index): (index,) for index in distance.compared if index > 0})
+
+
 _SAMPLES = entries("samples", "label")
+_CALIBRATION = entries("probabilities", "label")
+_ANSWER_OF_RATER = re.compile(r"mode_dice_rater(\d+)")
 _METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMetric], Callable[..., Pair]]] = {
     "ged": (GeneralizedEnergyDistanceMetric, _SAMPLES),
     "ged_curve": (partial(EnergyDistanceCurveMetric, CURVE), _SAMPLES),
@@ -98,7 +132,11 @@ _METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMet
     "ambiguity": (lambda distance: AmbiguityAccuracyMetric(), _SAMPLES),
     "diversity_correlation": (DiversityCorrelationMetric, _SAMPLES),
     "empty_correlation": (lambda distance: EmptyFractionCorrelationMetric(), _SAMPLES),
-    "ece": (lambda distance: ExpectedCalibrationErrorMetric(), entries("probabilities", "label")),
+    "mode_dice": (RaterDiceMetric, answer),
+    "mode_dice_nonempty": (partial(RaterDiceMetric, nonempty_raters=True), answer),
+    "case_dice": (_case_dice, answer_and_samples),
+    "ece": (lambda distance: ExpectedCalibrationErrorMetric(), _CALIBRATION),
+    "ece_foreground": (lambda distance: ExpectedCalibrationErrorMetric(kind="class"), _CALIBRATION),
     "brier": (lambda distance: BrierScoreMetric(), entries("pred", "label")),
     "calibration_gap": (lambda distance: MAEMetric(), entries("probabilities", "pred")),
 }
@@ -111,19 +149,36 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     Args:
         name: ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
             ``rater_diversity``, ``dice``, ``dice_nonempty`` (on raters who drew), ``ambiguity``,
-            ``diversity_correlation``, ``empty_correlation``, ``ece``, ``brier`` (of the single answer) or
-            ``calibration_gap``, the mean absolute difference between the samples' mean and the single answer.
+            ``diversity_correlation``, ``empty_correlation``, ``ece`` (of the most probable class), ``ece_foreground``
+            (of the foreground, all its classes together), ``brier`` (of the single answer), ``calibration_gap``, the
+            mean absolute difference between the samples' mean and the single answer, and of the single answer
+            ``mode_dice``, ``mode_dice_nonempty``, ``mode_dice_rater0`` (the first rater) and ``case_dice``, where its
+            Dice over all classes stands among the samples'.
         distance: between two label maps; it has the number of classes and the void label.
 
     Raises:
         ValueError: for another name.
     """
+    if one := _ANSWER_OF_RATER.fullmatch(name):
+        return TaskMetric(RaterDiceMetric(distance, rater=int(one[1])), answer)
     if name not in _METRICS:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
-    if name in ("ece", "brier") and distance.ignore_index is not None:
+    if name in ("ece", "ece_foreground", "brier") and distance.ignore_index is not None:
         output_transform = partial(_known_voxels, output_transform, distance.ignore_index)
+    if name == "ece_foreground":
+        output_transform = partial(_foreground, output_transform)
     return TaskMetric(make(distance), output_transform)
+
+
+def _foreground(output_transform: Callable, output: Sequence[Mapping[str, Any]]) -> Pair:
+    """Background and foreground, ``[2, *S]``, and raters with the same two classes."""
+    probabilities, labels = output_transform(output)
+    both = [
+        torch.stack([p[0], p[1:].sum(0).clamp(max=1)]) for p in (p.as_subclass(torch.Tensor) for p in probabilities)
+    ]
+    y = [with_weights((label.as_subclass(torch.Tensor) > 0).byte(), weights_of(label)) for label in labels]
+    return both, y
 
 
 def _known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:

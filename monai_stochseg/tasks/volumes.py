@@ -100,7 +100,7 @@ class VolumeTask(Task):
     """
 
     metric_names: tuple[str, ...] = ("ged", "diversity", "dice")
-    evaluation_metric_names: tuple[str, ...] = ("ged", "diversity", "sample_dice")
+    evaluation_metric_names: tuple[str, ...] = ("ged", "diversity", "sample_dice", "case_dice")
     draws_split = True
 
     def __init__(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of samples, distances, latents and calibration."""
 
+from .case_dice import plot_case_dice
 from .energy_distance_curve import plot_energy_distance
 from .latent_plane import plot_latent_plane
 from .mode_frequency import plot_flip_ratio, plot_mode_frequency
@@ -8,6 +9,7 @@ from .reliability import plot_reliability
 from .samples import plot_samples
 
 __all__ = [
+    "plot_case_dice",
     "plot_energy_distance",
     "plot_flip_ratio",
     "plot_latent_plane",

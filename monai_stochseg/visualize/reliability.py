@@ -14,7 +14,9 @@ _MARKERS = "osD^vP*X<>"
 
 
 @check_arguments
-def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "confidence") -> Figure:
+def plot_reliability(
+    bins: Mapping[str, torch.Tensor], confidence_label: str = "confidence", title: str | None = None
+) -> Figure:
     """
     Plot the reliability diagram (Guo et al. 2017, figure 1) and, below it, the histogram of the confidence of one or
     more models.
@@ -27,6 +29,7 @@ def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "
         bins: for each model ``[num_bins, 3]``, as :py:meth:`monai_stochseg.metrics.ExpectedCalibrationErrorMetric.bins`
             and :py:func:`monai_stochseg.metrics.compute_calibration_bins` return them; num_bins may differ.
         confidence_label: label of the horizontal axis, such as "probability of tumour" for the bins of one class.
+        title: stands above the diagram, such as which voxels were counted.
 
     Raises:
         ValueError: when there is no model, or bins have another shape.
@@ -58,6 +61,8 @@ def plot_reliability(bins: Mapping[str, torch.Tensor], confidence_label: str = "
         edges = torch.linspace(0, 1, len(count) + 1)
         histogram.stairs(share.numpy(), edges.numpy(), color=colour, linestyle=line, linewidth=1.5)
     diagram.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    if title is not None:
+        diagram.set_title(title, fontsize=10)
     figure.legend(fontsize=9, frameon=False, loc="outside upper left")
     histogram.set_yscale("log")  # most voxels have a confidence near 1
     histogram.yaxis.set_major_formatter("{x:g}")

@@ -45,6 +45,19 @@ def test_one_training_serves_the_three_samplers_of_a_deterministic_network():
     assert states[0] == states[1] == states[2]
 
 
+def test_the_image2image_vae_has_its_own_latent_and_beta():
+    network, loss = make_baseline("image2image_vae", asked(), (2, 4), latent_dim=3, beta=10.0)
+    assert (network.latent_dim, loss.beta) == (3, 10.0)
+
+
+@pytest.mark.parametrize("method", [method for method, *_ in CASES])
+def test_every_baseline_takes_align_corners(method):
+    network = make_baseline(method, asked(), (2, 4), num_hypotheses=2, align_corners=True).network
+    unets = [module for module in network.modules() if isinstance(module, nets.BilinearUNet)]
+    assert unets
+    assert all(unet.align_corners for unet in unets)
+
+
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match=r"method must be one of deterministic, threshold, .*, got 'magic'"):
         make_baseline("magic", asked())

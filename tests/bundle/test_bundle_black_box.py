@@ -142,7 +142,7 @@ def test_streets_with_another_models_predictions(make_output, tmp_path, method) 
     assert dataset[0]["label"].max() == 255
     run_workflow(bundle, *overlays, "evaluate", **given)
     output = Path(given["output_dir"])
-    (case, mean) = table(output / "evaluation_test.csv")
+    (case, mean, _) = table(output / "evaluation_test.csv")
     assert (case.removesuffix(".png"), mean) == ("munster_000002_000019", "mean")
 
     name = write_scene(tmp_path / "new", "val", "munster", 2, with_label=False)

@@ -197,10 +197,20 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         np.testing.assert_allclose(found, 1e-3 * np.linspace(1, 1 / 200, 200))
     else:
         assert (length, config["manifest"]) == ((240, 32_000, 32), "kohl")
-        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192], None)
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 256, 512], None)
+        if name == "baselines_lidc":
+            assert (config["num_hypotheses"], config["latent_dim"], config["beta"]) == (16, 3, 10.0)
         assert optimizer.defaults["weight_decay"] == 1e-5
         np.testing.assert_allclose(found[[0, -1]], [1e-4, 1e-6])
         assert len(set(found)) == 6
+
+
+def test_the_probabilistic_unet_has_the_papers_number_of_parameters(folders, tmp_path) -> None:
+    """Core, prior and posterior; 27.5 million."""
+    config, parser = paper("probunet_lidc", folders, tmp_path)
+    assert (config["latent_dim"], config["align_corners"]) == (6, True)
+    network = parser.get_parsed_content("network_def")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 27_499_386
 
 
 def test_the_recipe_of_car_is_the_papers(folders, tmp_path) -> None:

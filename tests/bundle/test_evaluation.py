@@ -18,7 +18,8 @@ from monai_stochseg.tasks.sample_metrics import CURVE, first_samples
 
 NAMES = (
     *("ged", "ged_curve", "hm_iou", "diversity", "rater_diversity", "dice", "dice_nonempty", "ambiguity"),
-    *("diversity_correlation", "empty_correlation", "ece", "brier", "calibration_gap"),
+    *("diversity_correlation", "empty_correlation", "ece", "ece_foreground", "brier", "calibration_gap"),
+    *("mode_dice", "mode_dice_nonempty", "mode_dice_rater1", "case_dice"),
 )
 
 
@@ -92,7 +93,7 @@ def value(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_metric_takes_an_evaluators_output(name) -> None:
-    assert value(name, max(CURVE)).numel() == (len(CURVE) if name == "ged_curve" else 1)
+    assert value(name, max(CURVE)).numel() == {"ged_curve": len(CURVE), "case_dice": 7}.get(name, 1)
 
 
 def test_first_is_of_the_samples() -> None:
@@ -140,7 +141,7 @@ def test_the_table_has_the_metrics_of_cases(tmp_path, monkeypatch) -> None:
     assert isinstance(figure, SampleFigure)
     assert table.filename == tmp_path / "evaluation_test.csv"
     assert figure.filename == tmp_path / "samples_test.png"
-    assert set(NAMES) - set(table.metrics) == {"diversity_correlation", "empty_correlation", "ece"}
+    assert set(NAMES) == set(table.metrics)
     assert list(seen["key_val_metric"]) == [f"val_{name}" for name in NAMES]
 
 
@@ -159,3 +160,34 @@ def test_further_transforms_act_on_image_and_label(tmp_path) -> None:
     assert evaluator.state.metrics.keys() == {"val_ged", "val_diversity", "val_hm_iou", "val_dice"}
     assert evaluator.state.output[0]["samples"].shape == (2, 8, 8)
     assert evaluator.state.output[0]["label"].shape == (2, 8, 8)
+
+
+def test_values_by_hand_of_the_single_answer_and_the_foreground() -> None:
+    """The answer of 4 samples, of which one is the readers', is empty: Dice 0, and its foreground has 1/4."""
+    assert value("mode_dice").item() == 0
+    assert value("mode_dice", first=None, num_samples=1).item() == 1
+    assert value("mode_dice_rater1", num_samples=1, rater_weights=torch.tensor([1.0, 0.0])).isnan()
+    assert value("mode_dice_rater0", num_samples=1, rater_weights=torch.tensor([1.0, 0.0])).item() == 1
+    voxels, drawn = 2 * 36, 4 + 9
+    assert value("ece").item() == pytest.approx((drawn * 0.75 + 0) / voxels)
+    assert value("ece_foreground").item() == pytest.approx(drawn * 0.75 / voxels)
+
+
+def test_the_foreground_is_all_its_classes() -> None:
+    """Of two classes of 0.3 and 0.2 the foreground has 0.5, and it is always there."""
+    task = Given([], ["background", "organ", "tumour"])
+    metric, output_transform = task.metric("ece_foreground")
+    probabilities = torch.tensor([0.5, 0.3, 0.2]).reshape(3, 1, 1).expand(3, 4, 4)
+    y_pred, y = output_transform([{"probabilities": probabilities, "label": torch.full((1, 4, 4), 2)}])
+    metric(y_pred=y_pred, y=y)
+    assert float(metric.aggregate()) == pytest.approx(0.5)
+
+
+def test_the_curve_may_be_the_key_metric(tmp_path) -> None:
+    network = DeterministicSampler(BilinearUNet(2, 1, 2, (2, 4)))
+    run = Options(str(tmp_path))
+    evaluator = make_evaluator(asked(), network, run, num_samples=100, metrics=["ged_curve", "ged"])
+    evaluator.run()
+    assert evaluator.state.metrics["val_ged_curve"] == pytest.approx(evaluator.state.metrics["val_ged"])
+    with pytest.raises(ValueError, match="case_dice has several columns and cannot be the first"):
+        make_evaluator(asked(), network, run, metrics=["case_dice"])

@@ -68,7 +68,7 @@ def train_resume_evaluate_and_infer(
 
     workflow = run_workflow(bundle, overlay, "evaluate", **options)
     rows = table(output / "evaluation_test.csv")
-    assert len(rows) == len(cases) + (2 if soft else 1)  # the mean, and the standard deviation of single answers
+    assert len(rows) == len(cases) + 2  # the mean, and its standard error or of single answers the standard deviation
     judged = [float(value) for name, value in rows["mean"].items() if name != "case"]
     assert judged
     assert not all(math.isnan(value) for value in judged)

@@ -38,7 +38,7 @@ def test_brains(real_data, make_output, name) -> None:
     assert json.loads(Path(output, "split.json").read_text())["validation"] == patients
     run_workflow(name, "evaluate", **{**options, "part": "validation"})
     rows = list(table(Path(output, "evaluation_validation.csv")))
-    assert rows == [*patients, "mean", *(["std"] if name == "svls_brats" else [])]
+    assert rows == [*patients, "mean", "std" if name == "svls_brats" else "standard_error"]
 
 
 def test_brains_by_an_overlay(real_data, make_output) -> None:
@@ -117,4 +117,4 @@ def test_a_split_that_came_with_the_data(make_output, tmp_path) -> None:
     options = run_options("ssn_lidc", tmp_path / "crops", make_output(), manifest=None)
     run_workflow("ssn_lidc", **options)
     run_workflow("ssn_lidc", "evaluate", **options)
-    assert len(table(Path(options["output_dir"], "evaluation_test.csv"))) == 4 + 1
+    assert len(table(Path(options["output_dir"], "evaluation_test.csv"))) == 4 + 2

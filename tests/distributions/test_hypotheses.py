@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
 
 from monai_stochseg.distributions import HypothesesDistribution
 from monai_stochseg.inferers import draw_samples
+from monai_stochseg.metrics import compute_generalized_energy_distance
 
 
 def one_per_hypothesis(weights: torch.Tensor | None = None, batch: int = 2, hypotheses: int = 3) -> torch.Tensor:
@@ -22,6 +24,36 @@ def test_hypotheses_are_equally_likely_by_default():
 def test_hypotheses_are_drawn_by_weight():
     weights = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]])
     torch.testing.assert_close(one_per_hypothesis(weights) / 4000, weights, atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 16])
+def test_sixteen_samples_of_sixteen_heads_are_the_set_of_heads(chunk_size):
+    """Each once: the energy distance of the samples is that of the heads themselves."""
+    generator = torch.Generator().manual_seed(0)
+    heads = torch.randint(2, (2, 16, 6, 6), generator=generator)
+    raters = torch.randint(2, (2, 4, 6, 6), generator=generator)
+    distribution = HypothesesDistribution(one_hot(heads, 2).movedim(-1, 2).float())
+    samples = draw_samples(distribution, 16, torch.Generator().manual_seed(1), chunk_size).labels
+    for drawn, given in zip(samples.flatten(2).long(), heads.flatten(2), strict=True):
+        assert sorted(drawn.tolist()) == sorted(given.tolist())
+    assert not torch.equal(samples[0].long(), heads[0])  # in an order of their own
+    expected = compute_generalized_energy_distance(heads, raters, 2)
+    torch.testing.assert_close(compute_generalized_energy_distance(samples, raters, 2), expected)
+
+
+@pytest.mark.parametrize(("n", "counts"), [(3, {0, 1}), (5, {1}), (13, {2, 3}), (20, {4})])
+def test_equal_hypotheses_are_drawn_without_replacement(n, counts):
+    logits = torch.arange(5.0).reshape(1, -1, 1, 1).expand(2, 5, 2, 1)
+    for seed in range(4):
+        samples = HypothesesDistribution(logits).sample_logits(n, torch.Generator().manual_seed(seed))[:, :, 0, 0]
+        for item in samples:
+            assert {int((item == m).sum()) for m in range(5)} == counts
+
+
+def test_a_deck_left_half_used_does_not_move_the_next_draw():
+    distribution = HypothesesDistribution(torch.randn(2, 5, 3, 4))
+    first = distribution.sample_logits(3, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(distribution.sample_logits(3, torch.Generator().manual_seed(1)), first, rtol=0, atol=0)
 
 
 def test_items_draw_by_themselves():

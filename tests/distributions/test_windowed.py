@@ -138,3 +138,19 @@ def test_errors():
 
     with pytest.raises(ValueError, match="the samples of a window carry weights"):
         WindowedDistribution(image, weighted, SlidingWindowInferer(4)).sample_logits(1)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 5])
+def test_as_many_samples_as_hypotheses_are_each_once_in_all_windows(chunk_size):
+    """Hypothesis m of 5 answers class m everywhere, in windows of all images alike."""
+
+    def predictive(window: torch.Tensor) -> HypothesesDistribution:
+        logits = torch.eye(5).reshape(1, 5, 5, 1, 1).expand(len(window), 5, 5, *window.shape[2:])
+        return HypothesesDistribution(logits)
+
+    windowed = WindowedDistribution(torch.zeros(2, 1, 6, 9), predictive, SlidingWindowInferer((4, 4)))
+    labels = draw_samples(windowed, 5, generator(), chunk_size).labels.flatten(2)
+    assert (labels == labels[:, :, :1]).all()
+    assert labels[:, :, 0].sort(1).values.tolist() == [[0, 1, 2, 3, 4]] * 2
+    whole = windowed.sample_logits(5, generator()).argmax(2).flatten(2)
+    assert torch.equal(labels.long(), whole)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+from statistics import stdev
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import CaseTable, SampleFigure
 from monai_stochseg.metrics import (
+    ExpectedCalibrationErrorMetric,
     GeneralizedEnergyDistanceMetric,
     LabelMapDistance,
     RegionDiceMetric,
@@ -107,3 +109,23 @@ def test_the_figure_goes_with_the_best_metric(tmp_path):
     figure.unlink()
     engine.run(global_epoch=2)  # the same value again is no new best
     assert not figure.exists()
+
+
+def test_standard_errors_and_values_over_all_cases(tmp_path):
+    """Of n values the standard deviation by n - 1 over the root of n; a pooled value is in the mean's row alone."""
+    ged, ece = GeneralizedEnergyDistanceMetric(2), ExpectedCalibrationErrorMetric()
+    transform = from_engine(["probabilities", "label"])
+    engine = evaluator(
+        [CaseTable(tmp_path / "table.csv", {"ged": ged, "ece": ece}, standard_error=True)],
+        {
+            "ged": IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"])),
+            "ece": IgniteMetricHandler(metric_fn=ece, output_transform=transform),
+        },
+    )
+    engine.run()
+    rows = {row["case"]: row for row in csv.DictReader((tmp_path / "table.csv").open())}
+    assert list(rows) == ["case_0", "case_1", "case_2", "mean", "standard_error"]
+    values = [float(rows[f"case_{i}"]["ged"]) for i in range(3)]
+    assert float(rows["standard_error"]["ged"]) == pytest.approx(stdev(values) / 3**0.5, rel=1e-4)
+    assert [rows[name]["ece"] for name in rows if name != "mean"] == ["nan"] * 4
+    assert float(rows["mean"]["ece"]) == pytest.approx(float(engine.state.metrics["ece"]), rel=1e-4)

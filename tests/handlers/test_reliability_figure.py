@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
@@ -13,10 +14,10 @@ from monai_stochseg.metrics import ExpectedCalibrationErrorMetric
 from monai_stochseg.visualize.reliability import plot_reliability
 
 
-def evaluator(filename: Path, rank: int = 0) -> Engine:
+def evaluator(filename: Path, rank: int = 0, foreground_only: bool = False) -> Engine:
     engine = Engine(lambda _, items: items)
     engine.state.rank = rank
-    metric = ExpectedCalibrationErrorMetric(num_bins=4)
+    metric = ExpectedCalibrationErrorMetric(num_bins=4, foreground_only=foreground_only)
     IgniteMetricHandler(metric_fn=metric, output_transform=from_engine(["probabilities", "label"])).attach(
         engine, "ece"
     )
@@ -25,18 +26,23 @@ def evaluator(filename: Path, rank: int = 0) -> Engine:
 
 
 def batch() -> list[dict]:
-    return [{"probabilities": torch.randn(3, 6, 6).softmax(0), "label": torch.randint(3, (1, 6, 6))}]
+    return [{"probabilities": torch.randn(3, 6, 6).softmax(0), "label": torch.arange(36).reshape(1, 6, 6) % 3 % 2}]
 
 
-def test_draws_at_the_end(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("foreground_only", "title", "voxels"),
+    [(False, "all voxels", 72), (True, "voxels that a rater labels as foreground", 24)],
+)
+def test_draws_at_the_end(tmp_path, monkeypatch, foreground_only, title, voxels) -> None:
     drawn = []
     name = "monai_stochseg.handlers.reliability_figure.plot_reliability"
-    monkeypatch.setattr(name, lambda bins, label: drawn.append(bins) or plot_reliability(bins, label))
-    engine = evaluator(tmp_path / "deep" / "reliability.png")
+    monkeypatch.setattr(name, lambda bins, *args: drawn.append((bins, *args)) or plot_reliability(bins, *args))
+    engine = evaluator(tmp_path / "deep" / "reliability.png", foreground_only=foreground_only)
     for run in range(2):
         engine.run([batch(), batch()])
         assert (tmp_path / "deep" / "reliability.png").read_bytes()[:4] == b"\x89PNG"
-        assert drawn[run]["network"][:, 0].sum() == 72  # the voxels of this run
+        assert drawn[run][1:] == ("confidence", title)
+        assert drawn[run][0]["network"][:, 0].sum() == voxels  # the voxels of this run
         (tmp_path / "deep" / "reliability.png").unlink()
 
 

@@ -17,6 +17,7 @@ from monai_stochseg.metrics import (
     compute_ambiguity,
     compute_brier_score,
     compute_calibration_bins,
+    compute_case_dice,
     compute_energy_distance_curve,
     compute_generalized_energy_distance,
     compute_hungarian_matched_iou,
@@ -50,6 +51,7 @@ SETS = {name: partial(function, distance=WITH_VOID) for name, function in OF_DIS
 PAIRS = SETS | {
     "uncertainty": partial(compute_uncertainty_correlation, num_classes=3),
     "regions": partial(compute_region_dice, regions={"one": (1,)}),
+    "case_dice": partial(compute_case_dice, regions={"one": (1,)}),
 }
 
 GOOD = torch.randint(3, (2, 2, 6, 5), generator=torch.Generator().manual_seed(0)).float()

@@ -97,3 +97,17 @@ def test_metric() -> None:
     torch.testing.assert_close(
         RaterDiceMetric(**with_distance(options))(maps(A, [2, 1, 0, 0]), maps(B, EMPTY), **weights), expected[:, None]
     )
+
+
+def test_one_rater_and_a_missing_one():
+    """Of a missing rater the map may hold anything, and the value is undefined."""
+    answer = torch.tensor([[[0, 1, 1, 0]], [[0, 1, 1, 0]]])
+    raters = torch.tensor([[[0, 0, 0, 0], [0, 0, 1, 1]], [[0, 1, 1, 0], [7, 7, 7, 7]]])
+    weights = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    for rater, expected in ((0, [0.0, 1.0]), (1, [0.5, torch.nan])):
+        found = compute_rater_dice(answer, raters, 2, rater=rater, y_weights=weights)
+        torch.testing.assert_close(found, torch.tensor(expected), equal_nan=True)
+    nonempty = compute_rater_dice(answer[:1], raters[:1], 2, rater=0, nonempty_raters=True)
+    assert nonempty.isnan().all()
+    with pytest.raises(ValueError, match="rater must be one of the 2 raters of y, 0 to 1, got 2"):
+        compute_rater_dice(answer[:1], raters[:1], 2, rater=2)

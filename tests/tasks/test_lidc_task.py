@@ -131,3 +131,17 @@ def test_raters_are_those_of_the_folder(crops_folder, tmp_path) -> None:
     task = LIDC(tmp_path / "crops")
     assert task.num_raters == 6
     assert task.dataset("train", task.evaluation())[0]["label"].shape == (6, 8, 8)
+
+
+def test_an_evaluation_judges_the_single_answer_against_each_reader_and_calibration(tmp_path) -> None:
+    write_crops(crops(), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops")
+    names = task.evaluation_metric_names
+    assert [name for name in names if "mode" in name] == [
+        "mode_dice", "mode_dice_nonempty", *(f"mode_dice_rater{rater}" for rater in range(4))
+    ]  # fmt: skip
+    assert {"case_dice", "ambiguity", "diversity_correlation", "empty_correlation", "ece", "ece_foreground"} <= {*names}
+    metrics = {name: task.metric(name) for name in names}
+    (figure,) = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
+    assert figure.filename == tmp_path / "case_dice_test.png"
+    assert not task.evaluation_figures({"ged": metrics["ged"]}, str(tmp_path), "test", "model")

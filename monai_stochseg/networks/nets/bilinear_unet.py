@@ -49,7 +49,7 @@ class BilinearEncoder(nn.Module):
         self,
         spatial_dims: int,
         in_channels: int,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         norm: str | tuple | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -91,7 +91,8 @@ class BilinearEncoder(nn.Module):
 class BilinearUNet(nn.Module):
     """
     U-Net with bilinear resampling, the core of the Probabilistic U-Net and of its baselines (Kohl et al. 2018,
-    https://arxiv.org/abs/1806.05034). It takes images of any size.
+    https://arxiv.org/abs/1806.05034). It takes images of any size. The default channels are the paper's on LIDC: 32,
+    doubled at each of four down-samplings.
 
     With ``channels=(32, 64, 128, 192, 192, 192, 192)`` and ``norm="BATCH"`` it has the shape of PHiSeg's U-Net
     (Baumgartner et al. 2019, https://arxiv.org/abs/1906.04045), the backbone on LIDC of Monteiro et al. 2020
@@ -106,8 +107,10 @@ class BilinearUNet(nn.Module):
         norm: normalisation between convolution and ReLU, by MONAI's name and options, such as ``"BATCH"`` or
             ``("GROUP", {"num_groups": 8})``. Default: none, as in the paper.
         dropout: probability with which an incoming feature of the three innermost blocks of encoder and decoder is
-            dropped; the paper's Dropout U-Net has 0.5. With fewer levels it acts in all of them. The image is not
-            dropped.
+            dropped; the paper's Dropout U-Net has 0.5. With three levels or fewer it acts in all blocks, with four in
+            all of the decoder. The image is not dropped.
+        align_corners: whether the decoder's interpolation maps corner to corner, as in the authors' released code; the
+            paper does not say.
 
     Raises:
         ValueError: for other spatial_dims, numbers of channels that are not positive, a dropout outside [0, 1), or
@@ -120,9 +123,10 @@ class BilinearUNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         out_channels: int | None,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         norm: str | tuple | None = None,
         dropout: float = 0.0,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, out_channels=1 if out_channels is None else out_channels)
@@ -131,6 +135,7 @@ class BilinearUNet(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.dropout_blocks = _DROPOUT_BLOCKS  # an attribute, for TorchScript
         self.mode = InterpolateMode.BILINEAR.value if spatial_dims == 2 else InterpolateMode.TRILINEAR.value
+        self.align_corners = align_corners
         self.blocks = nn.ModuleList(
             _block(spatial_dims, channels[level] + channels[level - 1], channels[level - 1], norm)
             for level in range(len(channels) - 1, 0, -1)
@@ -152,7 +157,7 @@ class BilinearUNet(nn.Module):
         features = self.encoder(x)
         y = features[-1]
         for i, block in enumerate(self.blocks):
-            y = join_skip(y, features[-2 - i], self.mode)
+            y = join_skip(y, features[-2 - i], self.mode, self.align_corners)
             y = block(self.dropout(y) if i < self.dropout_blocks else y)
         result: torch.Tensor = self.final(y)
         return result
@@ -164,9 +169,9 @@ def halve(x: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(x, kernel, ceil_mode=True) if x.dim() == 4 else F.avg_pool3d(x, kernel, ceil_mode=True)
 
 
-def join_skip(x: torch.Tensor, skip: torch.Tensor, mode: str) -> torch.Tensor:
+def join_skip(x: torch.Tensor, skip: torch.Tensor, mode: str, align_corners: bool = False) -> torch.Tensor:
     """The skip's channels and those of ``x``, interpolated to the skip's size."""
-    x = F.interpolate(x, size=skip.shape[2:], mode=mode, align_corners=False)
+    x = F.interpolate(x, size=skip.shape[2:], mode=mode, align_corners=align_corners)
     return torch.cat([skip, x], dim=1)
 
 

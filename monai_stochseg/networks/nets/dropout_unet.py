@@ -66,6 +66,7 @@ class DropoutUNet(MonteCarloDropout):
         channels: number of channels of each level.
         dropout: probability with which a feature is dropped.
         norm: normalisation, by MONAI's name and options. Default: none.
+        align_corners: see :py:class:`BilinearUNet`.
 
     Raises:
         ValueError: for other spatial_dims, numbers of channels that are not positive, fewer than two levels, or a
@@ -78,8 +79,9 @@ class DropoutUNet(MonteCarloDropout):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         dropout: float = 0.5,
         norm: str | tuple | None = None,
+        align_corners: bool = False,
     ) -> None:
-        super().__init__(BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm, dropout))
+        super().__init__(BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm, dropout, align_corners))

@@ -44,7 +44,7 @@ class Ensemble(nn.Module):
         return torch.stack([run_network(member, x, "members") for member in self.members], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
-        """The predictive distribution of an image ``[B, C_in, *S]``: any member, with equal probability."""
+        """The members as a distribution, of an image ``[B, C_in, *S]``: see :py:class:`HypothesesDistribution`."""
         return HypothesesDistribution(self(x))
 
 
@@ -60,6 +60,7 @@ class UNetEnsemble(Ensemble):
         channels: number of channels of each level.
         num_members: number of U-Nets M. The paper has one for each sample, up to 16.
         norm: normalisation, by MONAI's name and options. Default: none.
+        align_corners: see :py:class:`BilinearUNet`.
 
     Raises:
         ValueError: for num_members below 1, other spatial_dims, or numbers of channels that are not positive.
@@ -71,11 +72,15 @@ class UNetEnsemble(Ensemble):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         num_members: int = 4,
         norm: str | tuple | None = None,
+        align_corners: bool = False,
     ) -> None:
         check_at_least(1, num_members=num_members)
         super().__init__(
-            [BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm) for _ in range(num_members)]
+            [
+                BilinearUNet(spatial_dims, in_channels, out_channels, channels, norm, align_corners=align_corners)
+                for _ in range(num_members)
+            ]
         )

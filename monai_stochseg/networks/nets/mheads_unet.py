@@ -65,7 +65,7 @@ class MHeads(nn.Module):
         return torch.stack([head(features) for head in self.heads], dim=1)
 
     def predictive(self, x: torch.Tensor) -> HypothesesDistribution:
-        """The predictive distribution of an image ``[B, C_in, *S]``: any head, with equal probability."""
+        """The heads as a distribution, of an image ``[B, C_in, *S]``: see :py:class:`HypothesesDistribution`."""
         return HypothesesDistribution(self(x))
 
 
@@ -81,6 +81,7 @@ class MHeadsUNet(MHeads):
         channels: number of channels of each level.
         num_heads: number of heads M.
         norm: normalisation in the U-Net, by MONAI's name and options. Default: none.
+        align_corners: see :py:class:`BilinearUNet`.
 
     Raises:
         ValueError: for num_heads below 1, fewer than 2 classes, other spatial_dims, or numbers of channels that are not
@@ -93,9 +94,10 @@ class MHeadsUNet(MHeads):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         num_heads: int = 16,
         norm: str | tuple | None = None,
+        align_corners: bool = False,
     ) -> None:
-        backbone = BilinearUNet(spatial_dims, in_channels, None, channels, norm)
+        backbone = BilinearUNet(spatial_dims, in_channels, None, channels, norm, align_corners=align_corners)
         super().__init__(backbone, channels[0], out_channels, num_heads, spatial_dims)

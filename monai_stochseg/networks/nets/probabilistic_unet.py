@@ -30,7 +30,8 @@ _LOG_STD_BOUND = 5.0
 class ProbabilisticUNet(nn.Module):
     """
     Probabilistic U-Net (Kohl et al. 2018, https://arxiv.org/abs/1806.05034): a U-Net whose last features are joined
-    with a sample of a low-dimensional latent and read by three 1x1 convolutions.
+    with a sample of a low-dimensional latent and read by three 1x1 convolutions. The default is the paper's network on
+    LIDC, of 27.5 million parameters.
 
     The latent's prior is predicted from the image; in training it is drawn from a posterior that sees a rater's label
     too, as one-hot minus 0.5. Both are axis-aligned normals, with log-deviations bounded smoothly to [-5, 5].
@@ -51,6 +52,7 @@ class ProbabilisticUNet(nn.Module):
             core, which takes ``in_channels + latent_dim`` channels.
         norm: normalisation in the default core and in the prior and posterior networks, by MONAI's name and options.
             Default: none, as in the paper.
+        align_corners: of the default core, see :py:class:`BilinearUNet`.
 
     Raises:
         ValueError: for fewer than 2 classes, latent_dim below 1, other spatial_dims, numbers of channels that are not
@@ -69,7 +71,7 @@ class ProbabilisticUNet(nn.Module):
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        channels: Sequence[int] = (32, 64, 128, 192),
+        channels: Sequence[int] = (32, 64, 128, 256, 512),
         latent_dim: int = 6,
         core: nn.Module | None = None,
         feature_channels: int | None = None,
@@ -77,6 +79,7 @@ class ProbabilisticUNet(nn.Module):
         posterior_image: bool = True,
         latent_at_input: bool = False,
         norm: str | tuple | None = None,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         check_num_classes(out_channels=out_channels)
@@ -93,7 +96,9 @@ class ProbabilisticUNet(nn.Module):
         self.posterior_image = posterior_image
         self.latent_at_input = latent_at_input
         core_channels = in_channels + latent_dim if latent_at_input else in_channels
-        self.core = BilinearUNet(spatial_dims, core_channels, None, channels, norm) if core is None else core
+        if core is None:
+            core = BilinearUNet(spatial_dims, core_channels, None, channels, norm, align_corners=align_corners)
+        self.core = core
         self.feature_channels = channels[0] if feature_channels is None else feature_channels
         self.prior_net = None if fixed_prior else _LatentNet(spatial_dims, in_channels, channels, latent_dim, norm)
         posterior_channels = out_channels + (in_channels if posterior_image else 0)

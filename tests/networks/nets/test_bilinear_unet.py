@@ -4,7 +4,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_stochseg.networks.nets import BilinearUNet
+from monai_stochseg.networks.nets import (
+    BilinearUNet,
+    DropoutUNet,
+    Image2ImageVAE,
+    MHeadsUNet,
+    ProbabilisticUNet,
+    UNetEnsemble,
+)
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, halve
 
 
@@ -27,8 +34,9 @@ def test_halving_is_bilinear_interpolation():
 
 
 @pytest.mark.parametrize(("shape", "norm", "dropout"), [((9, 6), None, 0.0), ((5, 6, 8), "BATCH", 0.5)])
-def test_torchscript(shape, norm, dropout):
-    net = BilinearUNet(len(shape), 1, 2, channels=(4, 6, 8), norm=norm, dropout=dropout).eval()
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_torchscript(shape, norm, dropout, align_corners):
+    net = BilinearUNet(len(shape), 1, 2, (4, 6, 8), norm, dropout, align_corners).eval()
     image = torch.randn(2, 1, *shape)
     torch.testing.assert_close(torch.jit.script(net)(image), net(image))
 
@@ -44,11 +52,36 @@ def test_initial_weights_are_orthogonal_and_biases_small():
         assert conv.bias.abs().max() <= 2e-3
 
 
-def test_the_paper_has_four_levels_of_three_convolutions_from_32_channels():
+@pytest.mark.parametrize(
+    ("align_corners", "expected"), [(False, [0.0, 0.25, 0.75, 1.0]), (True, [0.0, 1 / 3, 2 / 3, 1.0])]
+)
+def test_interpolation_with_and_without_aligned_corners(align_corners, expected):
+    """The decoder's block of a network whose encoder is of 0 and 1."""
+    net = BilinearUNet(2, 1, None, channels=(1, 1), align_corners=align_corners)
+    net.encoder.forward = lambda x: [torch.zeros(1, 1, 4, 1), torch.tensor([0.0, 1.0]).reshape(1, 1, 2, 1)]
+    seen = []
+    net.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0][0, 1, :, 0]))
+    net(torch.zeros(1, 1, 4, 1))
+    torch.testing.assert_close(seen[0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_networks_pass_align_corners_on(align_corners):
+    options = {"channels": (2, 4), "align_corners": align_corners}
+    built = [
+        *(make(2, 1, 2, **options) for make in (BilinearUNet, DropoutUNet, MHeadsUNet, ProbabilisticUNet)),
+        *(Image2ImageVAE(2, 1, 2, **options), UNetEnsemble(2, 1, 2, num_members=2, **options)),
+    ]
+    for network in built:
+        unets = [module for module in network.modules() if isinstance(module, BilinearUNet)]
+        assert unets
+        assert all(unet.align_corners is align_corners for unet in unets)
+
+
+def test_the_paper_has_five_levels_of_three_convolutions_from_32_channels():
     net = BilinearUNet(2, 1, 2)
-    assert len(net.encoder.blocks) == 4
+    assert [block[0].out_channels for block in net.encoder.blocks] == [32, 64, 128, 256, 512]
     assert all(sum(isinstance(m, torch.nn.Conv2d) for m in block) == 3 for block in (*net.encoder.blocks, *net.blocks))
-    assert net.encoder.blocks[0][0].out_channels == 32
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (20, 9), (4, 5, 3)])

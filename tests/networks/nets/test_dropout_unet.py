@@ -63,7 +63,7 @@ def test_the_global_generator_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(("levels", "encoder", "decoder"), [(6, 3, 3), (4, 3, 3), (3, 2, 2), (2, 1, 1)])
+@pytest.mark.parametrize(("levels", "encoder", "decoder"), [(6, 3, 3), (5, 3, 3), (4, 3, 3), (3, 2, 2), (2, 1, 1)])
 def test_dropout_acts_in_the_three_innermost_blocks(levels, encoder, decoder):
     """On the features that come into a block: with nearly all dropped, in a block of ones, the outcome shows where."""
     net = DropoutUNet(2, 1, 2, channels=[4] * levels, dropout=0.999).network
