@@ -294,6 +294,10 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "CheckMinSize": called({"min_size": [4, 4]}, img=soft, name="image"),
         "CheckMinSized": called({"keys": "image", "min_size": [4, 4]}, data={"image": soft}),
         "ClassSwitchModesd": called({**key, **switches}, data={"label": label[:1]}),
+        "FixRater": called({"seed": 0}, name="p", **rated),
+        "FixRaterd": called(
+            {**keyed, "seed": 0}, data={**case, "image": MetaTensor(soft, meta={"filename_or_obj": "p"})}
+        ),
         "LabelSmoothing": called(classes, **rated),
         "LabelSmoothingd": called({**keyed, **classes}, data=case),
         "LoadCased": Good({}),

@@ -294,15 +294,73 @@ def test_the_recipes_augmentation_moves_image_and_masks_together(tmp_path, name)
 
 
 @pytest.mark.parametrize("overlays", [(), ("paper",)])
-@pytest.mark.parametrize(("one_rater", "raters", "beta"), [(False, 4, 1.0), (True, 1, 10.0)])
-def test_one_annotation_by_one_id(folders, tmp_path, overlays, one_rater, raters, beta) -> None:
-    """Training sees one reader or all of them, validation all."""
-    small = {"channels": [2, 4], "crop_size": [12, 12], "num_workers": 0, "dataset_dir": folders["lidc"]}
-    parser = make_workflow("mose_lidc", *overlays, **small, output_dir=str(tmp_path), one_rater=one_rater).parser
-    dataset, evaluator = (parser.get_parsed_content(name) for name in ("train#dataset", "validate#evaluator"))
-    assert dataset[0]["label"].shape[0] == raters
-    assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
-    assert parser.get_parsed_content("loss").beta == beta
+@pytest.mark.parametrize("name", LIDC)
+def test_one_annotation_by_one_id(tmp_path, overlays, name) -> None:
+    """Training sees one reader of each image, the same in every draw and method, validation all."""
+    crops = list(disc_crops(2, 12))
+    for crop in crops:
+        for reader in range(4):
+            crop.label[reader] = False
+            crop.label[reader, reader] = True  # a row of the image each
+    write_crops(crops, tmp_path / "crops", {})
+    small = {"crop_size": [12, 12], "num_workers": 0, "dataset_dir": str(tmp_path / "crops"), "augmentation": []}
+    small |= (
+        {"channels": [2, 4, 8, 8], "discriminator_channels": [2, 4]} if name == "car_lidc" else {"channels": [2] * 4}
+    )
+    found = []
+    for ids in ({}, {"one_rater": True}):
+        parser = make_workflow(name, *overlays, **small, output_dir=str(tmp_path), **ids).parser
+        dataset, evaluator = (parser.get_parsed_content(part) for part in ("train#dataset", "validate#evaluator"))
+        found.append([[dataset[i]["label"] for i in range(len(dataset))] for _ in range(3)])
+        assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
+    (all_readers, *_), draws = found
+    assert {label.shape[0] for label in all_readers} == {4}
+    readers = [[int(label.flatten(1).nonzero()[0, 1]) // 12 for label in draw] for draw in draws]
+    assert readers[0] == readers[1] == readers[2]
+    assert len(set(readers[0])) > 1
+    assert {label.shape[0] for label in draws[0]} == {1}
+
+
+def test_a_reader_of_each_step(folders, tmp_path) -> None:
+    small = {
+        "channels": [2, 4],
+        "dataset_dir": folders["lidc"],
+        "output_dir": str(tmp_path),
+        "rater_of_each_step": True,
+    }
+    dataset = make_workflow("mose_lidc", **small).parser.get_parsed_content("train#dataset")
+    labels = [dataset[0]["label"] for _ in range(20)]
+    assert {label.shape[0] for label in labels} == {1}
+    assert len({int(label.sum()) for label in labels}) > 1
+
+
+@pytest.mark.parametrize("ids", [{}, {"one_rater": True}, {"rater_of_each_step": True}])
+def test_the_divergence_weighs_more_with_one_annotation(folders, tmp_path, ids) -> None:
+    small = {"channels": [2, 4], "dataset_dir": folders["lidc"], "output_dir": str(tmp_path)}
+    assert make_workflow("mose_lidc", **small, **ids).parser.get_parsed_content("loss").beta == (10 if ids else 1)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"gating_level": "$None"},
+        {"gating_level": "encoder_0"},
+        {"injection_level": 0},
+        {"prior_std": 0.0, "num_samples": 1},
+        {"solver": "pairwise"},
+        {"num_experts": 2, "train_share": 0.5},
+    ],
+)
+def test_the_ablations_of_mose_run_by_ids(folders, make_output, ids) -> None:
+    output = Path(make_output())
+    options = at_home("mose_lidc", folders, str(output), **ids)
+    parser = run_workflow("mose_lidc", **options).parser
+    network, loss, cases = (parser.get_parsed_content(key) for key in ("network_def", "loss", "train#dataset#data"))
+    assert (network.gating is None) == (ids.get("gating_level") == "$None")
+    assert loss.solver == ids.get("solver", "greedy")
+    assert len({case["patient"] for case in cases}) == (2 if "train_share" in ids else 4)
+    run_workflow("mose_lidc", "evaluate", **options)
+    assert (output / "evaluation_test.csv").is_file()
 
 
 @pytest.mark.parametrize("name", SOFT)
