@@ -18,12 +18,13 @@ from bundle_runs import BUNDLES, NAMES, config_files, make_workflow, run_workflo
 from disc_crops import disc_crops
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
 from monai.networks.nets import UNet
+from monai.transforms import Compose
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.overrides import check_overrides
 from monai_stochseg.data import BRATS_CLASSES, CITYSCAPES_SWITCHED_CLASSES, PROSTATE_ZONES, simulated_brain_folder
 from monai_stochseg.data.lidc.crops_folder import write_crops
-from monai_stochseg.networks.nets import CalibrationNetwork
+from monai_stochseg.networks.nets import CalibrationNetwork, DeterministicSampler
 
 LIDC = [name for name in NAMES if name.endswith("_lidc") and name != "msvls_lidc"]
 SOFT = [name for name in NAMES if "svls" in name]
@@ -130,15 +131,46 @@ def test_the_published_recipe_runs_small(folders, make_output, name) -> None:
 
 
 @pytest.mark.slow
-def test_the_published_recipe_of_ssn_brats_runs_small(make_output, tmp_path) -> None:
+@pytest.mark.parametrize("overlays", [("paper",), ("paper", "deterministic")])
+def test_the_published_recipe_of_ssn_brats_runs_small(make_output, tmp_path, overlays) -> None:
     """A thin DeepMedic, whose fields of view need a patch of 95, and one batch an epoch."""
     dataset_dir = simulated_brain_folder(tmp_path / "brains", 3, (110, 110, 110))
     thin = {"backbone#channels": [2] * 8, "backbone#fully_connected": [8, 8], "feature_channels": 4}
     options = {**RUN, **thin, "patch_size": [95] * 3, "label_size": [15] * 3, "images_per_epoch": 1, "batch_size": 1}
     options |= {"max_epochs": 1, "num_samples": 2, "eval_samples": 2, "dataset_dir": dataset_dir}
     output = Path(make_output())
-    run_workflow("ssn_brats", "paper", **options, output_dir=str(output))
+    if "deterministic" in overlays:
+        del options["feature_channels"]
+    run_workflow("ssn_brats", *overlays, **options, output_dir=str(output))
     assert (output / "model_best.pt").is_file()
+
+
+def test_a_deterministic_network_is_judged_as_the_others(folders, make_output) -> None:
+    """The backbone alone, with cross entropy: all samples are its answer, and the table is that of an SSN."""
+    output = Path(make_output())
+    options = at_home("ssn_brats", folders, str(output))
+    del options["feature_channels"], options["pretrain_epochs"]
+    run_workflow("ssn_brats", "deterministic", **options)
+    run_workflow("ssn_brats", "deterministic", "evaluate", **options)
+    rows = table(output / "evaluation_test.csv")
+    assert float(rows["mean"]["diversity"]) == 0
+    assert float(rows["mean"]["ged"]) > 0
+    workflow = run_workflow("ssn_brats", "deterministic", base="inference", **options, max_cases=1)
+    assert isinstance(workflow.parser.get_parsed_content("network_def"), DeterministicSampler)
+
+
+def test_the_augmentation_of_ssn_brats_keeps_image_and_label_together(folders, tmp_path) -> None:
+    """A larger patch and its label's centre are turned and flipped alike; the image alone is changed otherwise."""
+    augmentation = Compose(paper("ssn_brats", folders, tmp_path)[1].get_parsed_content("augmentation"))
+    image = torch.arange(9**3, dtype=torch.float32).reshape(1, 9, 9, 9)
+    seen = set()
+    for seed in range(20):
+        found = augmentation.set_random_state(seed)({"image": image, "label": image[..., 3:6, 3:6, 3:6]})
+        change = found["image"][..., 3:6, 3:6, 3:6] - found["label"]
+        assert (change.abs() <= 0.0173 * found["label"] + 0.051).all()
+        seen.add(round(found["label"][0, 0, 0, 0].item()))
+        assert torch.equal(found["label"][0, 1, 1], image[0, 4, 4, 3:6])  # the body's axis stays
+    assert len(seen) > 2
 
 
 def rates(parser: ConfigParser, epochs: int, prefix: str = "") -> np.ndarray:
