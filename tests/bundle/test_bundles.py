@@ -173,6 +173,22 @@ def test_the_augmentation_of_ssn_brats_keeps_image_and_label_together(folders, t
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("one_rater", [True, False])
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("baselines_lidc", {"method": "deterministic"}), ("probunet_lidc", {}), ("ssn_lidc", {"diagonal": True})],
+)
+def test_several_methods_run_under_the_recipe_of_ssn_lidc(folders, make_output, name, ids, one_rater) -> None:
+    output = Path(make_output())
+    options = at_home(name, folders, str(output), num_workers=0, one_rater=one_rater, **SMALL["ssn_lidc"], **ids)
+    recipe = [str(BUNDLES / file) for file in (f"{name}/train.json", "ssn_lidc/paper.json")]
+    parser = run_workflow(files=recipe, **options).parser
+    assert type(parser.get_parsed_content("lr_scheduler")) is torch.optim.lr_scheduler.ConstantLR
+    assert parser.get_parsed_content("train#dataset")[0]["label"].shape == (1 if one_rater else 4, 12, 12)
+    run_workflow(files=[*recipe, str(BUNDLES / "evaluate.json")], **options)
+    assert (output / "evaluation_test.csv").is_file()
+
+
 def rates(parser: ConfigParser, epochs: int, prefix: str = "") -> np.ndarray:
     """Learning rates of the epochs."""
     optimizer, schedule = (parser.get_parsed_content(prefix + part) for part in ("optimizer", "lr_scheduler"))
