@@ -417,7 +417,7 @@ def _networks() -> dict[str, Good]:
             {"forward": {"x": image, "calibration": soft, **refined}},
         ),
         "StochasticSegmentationNetwork": Good(
-            {**backbone, "rank": RANK},
+            {**backbone, "rank": RANK, "temperature": 2.0, "class_scale": [1.0] * C, "rank_scale": [1.0] * RANK},
             {
                 **both,
                 "predictive": {"x": image, "mask": torch.ones(B, 1, *SIZE)},

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, NAMES, config_files, make_workflow, run_workflow, table
+from bundle_runs import BUNDLES, NAMES, config_files, first_cause, make_workflow, run_workflow, table
 from disc_crops import disc_crops
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
 from monai.networks.nets import UNet
@@ -33,6 +33,7 @@ IN_3D = [name for name in NAMES if HOME_TASK[name] not in ("lidc", "cityscapes")
 COMPONENTS = {
     *("imports", "bundle_root", "task", "network_def", "network", "loss", "options", "parameters", "train", "validate"),
     *("baseline", "backbone", "discriminator_def", "discriminator", "calibration", "calibrate", "refine"),
+    "scale_figure",
     *("dataset", "preprocessing", "inferer", "postprocessing", "evaluator", "initialize", "run", "finalize"),
 }
 
@@ -187,6 +188,25 @@ def test_several_methods_run_under_the_recipe_of_ssn_lidc(folders, make_output, 
     assert parser.get_parsed_content("train#dataset")[0]["label"].shape == (1 if one_rater else 4, 12, 12)
     run_workflow(files=[*recipe, str(BUNDLES / "evaluate.json")], **options)
     assert (output / "evaluation_test.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["ssn_lidc", "ssn_brats"])
+def test_a_scaled_sample_by_ids_and_in_a_figure(folders, make_output, name) -> None:
+    """Temperature 0 is the mean, in evaluation and inference; the figure needs the network of the training alone."""
+    output = Path(make_output())
+    options = at_home(name, folders, str(output), **({"pretrain_epochs": 0, "max_epochs": 1}))
+    run_workflow(name, **options)
+    workflow = make_workflow(name, "evaluate", **options)
+    workflow.parser.get_parsed_content("scale_figure")
+    assert (output / "scaled_test.png").read_bytes()[:4] == b"\x89PNG"
+    run_workflow(name, "evaluate", **options, temperature=0.0)
+    assert float(table(output / "evaluation_test.csv")["mean"]["diversity"]) == 0
+    classes = workflow.parser.get_parsed_content("task").num_classes
+    scales = {"class_scale": [0.0] * classes, "rank_scale": [1.0] * 2}
+    network = make_workflow(name, base="inference", **options, **scales).parser.get_parsed_content("network")
+    assert network.class_scale == [0.0] * classes
+    with pytest.raises(ValueError, match="rank_scale must hold 2 values, got 3"), first_cause():
+        make_workflow(name, **options, rank_scale=[1.0] * 3).parser.get_parsed_content("network_def")
 
 
 def rates(parser: ConfigParser, epochs: int, prefix: str = "") -> np.ndarray:
