@@ -296,6 +296,10 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "CheckMinSize": called({"min_size": [4, 4]}, img=soft, name="image"),
         "CheckMinSized": called({"keys": "image", "min_size": [4, 4]}, data={"image": soft}),
         "ClassSwitchModesd": called({**key, **switches}, data={"label": label[:1]}),
+        "FixRater": called({"seed": 0}, name="p", **rated),
+        "FixRaterd": called(
+            {**keyed, "seed": 0}, data={**case, "image": MetaTensor(soft, meta={"filename_or_obj": "p"})}
+        ),
         "LabelSmoothing": called(classes, **rated),
         "LabelSmoothingd": called({**keyed, **classes}, data=case),
         "LoadCased": Good({}),
@@ -415,7 +419,7 @@ def _networks() -> dict[str, Good]:
             {"forward": {"x": image, "calibration": soft, **refined}},
         ),
         "StochasticSegmentationNetwork": Good(
-            {**backbone, "rank": RANK},
+            {**backbone, "rank": RANK, "temperature": 2.0, "class_scale": [1.0] * C, "rank_scale": [1.0] * RANK},
             {
                 **both,
                 "predictive": {"x": image, "mask": torch.ones(B, 1, *SIZE)},

@@ -132,10 +132,11 @@ PERMITTED = [
     ),
     Permit("transforms/*", "name names rater_weights_key data.patient", "*", "It is written or said, not read."),
     Permit("transforms/*", "alpha", "zero", "0 leaves the target."),
+    Permit("transforms/FixRaterd", "data.image", "*", "Its file name is read alone."),
     Permit("transforms/CheckMinSize*", "img data.image", "NaN, inf", "The size is looked at alone."),
     Permit(
-        "transforms/RandClassSwitch* transforms/MaskLabel* transforms/RandRater* transforms/PadRatersd* "
-        "transforms/StackRatersd* transforms/class_switch_modes transforms/ClassSwitchModesd*",
+        "transforms/RandClassSwitch* transforms/MaskLabel* transforms/RandRater* transforms/FixRater* "
+        "transforms/PadRatersd* transforms/StackRatersd* transforms/class_switch_modes transforms/ClassSwitchModesd*",
         "label data.label data.a data.b",
         "negative, beyond the classes, one-hot",
         "No number of classes is known, or other values, such as void, stay as they are.",
@@ -176,6 +177,7 @@ PERMITTED = [
     ),
     Permit("networks/*", "channels scales", "longer", "Any number of levels."),
     Permit("networks/*", "dropout gating_level", "zero", "No dropout, and the first level."),
+    Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),
     Permit("networks/Mixture*", "x", "smaller size", "The gate has no size."),
     Permit("networks/NoiseInjection*", "features", "one axis less, smaller size", "Features have any axes behind F."),

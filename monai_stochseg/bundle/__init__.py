@@ -8,6 +8,7 @@ from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle
 from .runtime import end_run, prepare_network, select_device, start_run
 from .saving import save_predictions
+from .scaled_samples import save_scaled_samples
 from .split import resumed_split
 from .targets import label_target
 from .training import Adversary, make_trainer
@@ -28,6 +29,7 @@ __all__ = [
     "prepare_network",
     "resumed_split",
     "save_predictions",
+    "save_scaled_samples",
     "select_device",
     "start_run",
 ]

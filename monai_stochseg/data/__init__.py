@@ -25,7 +25,7 @@ from .simulated.abdomen import simulated_kidney_folder
 from .simulated.brain_folder import simulated_brain_folder
 from .simulated.prostate import simulated_prostate_folder
 from .simulated.streets import simulated_cityscapes_folder
-from .splits import SPLITS, read_split, split_cases, write_split
+from .splits import SPLITS, read_split, share_of_cases, split_cases, write_split
 
 __all__ = [
     "BRATS_CLASSES",
@@ -55,6 +55,7 @@ __all__ = [
     "read_split",
     "remove_partial",
     "seed_all",
+    "share_of_cases",
     "simulated",
     "simulated_brain_folder",
     "simulated_cityscapes_folder",

@@ -60,6 +60,29 @@ def split_cases(
     return {name: [case for case in datalist if chosen[_subject(case)] == name] for name in SPLITS}
 
 
+def share_of_cases(datalist: Sequence[Mapping[str, Any]], share: float, seed: int = 0) -> list[Mapping[str, Any]]:
+    """
+    Keep the cases of a share of the persons, for a training on fewer data. A smaller share lies within a larger one.
+
+    Args:
+        datalist: the cases, with ``patient``, and perhaps ``subject``.
+        share: above 0 and at most 1; the number of persons is rounded, and at least one stays.
+        seed: seed of the draw; the order of ``datalist`` does not matter.
+
+    Returns:
+        The cases in the order of ``datalist``.
+
+    Raises:
+        ValueError: when ``share`` is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, got {share}.")
+    subjects = sorted({_subject(case) for case in datalist})
+    order = np.random.default_rng(seed).permutation(subjects).tolist()
+    kept = set(order[: max(1, round(share * len(order)))])
+    return [case for case in datalist if _subject(case) in kept]
+
+
 def write_split(split: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os.PathLike) -> None:
     """
     Write the names of the patients in each part of a split to a JSON file.

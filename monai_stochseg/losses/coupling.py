@@ -8,6 +8,7 @@ from monai_stochseg.distributions.arguments import check_arguments, check_option
 
 __all__ = ["solve_coupling"]
 
+SOLVERS = ("greedy", "exact", "pairwise")
 _TOLERANCE = 1e-4
 # Mass of a sample, of 1 in all, that is rounding.
 _NO_MASS = 1e-12
@@ -23,13 +24,15 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
     With gamma of 1 all mass of a rater goes to its nearest sample. Otherwise ``"greedy"`` is the rule of the paper's
     appendix A.1, for all items at once: raters by ascending cost of their nearest sample, each filling its samples by
     ascending cost. ``"exact"`` is the optimum: with one more rater of mass ``N gamma - 1`` at no cost this is an
-    ordinary transport problem, which POT's network simplex solves on the CPU, one item after the other.
+    ordinary transport problem, which POT's network simplex solves on the CPU, one item after the other. ``"pairwise"``
+    is the control without transport: whatever the cost, all samples take the same share of every rater, so that each
+    of them learns from all raters.
 
     Args:
         cost: of every sample and rater, ``[B, N, M]``.
         v: masses of the raters, ``[B, M]``, non-negative, each row summing to 1; a missing rater has 0.
         gamma: capacity of a sample, from 1/N to 1.
-        solver: ``"greedy"`` or ``"exact"``.
+        solver: ``"greedy"``, ``"exact"`` or ``"pairwise"``.
 
     Returns:
         P, ``[B, N, M]`` in the type of ``cost``, without gradient.
@@ -39,7 +42,7 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
             outside its bounds, or for an unknown solver.
         RuntimeError: when POT does not converge.
     """
-    check_option("solver", solver, ("greedy", "exact"))
+    check_option("solver", solver, SOLVERS)
     if cost.dim() != 3 or 0 in cost.shape or v.shape != (cost.shape[0], cost.shape[2]):
         raise ValueError(
             f"cost must be [B, N, M] and v [B, M], none of the axes empty, got {tuple(cost.shape)} and "
@@ -62,7 +65,8 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
             "that bring more mass than 1, or less, have no coupling; divide by the sum."
         )
     masses = masses / total[:, None]
-    coupling = (_greedy if solver == "greedy" else _exact)(cost.double(), masses, gamma)
+    solve = {"greedy": _greedy, "exact": _exact, "pairwise": _pairwise}[solver]
+    coupling = solve(cost.double(), masses, gamma)
     return coupling.where(coupling > _NO_MASS, 0).to(cost.dtype)
 
 
@@ -82,6 +86,10 @@ def _greedy(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
         coupling[items, :, rater] = taken
         capacity = (capacity - taken).clamp(min=0)
     return coupling
+
+
+def _pairwise(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:
+    return (v / cost.shape[1])[:, None].expand_as(cost)
 
 
 def _exact(cost: torch.Tensor, v: torch.Tensor, gamma: float) -> torch.Tensor:

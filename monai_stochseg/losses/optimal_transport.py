@@ -10,7 +10,7 @@ from torch.nn.modules.loss import _Loss
 from monai_stochseg.distributions import ExpertSamples, check_labels, check_weights, full_precision
 from monai_stochseg.distributions.arguments import check_arguments, check_fields, check_option
 from monai_stochseg.distributions.weights import check_probabilities
-from monai_stochseg.losses.coupling import solve_coupling
+from monai_stochseg.losses.coupling import SOLVERS, solve_coupling
 from monai_stochseg.losses.expert_groups import expert_groups
 from monai_stochseg.losses.raters import check_target
 from monai_stochseg.losses.sample_costs import cross_entropy_cost, iou_cost
@@ -43,7 +43,7 @@ class OptimalTransportLoss(_Loss):
             ``[B, M, *S]``, that gives ``[B, N, M]``.
         beta: weight of the divergence.
         gamma: capacity of a sample, from 1/N to 1. The paper raises it to 1, from 1/2 (LIDC) or 1/32 (Cityscapes).
-        solver: ``"greedy"`` or ``"exact"``.
+        solver: ``"greedy"``, ``"exact"`` or ``"pairwise"``, see :py:func:`solve_coupling`.
         rater_weighting: t in [0, 1], from uniform weights to the raters' own: ``v = (1 - t) uniform + t own``. A
             missing rater has weight 0 in both.
         share_threshold: G of the paper's soft gradient. Experts whose mean samples overlap by at least G, see
@@ -86,7 +86,7 @@ class OptimalTransportLoss(_Loss):
         self.cost = _COSTS[check_option("cost", cost, _COSTS.keys())] if isinstance(cost, str) else cost
         self.beta = beta
         self.gamma = gamma
-        self.solver = check_option("solver", solver, ("greedy", "exact"))
+        self.solver = check_option("solver", solver, SOLVERS)
         self.rater_weighting = rater_weighting
         self.share_threshold = share_threshold
         self.ignore_index = ignore_index

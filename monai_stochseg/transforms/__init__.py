@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
 from .class_switch import ClassSwitchModesd, RandClassSwitch, RandClassSwitchd, class_switch_modes
+from .fix_rater import FixRater, FixRaterd
 from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
 from .load_cityscapes import LoadCityscapesd
@@ -28,6 +29,8 @@ __all__ = [
     "CheckMinSize",
     "CheckMinSized",
     "ClassSwitchModesd",
+    "FixRater",
+    "FixRaterd",
     "LabelSmoothing",
     "LabelSmoothingd",
     "LoadCased",

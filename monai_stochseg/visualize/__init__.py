@@ -7,6 +7,7 @@ from .latent_plane import plot_latent_plane
 from .mode_frequency import plot_flip_ratio, plot_mode_frequency
 from .reliability import plot_reliability
 from .samples import plot_samples
+from .scaled_samples import plot_scaled_samples
 
 __all__ = [
     "plot_case_dice",
@@ -16,4 +17,5 @@ __all__ = [
     "plot_mode_frequency",
     "plot_reliability",
     "plot_samples",
+    "plot_scaled_samples",
 ]

@@ -16,7 +16,7 @@ from monai_stochseg.metrics.label_maps import check_integers
 from monai_stochseg.transforms import PredictiveEntropy
 
 # Background is transparent; then the qualitative palette of ColorBrewer "Set1", distinct for most colour-blind readers.
-_COLOURS = ["#00000000", "#377eb8", "#4daf4a", "#e41a1c", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf"]
+PALETTE = ["#00000000", "#377eb8", "#4daf4a", "#e41a1c", "#ff7f00", "#984ea3", "#ffff33", "#a65628", "#f781bf"]
 
 
 @check_arguments
@@ -85,7 +85,7 @@ def plot_samples(
             f"image {tuple(image.shape)}, samples {tuple(samples.shape)} and probabilities "
             f"{[tuple(x.shape) for x in given]} must share 2 or 3 spatial axes."
         )
-    palette = list(_COLOURS if colours is None else colours)
+    palette = list(PALETTE if colours is None else colours)
     if num_classes > len(palette):
         raise ValueError(f"plot_samples has colours for {len(palette)} classes, got {num_classes}: give colours.")
     palette = palette[:num_classes]
@@ -177,7 +177,7 @@ def overlay(
     num_classes: int,
     alpha: np.ndarray | float = 1.0,
     extent: tuple[float, float, float, float] | None = None,
-    colours: Sequence[str] = _COLOURS,
+    colours: Sequence[str] = PALETTE,
 ) -> None:
     """
     Draw a label map ``[rows, columns]`` on axes; a class whose colour is transparent, such as the background, and void

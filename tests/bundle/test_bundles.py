@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, NAMES, config_files, make_workflow, run_workflow, table
+from bundle_runs import BUNDLES, NAMES, config_files, first_cause, make_workflow, run_workflow, table
 from disc_crops import disc_crops
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
 from monai.networks.nets import UNet
+from monai.transforms import Compose
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.overrides import check_overrides
 from monai_stochseg.data import BRATS_CLASSES, CITYSCAPES_SWITCHED_CLASSES, PROSTATE_ZONES, simulated_brain_folder
 from monai_stochseg.data.lidc.crops_folder import write_crops
-from monai_stochseg.networks.nets import CalibrationNetwork
+from monai_stochseg.networks.nets import CalibrationNetwork, DeterministicSampler
 
 LIDC = [name for name in NAMES if name.endswith("_lidc") and name != "msvls_lidc"]
 SOFT = [name for name in NAMES if "svls" in name]
@@ -32,6 +33,7 @@ IN_3D = [name for name in NAMES if HOME_TASK[name] not in ("lidc", "cityscapes")
 COMPONENTS = {
     *("imports", "bundle_root", "task", "network_def", "network", "loss", "options", "parameters", "train", "validate"),
     *("baseline", "backbone", "discriminator_def", "discriminator", "calibration", "calibrate", "refine"),
+    "scale_figure",
     *("dataset", "preprocessing", "inferer", "postprocessing", "evaluator", "initialize", "run", "finalize"),
 }
 
@@ -130,15 +132,81 @@ def test_the_published_recipe_runs_small(folders, make_output, name) -> None:
 
 
 @pytest.mark.slow
-def test_the_published_recipe_of_ssn_brats_runs_small(make_output, tmp_path) -> None:
+@pytest.mark.parametrize("overlays", [("paper",), ("paper", "deterministic")])
+def test_the_published_recipe_of_ssn_brats_runs_small(make_output, tmp_path, overlays) -> None:
     """A thin DeepMedic, whose fields of view need a patch of 95, and one batch an epoch."""
     dataset_dir = simulated_brain_folder(tmp_path / "brains", 3, (110, 110, 110))
     thin = {"backbone#channels": [2] * 8, "backbone#fully_connected": [8, 8], "feature_channels": 4}
     options = {**RUN, **thin, "patch_size": [95] * 3, "label_size": [15] * 3, "images_per_epoch": 1, "batch_size": 1}
     options |= {"max_epochs": 1, "num_samples": 2, "eval_samples": 2, "dataset_dir": dataset_dir}
     output = Path(make_output())
-    run_workflow("ssn_brats", "paper", **options, output_dir=str(output))
+    if "deterministic" in overlays:
+        del options["feature_channels"]
+    run_workflow("ssn_brats", *overlays, **options, output_dir=str(output))
     assert (output / "model_best.pt").is_file()
+
+
+def test_a_deterministic_network_is_judged_as_the_others(folders, make_output) -> None:
+    """The backbone alone, with cross entropy: all samples are its answer, and the table is that of an SSN."""
+    output = Path(make_output())
+    options = at_home("ssn_brats", folders, str(output))
+    del options["feature_channels"], options["pretrain_epochs"]
+    run_workflow("ssn_brats", "deterministic", **options)
+    run_workflow("ssn_brats", "deterministic", "evaluate", **options)
+    rows = table(output / "evaluation_test.csv")
+    assert float(rows["mean"]["diversity"]) == 0
+    assert float(rows["mean"]["ged"]) > 0
+    workflow = run_workflow("ssn_brats", "deterministic", base="inference", **options, max_cases=1)
+    assert isinstance(workflow.parser.get_parsed_content("network_def"), DeterministicSampler)
+
+
+def test_the_augmentation_of_ssn_brats_keeps_image_and_label_together(folders, tmp_path) -> None:
+    """A larger patch and its label's centre are turned and flipped alike; the image alone is changed otherwise."""
+    augmentation = Compose(paper("ssn_brats", folders, tmp_path)[1].get_parsed_content("augmentation"))
+    image = torch.arange(9**3, dtype=torch.float32).reshape(1, 9, 9, 9)
+    seen = set()
+    for seed in range(20):
+        found = augmentation.set_random_state(seed)({"image": image, "label": image[..., 3:6, 3:6, 3:6]})
+        change = found["image"][..., 3:6, 3:6, 3:6] - found["label"]
+        assert (change.abs() <= 0.0173 * found["label"] + 0.051).all()
+        seen.add(round(found["label"][0, 0, 0, 0].item()))
+        assert torch.equal(found["label"][0, 1, 1], image[0, 4, 4, 3:6])  # the body's axis stays
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize("one_rater", [True, False])
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("baselines_lidc", {"method": "deterministic"}), ("probunet_lidc", {}), ("ssn_lidc", {"diagonal": True})],
+)
+def test_several_methods_run_under_the_recipe_of_ssn_lidc(folders, make_output, name, ids, one_rater) -> None:
+    output = Path(make_output())
+    options = at_home(name, folders, str(output), num_workers=0, one_rater=one_rater, **SMALL["ssn_lidc"], **ids)
+    recipe = [str(BUNDLES / file) for file in (f"{name}/train.json", "ssn_lidc/paper.json")]
+    parser = run_workflow(files=recipe, **options).parser
+    assert type(parser.get_parsed_content("lr_scheduler")) is torch.optim.lr_scheduler.ConstantLR
+    assert parser.get_parsed_content("train#dataset")[0]["label"].shape == (1 if one_rater else 4, 12, 12)
+    run_workflow(files=[*recipe, str(BUNDLES / "evaluate.json")], **options)
+    assert (output / "evaluation_test.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["ssn_lidc", "ssn_brats"])
+def test_a_scaled_sample_by_ids_and_in_a_figure(folders, make_output, name) -> None:
+    """Temperature 0 is the mean, in evaluation and inference; the figure needs the network of the training alone."""
+    output = Path(make_output())
+    options = at_home(name, folders, str(output), **({"pretrain_epochs": 0, "max_epochs": 1}))
+    run_workflow(name, **options)
+    workflow = make_workflow(name, "evaluate", **options)
+    workflow.parser.get_parsed_content("scale_figure")
+    assert (output / "scaled_test.png").read_bytes()[:4] == b"\x89PNG"
+    run_workflow(name, "evaluate", **options, temperature=0.0)
+    assert float(table(output / "evaluation_test.csv")["mean"]["diversity"]) == 0
+    classes = workflow.parser.get_parsed_content("task").num_classes
+    scales = {"class_scale": [0.0] * classes, "rank_scale": [1.0] * 2}
+    network = make_workflow(name, base="inference", **options, **scales).parser.get_parsed_content("network")
+    assert network.class_scale == [0.0] * classes
+    with pytest.raises(ValueError, match="rank_scale must hold 2 values, got 3"), first_cause():
+        make_workflow(name, **options, rank_scale=[1.0] * 3).parser.get_parsed_content("network_def")
 
 
 def rates(parser: ConfigParser, epochs: int, prefix: str = "") -> np.ndarray:
@@ -304,15 +372,73 @@ def test_the_recipes_augmentation_moves_image_and_masks_together(tmp_path, name)
 
 
 @pytest.mark.parametrize("overlays", [(), ("paper",)])
-@pytest.mark.parametrize(("one_rater", "raters", "beta"), [(False, 4, 1.0), (True, 1, 10.0)])
-def test_one_annotation_by_one_id(folders, tmp_path, overlays, one_rater, raters, beta) -> None:
-    """Training sees one reader or all of them, validation all."""
-    small = {"channels": [2, 4], "crop_size": [12, 12], "num_workers": 0, "dataset_dir": folders["lidc"]}
-    parser = make_workflow("mose_lidc", *overlays, **small, output_dir=str(tmp_path), one_rater=one_rater).parser
-    dataset, evaluator = (parser.get_parsed_content(name) for name in ("train#dataset", "validate#evaluator"))
-    assert dataset[0]["label"].shape[0] == raters
-    assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
-    assert parser.get_parsed_content("loss").beta == beta
+@pytest.mark.parametrize("name", LIDC)
+def test_one_annotation_by_one_id(tmp_path, overlays, name) -> None:
+    """Training sees one reader of each image, the same in every draw and method, validation all."""
+    crops = list(disc_crops(2, 12))
+    for crop in crops:
+        for reader in range(4):
+            crop.label[reader] = False
+            crop.label[reader, reader] = True  # a row of the image each
+    write_crops(crops, tmp_path / "crops", {})
+    small = {"crop_size": [12, 12], "num_workers": 0, "dataset_dir": str(tmp_path / "crops"), "augmentation": []}
+    small |= (
+        {"channels": [2, 4, 8, 8], "discriminator_channels": [2, 4]} if name == "car_lidc" else {"channels": [2] * 4}
+    )
+    found = []
+    for ids in ({}, {"one_rater": True}):
+        parser = make_workflow(name, *overlays, **small, output_dir=str(tmp_path), **ids).parser
+        dataset, evaluator = (parser.get_parsed_content(part) for part in ("train#dataset", "validate#evaluator"))
+        found.append([[dataset[i]["label"] for i in range(len(dataset))] for _ in range(3)])
+        assert evaluator.data_loader.dataset[0]["label"].shape[0] == 4
+    (all_readers, *_), draws = found
+    assert {label.shape[0] for label in all_readers} == {4}
+    readers = [[int(label.flatten(1).nonzero()[0, 1]) // 12 for label in draw] for draw in draws]
+    assert readers[0] == readers[1] == readers[2]
+    assert len(set(readers[0])) > 1
+    assert {label.shape[0] for label in draws[0]} == {1}
+
+
+def test_a_reader_of_each_step(folders, tmp_path) -> None:
+    small = {
+        "channels": [2, 4],
+        "dataset_dir": folders["lidc"],
+        "output_dir": str(tmp_path),
+        "rater_of_each_step": True,
+    }
+    dataset = make_workflow("mose_lidc", **small).parser.get_parsed_content("train#dataset")
+    labels = [dataset[0]["label"] for _ in range(20)]
+    assert {label.shape[0] for label in labels} == {1}
+    assert len({int(label.sum()) for label in labels}) > 1
+
+
+@pytest.mark.parametrize("ids", [{}, {"one_rater": True}, {"rater_of_each_step": True}])
+def test_the_divergence_weighs_more_with_one_annotation(folders, tmp_path, ids) -> None:
+    small = {"channels": [2, 4], "dataset_dir": folders["lidc"], "output_dir": str(tmp_path)}
+    assert make_workflow("mose_lidc", **small, **ids).parser.get_parsed_content("loss").beta == (10 if ids else 1)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"gating_level": "$None"},
+        {"gating_level": "encoder_0"},
+        {"injection_level": 0},
+        {"prior_std": 0.0, "num_samples": 1},
+        {"solver": "pairwise"},
+        {"num_experts": 2, "train_share": 0.5},
+    ],
+)
+def test_the_ablations_of_mose_run_by_ids(folders, make_output, ids) -> None:
+    output = Path(make_output())
+    options = at_home("mose_lidc", folders, str(output), **ids)
+    parser = run_workflow("mose_lidc", **options).parser
+    network, loss, cases = (parser.get_parsed_content(key) for key in ("network_def", "loss", "train#dataset#data"))
+    assert (network.gating is None) == (ids.get("gating_level") == "$None")
+    assert loss.solver == ids.get("solver", "greedy")
+    assert len({case["patient"] for case in cases}) == (2 if "train_share" in ids else 4)
+    run_workflow("mose_lidc", "evaluate", **options)
+    assert (output / "evaluation_test.csv").is_file()
 
 
 @pytest.mark.parametrize("name", SOFT)

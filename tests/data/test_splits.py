@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from monai_stochseg.data import CaseError, read_split, split_cases, write_split
+from monai_stochseg.data import CaseError, read_split, share_of_cases, split_cases, write_split
 
 CASES = [{"patient": f"{person}_{time}", "subject": f"{person}"} for person in range(10) for time in range(2)]
 
@@ -106,3 +106,22 @@ def test_refuses_fractions(fractions) -> None:
 def test_refuses_empty_list() -> None:
     with pytest.raises(CaseError, match="datalist is empty"):
         split_cases([])
+
+
+@pytest.mark.parametrize(("share", "persons"), [(1.0, 10), (0.5, 5), (0.25, 2), (0.01, 1)])
+def test_a_share_keeps_whole_persons(share, persons) -> None:
+    """Also of cases that came with a split; a smaller share lies within a larger one."""
+    cases = [case | {"split": "train"} for case in CASES]
+    kept = share_of_cases(cases, share)
+    assert len(kept) == 2 * persons
+    assert len({case["subject"] for case in kept}) == persons
+    assert kept == [case for case in cases if case in kept]
+    larger = share_of_cases(cases[::-1], min(1.0, 2 * share))
+    assert all(case in larger for case in kept)
+    assert share == 1 or share_of_cases(cases, share, seed=1) != kept
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])
+def test_refuses_a_share(share) -> None:
+    with pytest.raises(ValueError, match="share must be above 0 and at most 1, got"):
+        share_of_cases(CASES, share)

@@ -137,7 +137,7 @@ def test_no_gradient_and_no_rounding_left_over():
 
 
 @pytest.mark.parametrize("num_samples", [3, 7, 70])
-@pytest.mark.parametrize("solver", ["greedy", "exact"])
+@pytest.mark.parametrize("solver", ["greedy", "exact", "pairwise"])
 def test_gamma_of_one_over_n_fills_every_sample(num_samples, solver):
     plan = solve_coupling(costs(2, num_samples, 4), masses(2, 4), 1 / num_samples, solver)
     torch.testing.assert_close(plan.sum(2), torch.full((2, num_samples), 1 / num_samples, dtype=torch.float64))
@@ -168,3 +168,11 @@ def test_a_failure_of_pot_is_an_error(monkeypatch):
     monkeypatch.setattr(ot, "emd", lambda *args, **kwargs: (np.zeros((3, 3)), {"warning": "no luck"}))
     with pytest.raises(RuntimeError, match="no coupling of batch item 0: no luck"):
         solve_coupling(costs(1, 3, 2), torch.full((1, 2), 0.5), 0.5, "exact")
+
+
+def test_pairwise_is_blind_to_the_cost():
+    """Every sample takes the same share of every rater, and none of one who is missing."""
+    plan = solve_coupling(
+        torch.tensor([[[0.0, 9.0, 1.0], [5.0, 0.0, 2.0]]]), torch.tensor([[0.5, 0.0, 0.5]]), 1.0, "pairwise"
+    )
+    assert plan.tolist() == [[[0.25, 0.0, 0.25], [0.25, 0.0, 0.25]]]

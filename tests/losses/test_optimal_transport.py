@@ -69,7 +69,7 @@ def test_a_hand_computed_case():
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
 @pytest.mark.parametrize("cost", ["iou", "ce"])
 @pytest.mark.parametrize(
-    ("gamma", "solver"), [(1.0, "greedy"), (0.3, "greedy"), (0.3, "exact"), (1 / SAMPLES, "exact")]
+    ("gamma", "solver"), [(1.0, "greedy"), (0.3, "greedy"), (0.3, "exact"), (1 / SAMPLES, "exact"), (1.0, "pairwise")]
 )
 def test_value_and_gradient_equal_the_plain_formula(shape, cost, gamma, solver):
     samples, target, weights = inputs(shape)

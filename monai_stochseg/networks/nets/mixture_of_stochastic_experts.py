@@ -44,7 +44,8 @@ class MixtureOfStochasticExperts(nn.Module):
         backbone: any module that maps images ``[B, C_in, *S]`` to a pair, the global features
             ``[B, global_channels, *S']`` and the dense features ``[B, feature_channels, *S]``; or to one feature map,
             which is both. :py:class:`monai_stochseg.networks.blocks.LayerFeatures` makes it of a network of MONAI.
-        global_channels: number of channels of the global features.
+        global_channels: number of channels of the global features. None: there is no gate, and the experts are equally
+            probable for every image, the paper's ablation.
         feature_channels: number of channels of the dense features.
         out_channels: number of classes C, the background included.
         num_experts: number of experts K.
@@ -54,7 +55,8 @@ class MixtureOfStochasticExperts(nn.Module):
         representation: of :py:meth:`predictive`. ``"compact"``: S samples of every expert, of weight pi_k / S each;
             ``"standard"``: samples of equal weight, each of an expert drawn from pi.
         prior_std: initial deviation of every expert. If the priors overlap at first, the experts take longer to
-            separate.
+            separate. 0: deterministic experts, whose latents are their means, the paper's ablation; all samples of an
+            expert are alike then, so that one is enough.
         head: what reads the injected features, once per sample: maps features ``[B * N, feature_channels, *S']``, and
             the further tensors that the backbone returns after the dense features, repeated for each sample, to
             logits ``[B * N, C, *S]``. Default: the three 1x1 convolutions.
@@ -75,7 +77,7 @@ class MixtureOfStochasticExperts(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        global_channels: int,
+        global_channels: int | None,
         feature_channels: int,
         out_channels: int,
         num_experts: int = 4,
@@ -87,11 +89,11 @@ class MixtureOfStochasticExperts(nn.Module):
         head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(1, num_experts=num_experts, num_samples=num_samples, global_channels=global_channels)
+        check_at_least(1, num_experts=num_experts, num_samples=num_samples)
         check_num_classes(out_channels=out_channels)
         self.spatial_dims = resolve_spatial_dims(spatial_dims, backbone, "backbone")
-        if not abs(math.log(prior_std) if prior_std > 0 else math.inf) < _LOG_STD_BOUND:
-            raise ValueError(f"prior_std must lie between exp(-5) and exp(5), got {prior_std}.")
+        if prior_std != 0 and not abs(math.log(prior_std) if prior_std > 0 else math.inf) < _LOG_STD_BOUND:
+            raise ValueError(f"prior_std must be 0 or lie between exp(-5) and exp(5), got {prior_std}.")
         self.backbone = backbone
         self.global_channels = global_channels
         self.feature_channels = feature_channels
@@ -100,16 +102,13 @@ class MixtureOfStochasticExperts(nn.Module):
         self.representation = check_option("representation", representation, _REPRESENTATIONS)
         self.injection = NoiseInjection(feature_channels, latent_dim)
         self.head = _pointwise_head(self.spatial_dims, feature_channels, out_channels) if head is None else head
-        self.gating = nn.Sequential(
-            nn.Linear(global_channels, global_channels),
-            nn.ReLU(),
-            nn.Linear(global_channels, global_channels),
-            nn.ReLU(),
-            nn.Linear(global_channels, num_experts),
-        )
+        self.gating = None if global_channels is None else _gating(global_channels, num_experts)
         self.prior_mean = nn.Parameter(_spread_means(num_experts, latent_dim))
-        start = _LOG_STD_BOUND * math.atanh(math.log(prior_std) / _LOG_STD_BOUND)
-        self.raw_log_std = nn.Parameter(torch.full((num_experts,), start))
+        if prior_std == 0:
+            self.register_buffer("raw_log_std", None)
+        else:
+            start = _LOG_STD_BOUND * math.atanh(math.log(prior_std) / _LOG_STD_BOUND)
+            self.raw_log_std = nn.Parameter(torch.full((num_experts,), start))
 
     @check_arguments
     def forward(self, x: torch.Tensor, generator: torch.Generator | None = None) -> ExpertSamples:
@@ -130,7 +129,9 @@ class MixtureOfStochasticExperts(nn.Module):
         return ExpertSamples(logits, sample_weights(self._gate(global_features), self.num_samples), self.num_experts)
 
     def prior_log_std(self) -> torch.Tensor:
-        """Log of the experts' deviations sigma, ``[K]``."""
+        """Log of the experts' deviations sigma, ``[K]``; minus infinity for deterministic experts."""
+        if self.raw_log_std is None:
+            return self.prior_mean.new_full((self.num_experts,), -math.inf)
         return _LOG_STD_BOUND * torch.tanh(self.raw_log_std / _LOG_STD_BOUND)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
@@ -179,11 +180,13 @@ class MixtureOfStochasticExperts(nn.Module):
             ("global_channels", global_features, self.global_channels),
             ("feature_channels", dense, self.feature_channels),
         ):
-            if value.shape[1] != expected:
+            if expected is not None and value.shape[1] != expected:
                 raise ValueError(f"the backbone gave {value.shape[1]} channels, {name}={expected}.")
         return global_features, dense, *rest
 
     def _gate(self, global_features: torch.Tensor) -> torch.Tensor:
+        if self.gating is None:
+            return self.prior_mean.new_full((len(global_features), self.num_experts), 1 / self.num_experts)
         with torch.autocast(global_features.device.type, enabled=False):
             probabilities: torch.Tensor = self.gating(full_precision(global_features).flatten(2).mean(2)).softmax(1)
             return probabilities
@@ -204,7 +207,8 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
     ReLU, the gate at the encoder's end and the latent at the decoder's.
 
     Levels count the decoder's blocks that have run: 0 is the encoder's end, ``len(channels) - 1`` or -1 the decoder's.
-    Where the latent enters before the decoder's end, the blocks after it run once per sample.
+    The encoder's own are ``"encoder_0"``, of full resolution, to ``"encoder_<len(channels) - 1>"``, its end. Where the
+    latent enters before the decoder's end, the blocks after it run once per sample.
 
     Args:
         spatial_dims: 2 or 3.
@@ -214,11 +218,12 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
         num_experts: number of experts K.
         num_samples: number of samples S of each expert, in training and in the compact representation.
         latent_dim: length L of the latent.
-        gating_level: level of the features that the gate reads, no later than ``injection_level``.
+        gating_level: level of the features that the gate reads, no later than ``injection_level``. None: there is no
+            gate, and the experts are equally probable.
         injection_level: level of the features that the latent enters.
         norm: normalisation in the U-Net, by MONAI's name and options.
         representation: ``"compact"`` or ``"standard"``, see :py:class:`MixtureOfStochasticExperts`.
-        prior_std: initial deviation of every expert.
+        prior_std: initial deviation of every expert; 0 for deterministic ones.
 
     Raises:
         ValueError: for num_experts, num_samples, latent_dim or numbers of channels below 1, fewer than 2 classes, other
@@ -242,7 +247,7 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
         num_experts: int = 4,
         num_samples: int = 4,
         latent_dim: int = 1,
-        gating_level: int = 0,
+        gating_level: int | str | None = 0,
         injection_level: int = -1,
         norm: str | tuple | None = "BATCH",
         representation: str = "compact",
@@ -250,18 +255,17 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
     ) -> None:
         unet = BilinearUNet(spatial_dims, in_channels, None, channels, norm)
         widths = list(reversed(channels))
-        for name, level in (("gating_level", gating_level), ("injection_level", injection_level)):
-            if not -len(widths) <= level < len(widths):
-                raise ValueError(f"{name} must lie in [{-len(widths)}, {len(widths) - 1}], got {level}.")
-        gating_level, injection_level = gating_level % len(widths), injection_level % len(widths)
-        if gating_level > injection_level:
+        injection_level = _decoder_level("injection_level", injection_level, len(widths))
+        # of the trunk's levels: the encoder's from full resolution to its end, then the decoder's
+        gate = None if gating_level is None else _trunk_level(gating_level, len(widths))
+        if gate is not None and gate - len(widths) + 1 > injection_level:
             raise ValueError(
                 f"gating_level must not lie after injection_level, got {gating_level} and {injection_level}: the gate "
                 "sees no latent."
             )
         super().__init__(
-            _Trunk(unet, gating_level, injection_level),
-            widths[gating_level],
+            _Trunk(unet, gate, injection_level),
+            None if gate is None else [*channels, *widths[1:]][gate],
             widths[injection_level],
             out_channels,
             num_experts,
@@ -277,19 +281,19 @@ class MixtureOfStochasticExpertsUNet(MixtureOfStochasticExperts):
 class _Trunk(nn.Module):
     """A U-Net up to the level of injection: the features of the gate's level and of this one, and the unused skips."""
 
-    def __init__(self, unet: BilinearUNet, gating_level: int, injection_level: int) -> None:
+    def __init__(self, unet: BilinearUNet, gate: int | None, injection_level: int) -> None:
         super().__init__()
         self.encoder = unet.encoder
         self.blocks = unet.blocks[:injection_level]
         self.mode = unet.mode
-        self.gating_level = gating_level
+        self.gate = -1 if gate is None else gate
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        *skips, bottleneck = self.encoder(x)
-        levels = [bottleneck]
+        levels = list(self.encoder(x))
+        skips = levels[:-1]
         for block in self.blocks:
             levels.append(block(join_skip(levels[-1], skips.pop(), self.mode)))
-        return [levels[self.gating_level], levels[-1], *reversed(skips)]
+        return [levels[self.gate], levels[-1], *reversed(skips)]
 
 
 class _Crown(nn.Module):
@@ -306,6 +310,32 @@ class _Crown(nn.Module):
             x = block(join_skip(x, skip, self.mode))
         logits: torch.Tensor = self.head(x)
         return logits
+
+
+def _decoder_level(name: str, level: int, levels: int) -> int:
+    """A level of the decoder, counted from the encoder's end."""
+    if not -levels <= level < levels:
+        raise ValueError(f"{name} must lie in [{-levels}, {levels - 1}], got {level}.")
+    return level % levels
+
+
+def _trunk_level(gating_level: int | str, levels: int) -> int:
+    """The gate's level, counted from the encoder's first."""
+    if isinstance(gating_level, int):
+        return _decoder_level("gating_level", gating_level, levels) + levels - 1
+    names = [f"encoder_{i}" for i in range(levels)]
+    return names.index(check_option("gating_level", gating_level, names))
+
+
+def _gating(global_channels: int, num_experts: int) -> nn.Sequential:
+    check_at_least(1, global_channels=global_channels)
+    return nn.Sequential(
+        nn.Linear(global_channels, global_channels),
+        nn.ReLU(),
+        nn.Linear(global_channels, global_channels),
+        nn.ReLU(),
+        nn.Linear(global_channels, num_experts),
+    )
 
 
 def _pointwise_head(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -37,9 +38,14 @@ class StochasticSegmentationNetwork(nn.Module):
         covariance_init: scale of the initial weights of the factor and of the log-diagonal, and initial value of the
             diagonal. The small default keeps the covariance from running away before the mean has learned; None is
             PyTorch's initialisation with a diagonal near 1, the published one.
+        temperature: scale of a sample's deviation from the mean, of the predictive distribution alone and not of the
+            loss, as the two that follow; see :py:meth:`monai_stochseg.distributions.LowRankNormal.scaled`.
+        class_scale: scale of each class's deviation, C values. Default: 1.
+        rank_scale: scale of each column of the factor, R values. Default: 1.
 
     Raises:
-        ValueError: for rank below 1, fewer than 2 classes, other spatial_dims, eps or covariance_init not positive.
+        ValueError: for rank below 1, fewer than 2 classes, other spatial_dims, eps or covariance_init not positive, or
+            a scale of another length.
 
     Example::
 
@@ -59,6 +65,9 @@ class StochasticSegmentationNetwork(nn.Module):
         spatial_dims: int | None = None,
         eps: float = 1e-5,
         covariance_init: float | None = 0.1,
+        temperature: float = 1.0,
+        class_scale: Sequence[float] | None = None,
+        rank_scale: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
@@ -74,6 +83,9 @@ class StochasticSegmentationNetwork(nn.Module):
         self.diagonal = diagonal
         self.eps = eps
         self.log_eps = math.log(eps)
+        self.temperature = temperature
+        self.class_scale = _scale("class_scale", class_scale, out_channels)
+        self.rank_scale = _scale("rank_scale", rank_scale, rank)
         self.log_diag_bound = _LOG_DIAG_BOUND
         conv = Conv[Conv.CONV, self.spatial_dims]
         self.mean = conv(feature_channels, out_channels, kernel_size=1)
@@ -129,7 +141,8 @@ class StochasticSegmentationNetwork(nn.Module):
             parameters: output of :py:meth:`forward`, whole or stitched from windows, ``[B, C * (2 + R), *S]``.
             mask: region ``[B, 1, *S]`` outside which samples are background.
         """
-        return LowRankNormal.from_parameters(parameters, self.out_channels, self.rank, mask=mask, eps=self.eps)
+        normal = LowRankNormal.from_parameters(parameters, self.out_channels, self.rank, mask=mask, eps=self.eps)
+        return normal.scaled(self.temperature, self.class_scale, self.rank_scale)
 
     @check_arguments
     def predictive(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> LowRankNormal:
@@ -138,3 +151,11 @@ class StochasticSegmentationNetwork(nn.Module):
         if mask is not None:
             check_mask(mask, parameters, "the parameters of x")
         return self.distribution(parameters, mask=mask)
+
+
+def _scale(name: str, values: Sequence[float] | None, length: int) -> list[float] | None:
+    if values is None:
+        return None
+    if len(values) != length:
+        raise ValueError(f"{name} must hold {length} values, got {len(values)}.")
+    return [float(value) for value in values]

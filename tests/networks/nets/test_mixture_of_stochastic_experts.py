@@ -181,6 +181,48 @@ def test_no_two_experts_begin_alike(num_experts, latent_dim):
             assert cells.max() - cells.min() <= 2
 
 
+def test_deterministic_experts():
+    """A latent is its expert's mean, in training and in both representations, and only the mean is learned."""
+    net = network(prior_std=0.0).eval()
+    x = torch.randn(2, 2, 4, 4)
+    seen = []
+    net.injection.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
+    output = net(x)
+    assert torch.equal(seen[0], net.prior_mean.repeat_interleave(2, dim=0).expand(2, -1, -1))
+    assert torch.equal(output.logits[:, ::2], output.logits[:, 1::2])
+    output.logits.square().sum().backward()
+    assert net.prior_mean.grad.any()
+    assert "raw_log_std" not in dict(net.named_parameters())
+    compact = net.predictive(x).sample_logits(6)
+    torch.testing.assert_close(compact, output.logits)
+    net.representation = "standard"
+    drawn = net.predictive(x).sample_logits(40)
+    differences = (drawn[:, :, None] - compact[:, None]).abs().flatten(3).amax(3)
+    assert differences.amin(2).max() < 1e-5
+
+
+def test_no_gate():
+    net = network(gating_level=None).eval()
+    x = torch.randn(2, 2, 4, 4)
+    assert torch.equal(net.gate(x), torch.full((2, 3), 1 / 3))
+    output = net(x)
+    torch.testing.assert_close(output.weights, torch.full((2, 6), 1 / 6))
+    assert not any("gating" in name for name, _ in net.named_parameters())
+    torch.testing.assert_close(net.predictive(x).weights, output.weights)
+
+
+@pytest.mark.parametrize(
+    ("level", "size", "width"), [("encoder_0", 16, 4), ("encoder_1", 8, 6), ("encoder_2", 4, 8), (0, 4, 8), (1, 8, 6)]
+)
+def test_the_gate_reads_the_level_that_it_is_given(level, size, width):
+    net = network(channels=(4, 6, 8), gating_level=level)
+    features = net.backbone(torch.randn(2, 2, 16, 16))
+    assert features[0].shape == (2, width, size, size)
+    encoder = net.backbone.encoder(torch.randn(2, 2, 16, 16))
+    assert isinstance(level, int) or encoder[int(level[-1])].shape == features[0].shape
+    assert net.gate(torch.randn(2, 2, 16, 16)).shape == (2, 3)
+
+
 def test_a_deviation_stays_within_its_bounds():
     net = network()
     nn.init.constant_(net.raw_log_std, -1e4)
@@ -383,10 +425,11 @@ def test_windows_refuse_compact_samples():
         (lambda: network(num_experts=0), "num_experts must be at least 1, got 0"),
         (lambda: network(num_samples=0), "num_samples must be at least 1, got 0"),
         (lambda: network(latent_dim=0), "latent_dim must be at least 1, got 0"),
-        (lambda: network(prior_std=0.0), r"prior_std must lie between exp\(-5\) and exp\(5\), got 0.0"),
-        (lambda: network(prior_std=1e3), r"prior_std must lie between exp\(-5\) and exp\(5\), got 1000.0"),
+        (lambda: network(prior_std=-0.1), r"prior_std must be 0 or lie between exp\(-5\) and exp\(5\), got -0.1"),
+        (lambda: network(prior_std=1e3), r"prior_std must be 0 or lie between exp\(-5\) and exp\(5\), got 1000.0"),
         (lambda: network(representation="sparse"), r"one of \('compact', 'standard'\), got 'sparse'"),
         (lambda: network(gating_level=2), r"gating_level must lie in \[-2, 1\], got 2"),
+        (lambda: network(gating_level="encoder_2"), r"gating_level must be one of .*'encoder_1'\), got 'encoder_2'"),
         (lambda: network(injection_level=-3), r"injection_level must lie in \[-2, 1\], got -3"),
         (lambda: network(gating_level=1, injection_level=0), "must not lie after injection_level, got 1 and 0"),
         (lambda: experts(out_channels=1), "out_channels counts the background and must be at least 2, got 1"),

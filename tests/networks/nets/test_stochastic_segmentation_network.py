@@ -168,3 +168,22 @@ def test_the_head_sees_the_positive_part_of_the_features(diagonal):
     torch.testing.assert_close(net(features.clamp(min=0)), parameters)
     torch.testing.assert_close(parameters[:, :2], net.mean(features.clamp(min=0)))
     assert not torch.allclose(parameters[:, :2], net.mean(features))
+
+
+def test_the_predictive_distribution_is_scaled_and_the_loss_is_not():
+    torch.manual_seed(0)
+    plain = make(unet(2), 2).eval()
+    scales = {"temperature": -2.0, "class_scale": [1.0, 0.0, 3.0], "rank_scale": [0.0, 1.0, 2.0, 1.0]}
+    scaled = make(unet(2), 2, **scales).eval()
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 2, 16, 16)
+    assert torch.equal(plain(x), scaled(x))
+    generators = (torch.Generator().manual_seed(0) for _ in range(2))
+    expected = plain.predictive(x).scaled(**scales).sample_logits(2, next(generators))
+    assert torch.equal(scaled.predictive(x).sample_logits(2, next(generators)), expected)
+
+
+@pytest.mark.parametrize(("name", "number"), [("class_scale", CLASSES), ("rank_scale", RANK)])
+def test_refuses_a_scale_of_another_length(name, number):
+    with pytest.raises(ValueError, match=f"{name} must hold {number} values, got 1"):
+        make(unet(2), 2, **{name: [1.0]})
