@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose, RandFlipd, RandSpatialCropd, RandZoomd
+from monai.transforms import Compose, ConcatItemsd, DeleteItemsd, RandFlipd, RandSpatialCropd, RandZoomd
 
 from monai_stochseg.data import (
     CITYSCAPES_CLASSES,
@@ -23,7 +23,7 @@ from monai_stochseg.handlers import MetricFigure
 from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, PixelFlipRatioMetric
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.tasks.sample_metrics import TaskMetric, entries
-from monai_stochseg.transforms import ClassSwitchModesd, LoadCityscapesd, RandClassSwitchd
+from monai_stochseg.transforms import ClassSwitchModesd, ClassSwitchProbabilitiesd, LoadCityscapesd, RandClassSwitchd
 from monai_stochseg.visualize import plot_flip_ratio, plot_mode_frequency
 
 _KEYS = ("image", "label")
@@ -49,9 +49,14 @@ class Cityscapes(Task):
         predictions_dir: folder of another model's predictions, further channels of the image.
         all_modes: whether a training sees all 32 modes with their probabilities, as in Gao et al. 2023, or one draw,
             another one each time. An evaluation always sees all.
+        true_distribution: whether the true distribution of each pixel, how probable each class is there, is appended
+            to the image, C further channels behind those of ``predictions_dir``; void pixels have all classes alike.
+            It takes the label, so that an image without one has none. For the control of Kassapis et al. 2021
+            (https://arxiv.org/abs/2006.13144, section 5.2.2).
 
     Raises:
-        ValueError: when the crop does not fit into the scene at the lowest scale.
+        ValueError: when the crop does not fit into the scene at the lowest scale; in :py:meth:`evaluation`, when the
+            true distribution is asked for without a label.
         CaseError: when ``predictions_dir`` holds no prediction.
     """
 
@@ -68,8 +73,11 @@ class Cityscapes(Task):
         scale: Sequence[float] = (0.75, 1.0),
         predictions_dir: str | os.PathLike | None = None,
         all_modes: bool = True,
+        true_distribution: bool = False,
     ) -> None:
         channels = ["red", "green", "blue", *_predicted_channels(predictions_dir)]
+        if true_distribution:
+            channels += [f"probability of {name}" for name in CITYSCAPES_SWITCHED_CLASSES]
         super().__init__(dataset_dir, 2, channels, list(CITYSCAPES_SWITCHED_CLASSES))
         _check_crop(spatial_size, crop_size, scale)
         self.spatial_size = tuple(spatial_size)
@@ -77,6 +85,7 @@ class Cityscapes(Task):
         self.scale = (scale[0], scale[1])
         self.predictions_dir = predictions_dir
         self.all_modes = all_modes
+        self.true_distribution = true_distribution
 
     @property
     def simulated(self) -> bool:
@@ -120,12 +129,28 @@ class Cityscapes(Task):
         """As :py:meth:`Task.training`; the classes are switched after the augmentation."""
         switch = ClassSwitchModesd if self.all_modes else RandClassSwitchd
         targets = [target] if callable(target) else target
-        return super().training(augmentation, [switch("label", CITYSCAPES_SWITCHES, self.num_classes), *targets])
+        switched = switch("label", CITYSCAPES_SWITCHES, self.num_classes)
+        return super().training(augmentation, [*self._truth(), switched, *targets])
 
     def evaluation(self, transforms: Sequence[Callable] = (), with_label: bool = True) -> Compose:
         """As :py:meth:`Task.evaluation`, with all modes and their probabilities."""
+        if not with_label and self.true_distribution:
+            raise ValueError(
+                "true_distribution=True needs labels: the true distribution of an image without one is not known."
+            )
         modes = [ClassSwitchModesd("label", CITYSCAPES_SWITCHES, self.num_classes)] if with_label else []
-        return super().evaluation([*transforms, *modes], with_label)
+        return super().evaluation([*transforms, *self._truth(), *modes], with_label)
+
+    def _truth(self) -> list[Callable]:
+        """What appends the true distribution, before the classes are switched."""
+        if not self.true_distribution:
+            return []
+        given = (CITYSCAPES_SWITCHES, self.num_classes)
+        return [
+            ClassSwitchProbabilitiesd("label", *given, names="truth", ignore_index=self.ignore_index),
+            ConcatItemsd(["image", "truth"], "image"),
+            DeleteItemsd("truth"),
+        ]
 
     def metric(self, name: str) -> TaskMetric:
         """As :py:meth:`Task.metric`, and ``mode_frequency`` and ``flip_ratio`` of the known truth."""
@@ -166,7 +191,10 @@ def _predicted_channels(predictions_dir: str | os.PathLike | None) -> list[str]:
     files = sorted(Path(predictions_dir).expanduser().glob("*.npy"))
     if not files:
         raise CaseError(f"predictions_dir: {predictions_dir} holds no prediction CITY_000000_000019.npy.")
-    return [f"prediction {i}" for i in range(len(np.load(files[0], mmap_mode="r")))]
+    first = np.load(files[0], mmap_mode="r")
+    if first.ndim == 2:  # a label map of train ids
+        return [f"prediction of {name}" for name in CITYSCAPES_CLASSES]
+    return [f"prediction {i}" for i in range(len(first))]
 
 
 def _check_crop(spatial_size: Sequence[int], crop_size: Sequence[int], scale: Sequence[float]) -> None:

@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
-from .class_switch import ClassSwitchModesd, RandClassSwitch, RandClassSwitchd, class_switch_modes
+from .class_switch import (
+    ClassSwitchModesd,
+    ClassSwitchProbabilitiesd,
+    RandClassSwitch,
+    RandClassSwitchd,
+    class_switch_modes,
+    class_switch_probabilities,
+)
 from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
 from .load_cityscapes import LoadCityscapesd
@@ -28,6 +35,7 @@ __all__ = [
     "CheckMinSize",
     "CheckMinSized",
     "ClassSwitchModesd",
+    "ClassSwitchProbabilitiesd",
     "LabelSmoothing",
     "LabelSmoothingd",
     "LoadCased",
@@ -53,5 +61,6 @@ __all__ = [
     "SaveRasterd",
     "StackRatersd",
     "class_switch_modes",
+    "class_switch_probabilities",
     "spatially_varying_label_smoothing",
 ]
