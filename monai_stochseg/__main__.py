@@ -14,6 +14,7 @@ from .benchmark import BenchmarkError, benchmark
 from .data import CaseError
 from .data.lidc import import_lidc, prepare_lidc
 from .planning import plan
+from .tasks.mode_frequencies import mode_frequencies
 
 
 def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = None, **options: Any) -> str:
@@ -44,7 +45,12 @@ def prepare(out: str, dicom_dir: str | None = None, prepared_set: str | None = N
     return function(*arguments, **options)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"benchmark": benchmark, "plan": plan, "prepare": prepare}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "benchmark": benchmark,
+    "mode_frequencies": mode_frequencies,
+    "plan": plan,
+    "prepare": prepare,
+}
 
 
 def main(command: Sequence[str] | None = None) -> None:

@@ -108,6 +108,10 @@ def missing(items: dict[str, Any], wanted: list[str]) -> set[str]:
 def check_package_command(words: list[str]) -> None:
     """``monai_stochseg``: the command and its options exist."""
     function = COMMANDS[words[0]]
+    words = list(words)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values()):
+        while not words[1].startswith("--"):
+            del words[1]
     given = options(words[1:])
     known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if words[0] == "prepare":

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,28 @@ from monai_stochseg.data import (
 from monai_stochseg.data.cityscapes import CITYSCAPES_VOID
 from monai_stochseg.data.simulated.streets import MARK
 from monai_stochseg.handlers import MetricFigure
-from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, PixelFlipRatioMetric
+from monai_stochseg.metrics import (
+    ExpectedCalibrationErrorMetric,
+    LabelMapDistance,
+    ModeFrequencyMetric,
+    PixelFlipRatioMetric,
+)
 from monai_stochseg.tasks.base import Task
-from monai_stochseg.tasks.sample_metrics import TaskMetric, entries
+from monai_stochseg.tasks.mode_frequencies import frequency_rows
+from monai_stochseg.tasks.sample_metrics import TaskMetric, entries, known_voxels
 from monai_stochseg.transforms import ClassSwitchModesd, ClassSwitchProbabilitiesd, LoadCityscapesd, RandClassSwitchd
-from monai_stochseg.visualize import plot_flip_ratio, plot_mode_frequency
+from monai_stochseg.visualize import plot_flip_ratio, plot_mode_frequency, plot_reliability
 
 _KEYS = ("image", "label")
+
+# The classes that may be switched, and what they become.
+_SWITCHED = [*CITYSCAPES_SWITCHES, *(target for target, _ in CITYSCAPES_SWITCHES.values())]
+
+# Metric to the entry of the output that it judges, and its name in the figure.
+_CALIBRATED = {
+    "ece_switched": ("probabilities", "samples"),
+    "ece_switched_answer": ("pred", "single answer"),
+}
 
 # Cityscapes' own colours; those of what a class becomes are far from its own.
 _COLOURS = (
@@ -61,7 +77,7 @@ class Cityscapes(Task):
     """
 
     metric_names = ("ged", "hm_iou", "diversity", "mode_frequency", "flip_ratio")
-    evaluation_metric_names = metric_names
+    evaluation_metric_names = (*metric_names, "ece_switched", "ece_switched_answer")
     ignore_index = CITYSCAPES_VOID
     num_raters = 2 ** len(CITYSCAPES_SWITCHES)
 
@@ -95,12 +111,11 @@ class Cityscapes(Task):
     @property
     def distance(self) -> LabelMapDistance:
         """By the classes that may be switched and what they become."""
-        targets = [target for target, _ in CITYSCAPES_SWITCHES.values()]
         return LabelMapDistance(
             self.num_classes,
             empty="ignore_or_agree",  # an expert may never show any of them
             ignore_index=self.ignore_index,
-            classes=[*CITYSCAPES_SWITCHES, *targets],
+            classes=_SWITCHED,
         )
 
     def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
@@ -153,12 +168,19 @@ class Cityscapes(Task):
         ]
 
     def metric(self, name: str) -> TaskMetric:
-        """As :py:meth:`Task.metric`, and ``mode_frequency`` and ``flip_ratio`` of the known truth."""
+        """
+        As :py:meth:`Task.metric`, and of the known truth ``mode_frequency``, ``flip_ratio``, and the expected
+        calibration error of the classes that may be switched and what they become, pooled over pixels and classes:
+        ``ece_switched`` of the samples, ``ece_switched_answer`` of the single answer.
+        """
         samples = entries("samples", "label")
         if name == "mode_frequency":
             return TaskMetric(ModeFrequencyMetric(self.num_raters, self.distance), samples)
         if name == "flip_ratio":
             return TaskMetric(PixelFlipRatioMetric(CITYSCAPES_SWITCHES), samples)
+        if name in _CALIBRATED:
+            error = ExpectedCalibrationErrorMetric(kind="class", class_index=_SWITCHED)
+            return TaskMetric(error, partial(known_voxels, entries(_CALIBRATED[name][0], "label"), self.ignore_index))
         return super().metric(name)
 
     @property
@@ -170,7 +192,7 @@ class Cityscapes(Task):
     def evaluation_figures(
         self, metrics: Mapping[str, TaskMetric], output_dir: str, part: str, model_name: str
     ) -> list[MetricFigure]:
-        """The samples' frequencies beside the known probabilities."""
+        """The samples' frequencies beside the known probabilities; those of the modes as a table too."""
         names = {label: name for name, label in CITYSCAPES_CLASSES.items()}
         switches = [names[source] for source in CITYSCAPES_SWITCHES]
         probabilities = [probability for _, probability in CITYSCAPES_SWITCHES.values()]
@@ -181,7 +203,15 @@ class Cityscapes(Task):
         if "flip_ratio" in metrics:
             ratio: Any = metrics["flip_ratio"].metric
             draw["flip_ratio"] = lambda: plot_flip_ratio({model_name: ratio.ratios()}, probabilities, switches)
-        return [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        if calibrated := {_CALIBRATED[name][1]: metrics[name].metric for name in _CALIBRATED if name in metrics}:
+            draw["reliability"] = lambda: plot_reliability(
+                {f"{model_name}, {of}": metric.bins() for of, metric in calibrated.items()},
+                "probability of a class that is switched, or becomes",
+            )
+        rows = {"mode_frequency": lambda: frequency_rows(frequency.frequencies())}
+        return [
+            MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name], rows.get(name)) for name in draw
+        ]
 
 
 def _predicted_channels(predictions_dir: str | os.PathLike | None) -> list[str]:

@@ -25,7 +25,7 @@ from monai_stochseg.metrics import (
     SampleDiversityMetric,
 )
 
-__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "present_raters", "sample_metric"]
+__all__ = ["CURVE", "TaskMetric", "entries", "first_samples", "known_voxels", "present_raters", "sample_metric"]
 
 CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is given
 
@@ -122,11 +122,11 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
     if name in ("ece", "brier") and distance.ignore_index is not None:
-        output_transform = partial(_known_voxels, output_transform, distance.ignore_index)
+        output_transform = partial(known_voxels, output_transform, distance.ignore_index)
     return TaskMetric(make(distance), output_transform)
 
 
-def _known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:
+def known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:
     """Probabilities ``[C, 1, V]`` and raters ``[R, 1, V]`` of the voxels that no rater calls void."""
     probabilities, labels = output_transform(output)
     known = [(label.as_subclass(torch.Tensor) != ignore_index).all(0) for label in labels]

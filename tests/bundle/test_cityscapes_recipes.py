@@ -120,8 +120,11 @@ def test_car_and_its_control_by_cross_entropy(folders, make_output) -> None:
     control["consistency"] = "cross_entropy"
     run_workflow("car_lidc", *overlays, run_id="refine", **control)
     for given in (main, control):
-        run_workflow("car_lidc", *overlays, "evaluate", **given)
+        evaluated = run_workflow("car_lidc", *overlays, "evaluate", **given).parser
+        metrics = evaluated.get_parsed_content("validate#evaluator").state.metrics
+        assert {"val_calibration_gap", "val_ece_switched", "val_ece_switched_answer"} <= metrics.keys()
         assert "mean" in table(Path(given["output_dir"]) / "evaluation_test.csv")
+        assert (Path(given["output_dir"]) / "reliability_test.png").is_file()
 
 
 def test_the_control_of_the_true_distribution(folders, make_output) -> None:

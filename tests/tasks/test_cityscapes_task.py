@@ -103,7 +103,7 @@ def test_each_metric_takes_an_evaluators_output(streets, name) -> None:
         task.metric("geed")
 
 
-@pytest.mark.parametrize("name", ["brier", "ece"])
+@pytest.mark.parametrize("name", ["brier", "ece", "ece_switched", "ece_switched_answer"])
 def test_void_voxels_are_left_out(streets, name) -> None:
     """Of a label whose left half is void: the value is that of the right half."""
     task = Cityscapes(streets, **SIZES)
@@ -138,3 +138,17 @@ def test_the_true_distribution_is_the_mean_of_the_modes(streets) -> None:
         assert torch.allclose(given[:, ~known], torch.tensor(1 / task.num_classes))
     with pytest.raises(ValueError, match="true_distribution=True needs labels"):
         task.evaluation(with_label=False)
+
+
+def test_calibration_of_the_switched_classes(streets) -> None:
+    """By hand: a pixel of road that becomes another in a quarter of the weights, and void beside it."""
+    task = Cityscapes(streets, **SIZES)
+    p = torch.zeros(task.num_classes, 1, 2)
+    p[0], p[23] = 0.6, 0.4
+    label = with_weights(torch.tensor([[[0, 255]], [[23, 255]]]), torch.tensor([0.75, 0.25]))
+    output = [{"probabilities": p, "pred": p, "label": label}]
+    for name in ("ece_switched", "ece_switched_answer"):
+        metric, output_transform = task.metric(name)
+        y_pred, y = output_transform(output)
+        metric(y_pred=y_pred, y=y)
+        assert float(metric.aggregate()) == pytest.approx((0.15 + 0.15) / 10)
