@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("monai_stochseg.benchmark", "train every method on one task and compare them in one table"),
     "bundle": ("monai_stochseg.bundle.copies", "copy a bundle and the tasks' overlays into the working folder"),
     "compare": ("monai_stochseg.benchmark.compare", "test whether two evaluations differ, case by case"),
+    "mode_frequencies": ("monai_stochseg.tasks.mode_frequencies", "draw several evaluations' frequencies of the modes"),
     "pack": ("monai_stochseg.bundle.pack", "make a bundle by MONAI's specification of a trained output"),
     "plan": ("monai_stochseg.planning", "look at a folder of your own readers, and write a configuration that fits it"),
     "prepare": ("monai_stochseg.data.lidc.command", "make a folder of LIDC-IDRI's crops from DICOM or a shared set"),
@@ -21,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def usage() -> str:
     """The commands, a line each."""
-    lines = [f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:<18}{what}" for name, (_, what) in COMMANDS.items()]
     first = "usage: python -m monai_stochseg COMMAND [options]; COMMAND --help shows its options"
     return "\n".join([first, "", *lines])
 

@@ -296,6 +296,9 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "CheckMinSize": called({"min_size": [4, 4]}, img=soft, name="image"),
         "CheckMinSized": called({"keys": "image", "min_size": [4, 4]}, data={"image": soft}),
         "ClassSwitchModesd": called({**key, **switches}, data={"label": label[:1]}),
+        "ClassSwitchProbabilitiesd": called(
+            {**key, **switches, "names": "truth", "ignore_index": 255}, data={"label": label[:1]}
+        ),
         "FixRater": called({"seed": 0}, name="p", **rated),
         "FixRaterd": called(
             {**keyed, "seed": 0}, data={**case, "image": MetaTensor(soft, meta={"filename_or_obj": "p"})}
@@ -343,6 +346,7 @@ def _transforms(folder: Path) -> dict[str, Good]:
             {"keys": ["a", "b"], "rater_weights_key": "rater_weights"}, data={"a": label[:1], "b": label[1:]}
         ),
         "class_switch_modes": function(label=label[:1], **switches),
+        "class_switch_probabilities": function(label=label[:1], **switches, ignore_index=255),
         "spatially_varying_label_smoothing": function(**rated, **smoothing),
     }
 
@@ -389,6 +393,7 @@ def _networks() -> dict[str, Good]:
             {**forward, "output_size": {"input_size": [8, 6]}, "input_size": {"output_size": [6, 4]}},
         ),
         "DeterministicSampler": Good({"network": answer}, masked),
+        "GivenProbabilities": Good({"out_channels": C}, {"forward": {"x": soft}}),
         "IndependentSampler": Good({"network": answer}, masked),
         "ThresholdSampler": Good({"network": answer, "order": [0, 1, 2]}, masked),
         "DropoutUNet": Good(unet, both),

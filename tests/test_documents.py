@@ -109,8 +109,10 @@ def missing(items: dict[str, Any], wanted: list[str]) -> set[str]:
 def check_package_command(words: list[str]) -> None:
     """``monai_stochseg``: the command and its options exist."""
     function = getattr(importlib.import_module(COMMANDS[words[0]][0]), words[0])
-    first = [] if len(words) < 2 or words[1].startswith("--") else [words[1]]
-    given = options(words[1 + len(first) :])
+    left = words[1:]
+    while left and not left[0].startswith("--"):  # arguments by position
+        left = left[1:]
+    given = options(left)
     known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if words[0] == "prepare":
         source = prepare_lidc if "dicom_dir" in given else import_lidc

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 
 from monai_stochseg.__main__ import COMMANDS, main
 from monai_stochseg.data import CaseError
+from monai_stochseg.data.csv_file import write_csv
 from monai_stochseg.data.lidc import crops_datalist
+from monai_stochseg.tasks import mode_frequencies as mode_frequencies_module
 
 
 def test_prepares_a_shared_set(tmp_path, capsys) -> None:
@@ -121,3 +124,41 @@ def test_every_command_is_there() -> None:
 def test_an_unknown_command() -> None:
     with pytest.raises(SystemExit, match="there is no command 'bench'; there are benchmark, bundle, "):
         main(["bench"])
+
+
+def write_frequencies(folder: Path, *rows: tuple) -> str:
+    folder.mkdir()
+    write_csv(folder / "mode_frequency_test.csv", [("mode", "probability", "frequency"), *rows])
+    return str(folder / "mode_frequency_test.csv")
+
+
+def test_mode_frequencies_of_several_methods_in_one_figure(tmp_path, monkeypatch, capsys) -> None:
+    first = write_frequencies(tmp_path / "first", (0, 0.75, 0.5), (1, 0.25, 0.5))
+    second = write_frequencies(tmp_path / "second", (0, 0.75, 1.0), (1, 0.25, 0.0))
+    drawn: list[dict] = []
+    plot = mode_frequencies_module.plot_mode_frequency
+    monkeypatch.setattr(
+        mode_frequencies_module, "plot_mode_frequency", lambda found: drawn.append(found) or plot(found)
+    )
+    out = tmp_path / "both.png"
+    main(["mode_frequencies", first, second, "--out", str(out)])
+    assert capsys.readouterr().out == f"{out}\n"
+    assert out.read_bytes()[:4] == b"\x89PNG"
+    (found,) = drawn
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "first": [[0.5, 0.5], [0.75, 0.25]],
+        "second": [[1.0, 0.0], [0.75, 0.25]],
+    }
+    main(["mode_frequencies", first, second, "--out", str(out), "--names", "['a','b']"])
+    assert list(drawn[1]) == ["a", "b"]
+    other = write_frequencies(tmp_path / "other", (0, 0.5, 0.5), (1, 0.5, 0.5))
+    empty = write_frequencies(tmp_path / "empty")
+    for words, message in (
+        ([], "give at least one"),
+        ([first, first], "each of the 2 files needs a name of its own"),
+        ([first, "--names", "[a,b]"], "each of the 1 files needs a name of its own"),
+        ([first, other], "the files are not of one task and part"),
+        ([empty], "is no table of mode, probability, frequency"),
+    ):
+        with pytest.raises(SystemExit, match=f"CaseError: mode_frequencies: .*{message}"):
+            main(["mode_frequencies", *words, "--out", str(out)])

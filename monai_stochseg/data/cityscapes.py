@@ -86,7 +86,8 @@ def cityscapes_datalist(
 
     Args:
         dataset_dir: the folder that holds ``leftImg8bit`` and ``gtFine``.
-        predictions_dir: folder of another model's predictions, ``CITY_000000_000019.npy`` each, see
+        predictions_dir: folder of another model's predictions, ``CITY_000000_000019.npy`` each, of probabilities
+            or one label map, see
             :py:class:`monai_stochseg.transforms.LoadCityscapesd`.
         require_label: whether a scene without label is an error; for inference it need not have one.
         validation_cities: training cities of the part validation, in lower case.

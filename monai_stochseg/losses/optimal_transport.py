@@ -29,7 +29,8 @@ class OptimalTransportLoss(_Loss):
     The coupling P* minimises ``<P, C>`` under ``P >= 0``, ``P^T 1 = v``, ``P 1 <= gamma``, see
     :py:func:`solve_coupling`; no gradient passes through it. The first term trains the samples s_i, the divergence
     their weights u_i. The divergence is summed over the samples and averaged over the batch. The authors' code averages
-    over the samples as well, so its beta of 1 is a beta of 1/N here.
+    over the samples as well, so its beta of 1 is a beta of 1/N here; under the soft gradient it averages over the K
+    experts, so that its beta of 1 is a beta of 1/K.
 
     Computed in float32 or better under autocast too. The named costs need little memory beside the gradient of the
     logits, and spend no time on the gradient of samples without mass.

@@ -8,8 +8,10 @@ here the voxels of all images share their bins, as in the papers, and labels may
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from monai.utils import MetricReduction
+from monai.utils import MetricReduction, ensure_tuple
 
 from monai_stochseg.distributions import check_weights
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_option, check_same_images
@@ -42,7 +44,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
     Args:
         num_bins: number of bins of equal width.
         kind: ``"top_label"`` or ``"class"``.
-        class_index: the class of ``kind="class"``.
+        class_index: the class of ``kind="class"``, or several, see :py:func:`compute_calibration_bins`.
         soft_target: whether ``y`` is class probabilities ``[B, C, *S]``.
         foreground_only: whether only voxels that a rater labels as foreground count, as in Islam and Glocker,
             Spatially Varying Label Smoothing, IPMI 2021. Foreground predicted where no rater drew any does not
@@ -67,7 +69,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         self,
         num_bins: int = 10,
         kind: str = "top_label",
-        class_index: int = 1,
+        class_index: int | Sequence[int] = 1,
         soft_target: bool = False,
         foreground_only: bool = False,
     ) -> None:
@@ -137,7 +139,7 @@ class ItemCalibrationErrorMetric(ItemMetric):
     Args:
         num_bins: see :py:class:`ExpectedCalibrationErrorMetric`, as the next four.
         kind: ``"top_label"`` or ``"class"``.
-        class_index: the class of ``kind="class"``.
+        class_index: the class of ``kind="class"``, or several, see :py:func:`compute_calibration_bins`.
         soft_target: whether ``y`` is class probabilities.
         foreground_only: whether only voxels that a rater labels as foreground count.
         reduction: see :py:class:`~.metric.ItemMetric`.
@@ -160,7 +162,7 @@ class ItemCalibrationErrorMetric(ItemMetric):
         self,
         num_bins: int = 10,
         kind: str = "top_label",
-        class_index: int = 1,
+        class_index: int | Sequence[int] = 1,
         soft_target: bool = False,
         foreground_only: bool = False,
         reduction: MetricReduction | str = MetricReduction.MEAN,
@@ -182,7 +184,7 @@ def compute_calibration_bins(
     *,
     num_bins: int = 10,
     kind: str = "top_label",
-    class_index: int = 1,
+    class_index: int | Sequence[int] = 1,
     soft_target: bool = False,
     foreground_only: bool = False,
     y_weights: torch.Tensor | None = None,
@@ -203,7 +205,9 @@ def compute_calibration_bins(
             ``soft_target=True`` class probabilities ``[B, C, *S]``.
         num_bins: number of bins of equal width on [0, 1].
         kind: ``"top_label"`` or ``"class"``.
-        class_index: the class of ``kind="class"``; not used for ``"top_label"``.
+        class_index: the class of ``kind="class"``; of several each pair of a voxel and a class is counted, such as of
+            the ten classes that switches concern in the multimodal Cityscapes of Kassapis et al. 2021
+            (https://arxiv.org/abs/2006.13144). Not used for ``"top_label"``.
         soft_target: whether ``y`` is class probabilities.
         foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share
             (Islam and Glocker 2021, see :py:class:`ExpectedCalibrationErrorMetric`).
@@ -232,10 +236,12 @@ def compute_calibration_bins(
         y_pred, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
     )
     num_classes = probabilities.shape[1]
-    if kind == "class" and not 0 <= class_index < num_classes:
-        raise ValueError(f"class_index must be one of the {num_classes} classes, got {class_index}.")
+    classes = list(ensure_tuple(class_index))
+    if kind == "class" and not all(index < num_classes for index in classes):
+        raise ValueError(f"class_index must be of the {num_classes} classes, got {class_index}.")
     if kind == "class":
-        confidence, accuracy = probabilities[:, [class_index]], frequency[:, [class_index]]
+        confidence, accuracy = probabilities[:, classes], frequency[:, classes]
+        inside = inside.expand_as(confidence)
     else:
         confidence, top = probabilities.max(1, keepdim=True)
         accuracy = frequency.gather(1, top)
@@ -319,7 +325,11 @@ def calibration_target(
     return probabilities, frequency, inside
 
 
-def _check_options(num_bins: int, kind: str, class_index: int) -> None:
+def _check_options(num_bins: int, kind: str, class_index: int | Sequence[int]) -> None:
     check_at_least(1, num_bins=num_bins)
-    check_at_least(0, class_index=class_index)
+    classes = ensure_tuple(class_index)
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"class_index must be a class, or several different ones, got {class_index}.")
+    for index in classes:
+        check_at_least(0, class_index=index)
     check_option("kind", kind, ("top_label", "class"))

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.transforms import Compose, RandFlipd, RandSpatialCropd, RandZoomd
+from monai.transforms import Compose, ConcatItemsd, DeleteItemsd, RandFlipd, RandSpatialCropd, RandZoomd
 
 from monai_stochseg.data import (
     CITYSCAPES_CLASSES,
@@ -20,13 +21,28 @@ from monai_stochseg.data import (
 from monai_stochseg.data.cityscapes import CITYSCAPES_VOID
 from monai_stochseg.data.simulated.streets import MARK
 from monai_stochseg.handlers import MetricFigure
-from monai_stochseg.metrics import LabelMapDistance, ModeFrequencyMetric, PixelFlipRatioMetric
+from monai_stochseg.metrics import (
+    ExpectedCalibrationErrorMetric,
+    LabelMapDistance,
+    ModeFrequencyMetric,
+    PixelFlipRatioMetric,
+)
 from monai_stochseg.tasks.base import Task
-from monai_stochseg.tasks.sample_metrics import TaskMetric, entries
-from monai_stochseg.transforms import ClassSwitchModesd, LoadCityscapesd, RandClassSwitchd
-from monai_stochseg.visualize import plot_flip_ratio, plot_mode_frequency
+from monai_stochseg.tasks.mode_frequencies import frequency_rows
+from monai_stochseg.tasks.sample_metrics import TaskMetric, entries, known_voxels
+from monai_stochseg.transforms import ClassSwitchModesd, ClassSwitchProbabilitiesd, LoadCityscapesd, RandClassSwitchd
+from monai_stochseg.visualize import plot_flip_ratio, plot_mode_frequency, plot_reliability
 
 _KEYS = ("image", "label")
+
+# The classes that may be switched, and what they become.
+_SWITCHED = [*CITYSCAPES_SWITCHES, *(target for target, _ in CITYSCAPES_SWITCHES.values())]
+
+# Metric to the entry of the output that it judges, and its name in the figure.
+_CALIBRATED = {
+    "ece_switched": ("probabilities", "samples"),
+    "ece_switched_answer": ("pred", "single answer"),
+}
 
 # Cityscapes' own colours; those of what a class becomes are far from its own.
 _COLOURS = (
@@ -49,14 +65,19 @@ class Cityscapes(Task):
         predictions_dir: folder of another model's predictions, further channels of the image.
         all_modes: whether a training sees all 32 modes with their probabilities, as in Gao et al. 2023, or one draw,
             another one each time. An evaluation always sees all.
+        true_distribution: whether the true distribution of each pixel, how probable each class is there, is appended
+            to the image, C further channels behind those of ``predictions_dir``; void pixels have all classes alike.
+            It takes the label, so that an image without one has none. For the control of Kassapis et al. 2021
+            (https://arxiv.org/abs/2006.13144, section 5.2.2).
 
     Raises:
-        ValueError: when the crop does not fit into the scene at the lowest scale.
+        ValueError: when the crop does not fit into the scene at the lowest scale; in :py:meth:`evaluation`, when the
+            true distribution is asked for without a label.
         CaseError: when ``predictions_dir`` holds no prediction.
     """
 
     metric_names = ("ged", "hm_iou", "diversity", "mode_frequency", "flip_ratio")
-    evaluation_metric_names = metric_names
+    evaluation_metric_names = (*metric_names, "ece_switched", "ece_switched_answer")
     ignore_index = CITYSCAPES_VOID
     num_raters = 2 ** len(CITYSCAPES_SWITCHES)
 
@@ -68,8 +89,11 @@ class Cityscapes(Task):
         scale: Sequence[float] = (0.75, 1.0),
         predictions_dir: str | os.PathLike | None = None,
         all_modes: bool = True,
+        true_distribution: bool = False,
     ) -> None:
         channels = ["red", "green", "blue", *_predicted_channels(predictions_dir)]
+        if true_distribution:
+            channels += [f"probability of {name}" for name in CITYSCAPES_SWITCHED_CLASSES]
         super().__init__(dataset_dir, 2, channels, list(CITYSCAPES_SWITCHED_CLASSES))
         _check_crop(spatial_size, crop_size, scale)
         self.spatial_size = tuple(spatial_size)
@@ -77,6 +101,7 @@ class Cityscapes(Task):
         self.scale = (scale[0], scale[1])
         self.predictions_dir = predictions_dir
         self.all_modes = all_modes
+        self.true_distribution = true_distribution
 
     @property
     def simulated(self) -> bool:
@@ -86,12 +111,11 @@ class Cityscapes(Task):
     @property
     def distance(self) -> LabelMapDistance:
         """By the classes that may be switched and what they become."""
-        targets = [target for target, _ in CITYSCAPES_SWITCHES.values()]
         return LabelMapDistance(
             self.num_classes,
             empty="ignore_or_agree",  # an expert may never show any of them
             ignore_index=self.ignore_index,
-            classes=[*CITYSCAPES_SWITCHES, *targets],
+            classes=_SWITCHED,
         )
 
     def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
@@ -120,20 +144,43 @@ class Cityscapes(Task):
         """As :py:meth:`Task.training`; the classes are switched after the augmentation."""
         switch = ClassSwitchModesd if self.all_modes else RandClassSwitchd
         targets = [target] if callable(target) else target
-        return super().training(augmentation, [switch("label", CITYSCAPES_SWITCHES, self.num_classes), *targets])
+        switched = switch("label", CITYSCAPES_SWITCHES, self.num_classes)
+        return super().training(augmentation, [*self._truth(), switched, *targets])
 
     def evaluation(self, transforms: Sequence[Callable] = (), with_label: bool = True) -> Compose:
         """As :py:meth:`Task.evaluation`, with all modes and their probabilities."""
+        if not with_label and self.true_distribution:
+            raise ValueError(
+                "true_distribution=True needs labels: the true distribution of an image without one is not known."
+            )
         modes = [ClassSwitchModesd("label", CITYSCAPES_SWITCHES, self.num_classes)] if with_label else []
-        return super().evaluation([*transforms, *modes], with_label)
+        return super().evaluation([*transforms, *self._truth(), *modes], with_label)
+
+    def _truth(self) -> list[Callable]:
+        """What appends the true distribution, before the classes are switched."""
+        if not self.true_distribution:
+            return []
+        given = (CITYSCAPES_SWITCHES, self.num_classes)
+        return [
+            ClassSwitchProbabilitiesd("label", *given, names="truth", ignore_index=self.ignore_index),
+            ConcatItemsd(["image", "truth"], "image"),
+            DeleteItemsd("truth"),
+        ]
 
     def metric(self, name: str) -> TaskMetric:
-        """As :py:meth:`Task.metric`, and ``mode_frequency`` and ``flip_ratio`` of the known truth."""
+        """
+        As :py:meth:`Task.metric`, and of the known truth ``mode_frequency``, ``flip_ratio``, and the expected
+        calibration error of the classes that may be switched and what they become, pooled over pixels and classes:
+        ``ece_switched`` of the samples, ``ece_switched_answer`` of the single answer.
+        """
         samples = entries("samples", "label")
         if name == "mode_frequency":
             return TaskMetric(ModeFrequencyMetric(self.num_raters, self.distance), samples)
         if name == "flip_ratio":
             return TaskMetric(PixelFlipRatioMetric(CITYSCAPES_SWITCHES), samples)
+        if name in _CALIBRATED:
+            error = ExpectedCalibrationErrorMetric(kind="class", class_index=_SWITCHED)
+            return TaskMetric(error, partial(known_voxels, entries(_CALIBRATED[name][0], "label"), self.ignore_index))
         return super().metric(name)
 
     @property
@@ -145,7 +192,7 @@ class Cityscapes(Task):
     def evaluation_figures(
         self, metrics: Mapping[str, TaskMetric], output_dir: str, part: str, model_name: str
     ) -> list[MetricFigure]:
-        """The samples' frequencies beside the known probabilities."""
+        """The samples' frequencies beside the known probabilities; those of the modes as a table too."""
         names = {label: name for name, label in CITYSCAPES_CLASSES.items()}
         switches = [names[source] for source in CITYSCAPES_SWITCHES]
         probabilities = [probability for _, probability in CITYSCAPES_SWITCHES.values()]
@@ -156,7 +203,15 @@ class Cityscapes(Task):
         if "flip_ratio" in metrics:
             ratio: Any = metrics["flip_ratio"].metric
             draw["flip_ratio"] = lambda: plot_flip_ratio({model_name: ratio.ratios()}, probabilities, switches)
-        own = [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        if calibrated := {_CALIBRATED[name][1]: metrics[name].metric for name in _CALIBRATED if name in metrics}:
+            draw["reliability"] = lambda: plot_reliability(
+                {f"{model_name}, {of}": metric.bins() for of, metric in calibrated.items()},
+                "probability of a class that is switched, or becomes",
+            )
+        rows = {"mode_frequency": lambda: frequency_rows(frequency.frequencies())}
+        own = [
+            MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name], rows.get(name)) for name in draw
+        ]
         return [*super().evaluation_figures(metrics, output_dir, part, model_name), *own]
 
 
@@ -167,7 +222,10 @@ def _predicted_channels(predictions_dir: str | os.PathLike | None) -> list[str]:
     files = sorted(Path(predictions_dir).expanduser().glob("*.npy"))
     if not files:
         raise CaseError(f"predictions_dir: {predictions_dir} holds no prediction CITY_000000_000019.npy.")
-    return [f"prediction {i}" for i in range(len(np.load(files[0], mmap_mode="r")))]
+    first = np.load(files[0], mmap_mode="r")
+    if first.ndim == 2:  # a label map of train ids
+        return [f"prediction of {name}" for name in CITYSCAPES_CLASSES]
+    return [f"prediction {i}" for i in range(len(first))]
 
 
 def _check_crop(spatial_size: Sequence[int], crop_size: Sequence[int], scale: Sequence[float]) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "answer_and_samples",
     "entries",
     "first_samples",
+    "known_voxels",
     "present_raters",
     "sample_metric",
 ]
@@ -165,7 +166,7 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
     if name in ("ece", "ece_foreground", "brier") and distance.ignore_index is not None:
-        output_transform = partial(_known_voxels, output_transform, distance.ignore_index)
+        output_transform = partial(known_voxels, output_transform, distance.ignore_index)
     if name == "ece_foreground":
         output_transform = partial(_foreground, output_transform)
     return TaskMetric(make(distance), output_transform)
@@ -181,7 +182,7 @@ def _foreground(output_transform: Callable, output: Sequence[Mapping[str, Any]])
     return both, y
 
 
-def _known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:
+def known_voxels(output_transform: Callable, ignore_index: int, output: Sequence[Mapping[str, Any]]) -> Pair:
     """Probabilities ``[C, 1, V]`` and raters ``[R, 1, V]`` of the voxels that no rater calls void."""
     probabilities, labels = output_transform(output)
     known = [(label.as_subclass(torch.Tensor) != ignore_index).all(0) for label in labels]

@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 from .check_min_size import CheckMinSize, CheckMinSized
-from .class_switch import ClassSwitchModesd, RandClassSwitch, RandClassSwitchd, class_switch_modes
+from .class_switch import (
+    ClassSwitchModesd,
+    ClassSwitchProbabilitiesd,
+    RandClassSwitch,
+    RandClassSwitchd,
+    class_switch_modes,
+    class_switch_probabilities,
+)
 from .fix_rater import FixRater, FixRaterd
 from .label_smoothing import LabelSmoothing, LabelSmoothingd
 from .load_case import LoadCased
@@ -29,6 +36,7 @@ __all__ = [
     "CheckMinSize",
     "CheckMinSized",
     "ClassSwitchModesd",
+    "ClassSwitchProbabilitiesd",
     "FixRater",
     "FixRaterd",
     "LabelSmoothing",
@@ -56,5 +64,6 @@ __all__ = [
     "SaveRasterd",
     "StackRatersd",
     "class_switch_modes",
+    "class_switch_probabilities",
     "spatially_varying_label_smoothing",
 ]

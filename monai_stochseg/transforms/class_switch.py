@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import get_track_meta
+from monai.networks import one_hot
 from monai.transforms import MapTransform, Randomizable, Transform
-from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
+from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
+from monai_stochseg.distributions import check_labels
 from monai_stochseg.distributions.arguments import check_arguments, check_num_classes, naming
 
 from .rater_labels import RATER_WEIGHTS, check_label
@@ -44,9 +46,7 @@ def class_switch_modes(label: torch.Tensor, switches: Switches, num_classes: int
             target.
     """
     table = _check_switches(switches, num_classes)
-    check_label(label)
-    if len(label) != 1:
-        raise ValueError(f"label must be [1, *S], one rater, got the shape {tuple(label.shape)}.")
+    _check_one_rater(label)
     _check_type(label, table)
     label = label.as_subclass(torch.Tensor)
     mode = torch.arange(2 ** len(table), device=label.device)
@@ -57,6 +57,45 @@ def class_switch_modes(label: torch.Tensor, switches: Switches, num_classes: int
         modes.masked_fill_(thrown.reshape(-1, *[1] * (label.ndim - 1)) & (label == source), target)
         probabilities *= torch.where(thrown, probability, 1 - probability)
     return modes, probabilities.float()
+
+
+@check_arguments
+def class_switch_probabilities(
+    label: torch.Tensor, switches: Switches, num_classes: int, ignore_index: int | None = None
+) -> torch.Tensor:
+    """
+    The true distribution of each pixel under class switches (Kohl et al. 2018, https://arxiv.org/abs/1806.05034,
+    section 4.2): how probable each class is there. It is the mean of the modes that :py:func:`class_switch_modes`
+    lists, and says nothing of which pixels change together.
+
+    Args:
+        label: ``[1, *S]``, integer classes, before any switch.
+        switches: source class to (target class, probability), each thrown independently for the whole image.
+        num_classes: number of classes C, the targets included.
+        ignore_index: label of void pixels, in which all classes are equally probable.
+
+    Returns:
+        ``[C, *S]`` float32, which sums to 1 over C.
+
+    Raises:
+        ValueError: when the switches are wrong, see :py:func:`class_switch_modes`, the label is not ``[1, *S]``, or a
+            pixel that is not void is outside the classes.
+
+    Example::
+
+        >>> class_switch_probabilities(torch.tensor([[0, 1]]), {0: (2, 0.25)}, 3)
+        tensor([[0.7500, 0.0000],
+                [0.0000, 1.0000],
+                [0.2500, 0.0000]])
+    """
+    table = _check_switches(switches, num_classes)
+    _check_one_rater(label)
+    given, valid = check_labels(label.as_subclass(torch.Tensor)[None], num_classes, ignore_index, "label")
+    probabilities: torch.Tensor = one_hot(given, num_classes)[0]
+    for source, (target, probability) in table.items():
+        probabilities[target] += probability * probabilities[source]
+        probabilities[source] *= 1 - probability
+    return torch.where(valid[0], probabilities, 1 / num_classes)
 
 
 class RandClassSwitch(Randomizable, Transform):
@@ -191,6 +230,60 @@ class ClassSwitchModesd(MapTransform):
                 modes, d[self.rater_weights_key] = class_switch_modes(label, self.switches, self.num_classes)
             d[key] = convert_to_dst_type(modes, dst=label)[0]
         return d
+
+
+class ClassSwitchProbabilitiesd(MapTransform):
+    """
+    Write the true distribution of each pixel beside labels, see :py:func:`class_switch_probabilities`. MONAI's
+    ``ConcatItemsd`` makes it channels of the image, which a network then takes as the prediction of a black box that
+    knows all but which pixels change together.
+
+    Args:
+        keys: keys of the labels, ``[1, *S]``, before any switch.
+        switches: source class to (target class, probability).
+        num_classes: number of classes C, the targets included.
+        names: keys to write the probabilities, ``[C, *S]`` float32, one for each of ``keys``.
+        ignore_index: label of void pixels, in which all classes are equally probable.
+        allow_missing_keys: whether a label may be absent.
+
+    Raises:
+        ValueError: as :py:func:`class_switch_probabilities`, or when there are not as many names as keys.
+    """
+
+    backend = (TransformBackends.TORCH,)
+
+    @check_arguments
+    def __init__(
+        self,
+        keys: KeysCollection,
+        switches: Switches,
+        num_classes: int,
+        names: KeysCollection,
+        ignore_index: int | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.switches = _check_switches(switches, num_classes)
+        self.num_classes = num_classes
+        self.names = ensure_tuple_rep(names, len(self.keys))
+        self.ignore_index = ignore_index
+
+    @check_arguments
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the probabilities of the labels of ``keys``."""
+        d = dict(data)
+        for key, name in self.key_iterator(d, self.names):
+            with naming(key):
+                label = convert_to_tensor(d[key], track_meta=get_track_meta())
+                given = class_switch_probabilities(label, self.switches, self.num_classes, self.ignore_index)
+            d[name] = convert_to_dst_type(given, dst=label, dtype=torch.float32)[0]
+        return d
+
+
+def _check_one_rater(label: torch.Tensor) -> None:
+    check_label(label)
+    if len(label) != 1:
+        raise ValueError(f"label must be [1, *S], one rater, got the shape {tuple(label.shape)}.")
 
 
 def _check_switches(switches: Switches, num_classes: int) -> dict[int, tuple[int, float]]:

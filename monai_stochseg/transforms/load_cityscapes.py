@@ -17,6 +17,7 @@ from PIL import Image
 from monai_stochseg.distributions.arguments import check_arguments
 
 from ..data.case import CaseError
+from ..data.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_VOID
 from ..data.png import check_png
 
 
@@ -26,7 +27,8 @@ class LoadCityscapesd(Transform):
 
     * ``image``: ``[3, H, W]``, float32, RGB from 0 to 1. MONAI's reader of PNG files would give ``[3, W, H]``. A
       ``prediction`` follows as further channels, ``[3 + K, H, W]``: a ``.npy`` file of ``[K, h, w]``, float16, float32
-      or float64 as it is, or uint8 probabilities of 0 to 255, which become 0 to 1.
+      or float64 as it is, or uint8 probabilities of 0 to 255, which become 0 to 1; or one of ``[h, w]``, a label map of
+      train ids in any integer type, which becomes the 19 one-hot channels of the classes, all 0 where it has 255.
     * ``label``: ``[1, H, W]``, uint8, train ids by the scene's ``label_map``, 255 for void.
 
     Image and prediction are interpolated linearly, the image with the mean over what a pixel covers; of the label the
@@ -39,7 +41,8 @@ class LoadCityscapesd(Transform):
     Raises:
         ValueError: when ``spatial_size`` is not two positive numbers.
         CaseError: when a file cannot be read, image and label differ in shape, the label is missing or holds a value
-            that ``label_map`` does not know, or a prediction is of another shape or type, or not finite.
+            that ``label_map`` does not know, or a prediction is of another shape or type, not finite, or a label map
+            with other values than train ids.
     """
 
     @check_arguments
@@ -107,10 +110,25 @@ def _prediction(scene: str, file: str) -> torch.Tensor:
         values = np.load(Path(file))
     except (OSError, EOFError, ValueError) as error:
         raise CaseError(f"scene {scene}: {file} cannot be read ({error}).") from None
+    if values.ndim == 2 and values.dtype.kind in "iu":
+        return _one_hot(scene, file, values)
     if values.ndim != 3 or not (values.dtype == np.uint8 or values.dtype.kind == "f"):
         raise CaseError(
-            f"scene {scene}: {file} must be [K, h, w] of floats or uint8, got {values.shape} of {values.dtype}."
+            f"scene {scene}: {file} must be [K, h, w] of floats or uint8, or [h, w] of integer train ids, got "
+            f"{values.shape} of {values.dtype}."
         )
     if not np.isfinite(values).all():
         raise CaseError(f"scene {scene}: {file} has values that are NaN or infinite.")
     return torch.from_numpy(values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1))
+
+
+def _one_hot(scene: str, file: str, train_ids: np.ndarray) -> torch.Tensor:
+    """``[19, h, w]`` float32 of a label map."""
+    classes = np.array(list(CITYSCAPES_CLASSES.values()))
+    known = {*classes.tolist(), CITYSCAPES_VOID}
+    if unknown := sorted(set(np.unique(train_ids).tolist()) - known):
+        raise CaseError(
+            f"scene {scene}: {file} has the label {unknown[0]}, but a label map holds train ids, 0 to {classes.max()}, "
+            f"or {CITYSCAPES_VOID}."
+        )
+    return torch.from_numpy((train_ids == classes[:, None, None]).astype(np.float32))

@@ -299,7 +299,7 @@ def test_the_recipe_on_cityscapes_is_the_papers(folders, tmp_path) -> None:
     config, parser = paper("mose_cityscapes", folders, tmp_path, channels=[2])
     network, loss, optimizer = (parser.get_parsed_content(part) for part in ("network_def", "loss", "optimizer"))
     assert (network.num_experts, network.num_samples, network.prior_mean.shape) == (35, 2, (35, 5))
-    assert (loss.beta, loss.ignore_index, loss.cost.__name__) == (1, 255, "cross_entropy_cost")
+    assert (loss.beta, loss.ignore_index, loss.cost.__name__) == (1 / 35, 255, "cross_entropy_cost")
     assert type(optimizer) is torch.optim.Adam
     assert optimizer.defaults["weight_decay"] == 1e-5
     assert (config["max_epochs"], config["batch_size"], config["crop_size"]) == (1000, 12, [128, 128])
@@ -596,7 +596,8 @@ def test_the_default_data_fill_the_field_of_view(tmp_path, name) -> None:
 def test_every_id_of_the_readme_is_one(name) -> None:
     """In the tables of ids and the options of the commands, under the configuration files."""
     readme = (BUNDLES / name / "README.md").read_text()
-    files = [*config_files(name, "evaluate", "inference", "paper")]
+    named = sorted(set(re.findall(r"bundles/(tasks/\w+)\.json", readme)))
+    files = [*config_files(name, "evaluate", "inference", "paper", *named)]
     program = ["monai/bundle/__main__.py", "run", "--config_file", repr(files)]
     tables = re.findall(r"^\| ids? \|.*\n((?:\|.*\n)*)", readme, re.MULTILINE)
     rows = [line.split("|")[1] for rows in tables for line in rows.splitlines()]

@@ -395,6 +395,9 @@ def test_experts_answer_with_weights_or_with_any_number_of_samples(real_figures,
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
     assert 0 <= evaluator.state.metrics["val_mode_frequency"] <= 1
     assert 0 <= evaluator.state.metrics["val_flip_ratio"] <= 8 / 17
+    (_, *rows) = (Path(output) / "mode_frequency_test.csv").read_text().splitlines()
+    assert sum(float(row.split(",")[2]) for row in rows) == pytest.approx(1)
+    assert len(rows) == 32
     for figure in ("samples", "mode_frequency", "flip_ratio"):
         assert (Path(output) / f"{figure}_test.png").read_bytes()[:4] == b"\x89PNG"
     last = evaluator.state.output[0]

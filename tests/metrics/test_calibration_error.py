@@ -144,7 +144,13 @@ def test_calibrated_probabilities_have_no_error() -> None:
     [
         ({"num_bins": 0}, "num_bins must be at least 1, got 0"),
         ({"kind": "all"}, "all"),
-        ({"kind": "class", "class_index": 2}, "class_index must be one of the 2 classes, got 2"),
+        ({"kind": "class", "class_index": [0, 2]}, r"class_index must be of the 2 classes, got \[0, 2\]"),
+        (
+            {"kind": "class", "class_index": [1, 1]},
+            r"or several different ones, got \[1, 1\]",
+        ),
+        ({"kind": "class", "class_index": []}, r"class_index must be a class, or several different ones, got \[\]"),
+        ({"kind": "class", "class_index": 2}, "class_index must be of the 2 classes, got 2"),
         ({"y_pred": torch.ones(1, 2, 1, 4)}, "y_pred must hold probabilities that sum to 1"),
         ({"y": maps([0, 0, 2, 0])}, "y has label 2"),
         ({"y": maps([0, 0, 1, 0]) * 0.5}, "y must hold integer class labels, got 0.5"),
@@ -277,3 +283,18 @@ def test_labels_of_more_items_than_probabilities_are_refused() -> None:
             metric(p, y)
         with pytest.raises(ValueError, match="mask must have one row for each of the 1 items of y_pred"):
             metric(p, y[:1], mask=torch.ones(2, 1, 4, 4))
+
+
+def test_several_classes_share_the_bins() -> None:
+    """By hand: of two voxels and classes 0 and 2, confidences 0.5, 0.2 and 0.1, 0.3; class 2 is right at the second."""
+    p = torch.tensor([[[0.5, 0.2], [0.4, 0.5], [0.1, 0.3]]])
+    bins = compute_calibration_bins(p, torch.tensor([[[1, 2]]]), num_bins=2, kind="class", class_index=[0, 2])
+    torch.testing.assert_close(bins, torch.tensor([[4, 1.1, 1], [0, 0, 0]], dtype=torch.float64))
+    masked = compute_calibration_bins(
+        p, torch.tensor([[[1, 2]]]), num_bins=2, kind="class", class_index=[0, 2], mask=torch.tensor([[[0, 1]]])
+    )
+    torch.testing.assert_close(masked, torch.tensor([[2, 0.5, 1], [0, 0, 0]], dtype=torch.float64))
+    parts = [compute_calibration_bins(p, torch.tensor([[[1, 2]]]), kind="class", class_index=c) for c in (0, 2)]
+    both = ExpectedCalibrationErrorMetric(kind="class", class_index=[0, 2])
+    both(p, torch.tensor([[[1, 2]]]))
+    torch.testing.assert_close(both.bins(), sum(parts))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
-from monai_stochseg.data import CITYSCAPES_SWITCHED_CLASSES, CaseError
+from monai_stochseg.data import CITYSCAPES_CLASSES, CITYSCAPES_SWITCHED_CLASSES, CaseError
 from monai_stochseg.distributions import with_weights
 from monai_stochseg.tasks import Cityscapes
 
@@ -63,6 +63,9 @@ def test_channels_of_another_models_predictions(streets, tmp_path) -> None:
     task = Cityscapes(streets, **SIZES, predictions_dir=tmp_path)
     assert task.in_channels == 22
     assert task.signature["channel_names"][:4] == ["red", "green", "blue", "prediction 0"]
+    np.save(tmp_path / "aachen_000000_000019.npy", np.zeros((4, 8), np.uint8))
+    task = Cityscapes(streets, **SIZES, predictions_dir=tmp_path)
+    assert task.signature["channel_names"][3:] == [f"prediction of {name}" for name in CITYSCAPES_CLASSES]
     with pytest.raises(CaseError, match="no_folder holds no prediction"):
         Cityscapes(streets, **SIZES, predictions_dir="no_folder")
 
@@ -100,7 +103,7 @@ def test_each_metric_takes_an_evaluators_output(streets, name) -> None:
         task.metric("geed")
 
 
-@pytest.mark.parametrize("name", ["brier", "ece"])
+@pytest.mark.parametrize("name", ["brier", "ece", "ece_switched", "ece_switched_answer"])
 def test_void_voxels_are_left_out(streets, name) -> None:
     """Of a label whose left half is void: the value is that of the right half."""
     task = Cityscapes(streets, **SIZES)
@@ -119,3 +122,33 @@ def test_void_voxels_are_left_out(streets, name) -> None:
         values.append(float(metric.aggregate()))
     assert values[0] == pytest.approx(values[1])
     assert values[0] != pytest.approx(values[2])
+
+
+def test_the_true_distribution_is_the_mean_of_the_modes(streets) -> None:
+    """In a training too, whose crop and switches it follows."""
+    task = Cityscapes(streets, **SIZES, true_distribution=True)
+    assert task.in_channels == 3 + task.num_classes
+    for transform in (task.training(), task.evaluation()):
+        case = task.dataset("train", transform)[0]
+        label, weights = case["label"].as_tensor(), torch.as_tensor(case["rater_weights"])
+        given, known = case["image"].as_tensor()[3:], label[0] != task.ignore_index
+        for k in range(task.num_classes):
+            mean = ((label == k) * weights[:, None, None]).sum(0)
+            torch.testing.assert_close(given[k][known], mean[known])
+        assert torch.allclose(given[:, ~known], torch.tensor(1 / task.num_classes))
+    with pytest.raises(ValueError, match="true_distribution=True needs labels"):
+        task.evaluation(with_label=False)
+
+
+def test_calibration_of_the_switched_classes(streets) -> None:
+    """By hand: a pixel of road that becomes another in a quarter of the weights, and void beside it."""
+    task = Cityscapes(streets, **SIZES)
+    p = torch.zeros(task.num_classes, 1, 2)
+    p[0], p[23] = 0.6, 0.4
+    label = with_weights(torch.tensor([[[0, 255]], [[23, 255]]]), torch.tensor([0.75, 0.25]))
+    output = [{"probabilities": p, "pred": p, "label": label}]
+    for name in ("ece_switched", "ece_switched_answer"):
+        metric, output_transform = task.metric(name)
+        y_pred, y = output_transform(output)
+        metric(y_pred=y_pred, y=y)
+        assert float(metric.aggregate()) == pytest.approx((0.15 + 0.15) / 10)

@@ -11,7 +11,14 @@ from monai.transforms import Compose
 from scipy.stats import binom
 
 from monai_stochseg.data import CITYSCAPES_SWITCHES
-from monai_stochseg.transforms import ClassSwitchModesd, RandClassSwitch, RandClassSwitchd, class_switch_modes
+from monai_stochseg.transforms import (
+    ClassSwitchModesd,
+    ClassSwitchProbabilitiesd,
+    RandClassSwitch,
+    RandClassSwitchd,
+    class_switch_modes,
+    class_switch_probabilities,
+)
 
 SWITCHES = {0: (3, 0.25), 2: (4, 0.9)}
 LABEL = torch.tensor([[[0, 1, 2], [2, 0, 255]]], dtype=torch.uint8)
@@ -150,3 +157,26 @@ def test_refuses() -> None:
         class_switch_modes(LABEL, {0: (300, 0.5)}, 400)
     with pytest.raises(ValueError, match=r"num_classes .* must be at least 2, got 1"):
         RandClassSwitch({0: (1, 0.5)}, 1)
+
+
+@pytest.mark.parametrize("switches", [SWITCHES, {0: (3, 0.25), 2: (3, 0.9)}])
+def test_true_distribution_by_hand_and_by_the_modes(switches) -> None:
+    given = class_switch_probabilities(LABEL, switches, 5, ignore_index=255)
+    assert given[:, 0, 0].tolist() == pytest.approx([0.75, 0, 0, 0.25, 0])
+    assert given[:, 1, 2].tolist() == pytest.approx([0.2] * 5)
+    modes, probabilities = class_switch_modes(LABEL, switches, 5)
+    known = LABEL[0] != 255
+    for k in range(5):
+        mean = ((modes == k) * probabilities[:, None, None]).sum(0)
+        torch.testing.assert_close(given[k][known], mean[known])
+    with pytest.raises(ValueError, match="label"):
+        class_switch_probabilities(LABEL, switches, 5)
+
+
+def test_the_true_distribution_beside_the_label() -> None:
+    label = MetaTensor(LABEL, affine=torch.eye(4) * 2)
+    transform = ClassSwitchProbabilitiesd("label", SWITCHES, 5, names="truth", ignore_index=255)
+    found = transform({"label": label})
+    assert torch.equal(found["label"], label)
+    torch.testing.assert_close(found["truth"].as_tensor(), class_switch_probabilities(LABEL, SWITCHES, 5, 255))
+    assert torch.equal(found["truth"].affine, label.affine)

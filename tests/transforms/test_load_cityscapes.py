@@ -110,8 +110,14 @@ def test_refuses_what_does_not_fit(tmp_path) -> None:
             load(case)
     scene(tmp_path)
     for values, message in (
-        (np.zeros((2, 4)), r"must be \[K, h, w\] of floats or uint8, got \(2, 4\) of float64"),
-        (np.zeros((2, 2, 4), int), r"must be \[K, h, w\] of floats or uint8, got \(2, 2, 4\) of int64"),
+        (
+            np.zeros((2, 4)),
+            r"must be \[K, h, w\] of floats or uint8, or \[h, w\] of integer train ids, got \(2, 4\) of float64",
+        ),
+        (
+            np.zeros((2, 2, 4), int),
+            r"must be \[K, h, w\] of floats or uint8, or \[h, w\] of integer train ids, got \(2, 2, 4\) of int64",
+        ),
         (np.full((2, 2, 4), np.nan), "has values that are NaN or infinite"),
     ):
         np.save(tmp_path / "prediction.npy", values)
@@ -139,3 +145,19 @@ def test_a_flipped_bit_is_seen(tmp_path) -> None:
     file.write_bytes(content)
     with pytest.raises(CaseError, match=rf"^scene .*: {file} cannot be read \(.*checksum"):
         LoadCityscapesd(SIZE)(case)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_label_map_as_prediction_is_one_hot(tmp_path, dtype) -> None:
+    """Half of each pixel of the left is class 18, the other half void; the right is class 0."""
+    train_ids = np.zeros((4, 8), dtype)
+    train_ids[:, :4] = np.tile([18, 255], 2)
+    np.save(tmp_path / "prediction.npy", train_ids)
+    image = LoadCityscapesd((2, 4))({**scene(tmp_path), "prediction": str(tmp_path / "prediction.npy")})["image"]
+    assert image.shape == (3 + 19, 2, 4)
+    assert image[3].tolist() == [[0, 0, 1, 1]] * 2
+    assert image[3 + 18].tolist() == [[0.5, 0.5, 0, 0]] * 2
+    assert image[4 : 3 + 18].abs().max() == 0
+    np.save(tmp_path / "prediction.npy", np.full((4, 8), 19, dtype))
+    with pytest.raises(CaseError, match="has the label 19, but a label map holds train ids, 0 to 18, or 255"):
+        LoadCityscapesd((2, 4))({**scene(tmp_path), "prediction": str(tmp_path / "prediction.npy")})

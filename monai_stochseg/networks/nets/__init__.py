@@ -8,6 +8,7 @@ from .calibration_network import BlackBoxCalibrationNetwork, CalibrationNetwork
 from .deepmedic import DeepMedic
 from .dropout_unet import DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
+from .given_probabilities import GivenProbabilities
 from .image_to_image_vae import Image2ImageVAE
 from .mheads_unet import MHeads, MHeadsUNet
 from .mixture_of_stochastic_experts import MixtureOfStochasticExperts, MixtureOfStochasticExpertsUNet
@@ -27,6 +28,7 @@ __all__ = [
     "DeterministicSampler",
     "DropoutUNet",
     "Ensemble",
+    "GivenProbabilities",
     "Image2ImageVAE",
     "IndependentSampler",
     "MHeads",

@@ -9,6 +9,7 @@ from monai_stochseg.networks.nets import (
     BlackBox,
     BlackBoxCalibrationNetwork,
     CalibratedAdversarialRefinement,
+    GivenProbabilities,
     RefinementNetwork,
 )
 
@@ -103,3 +104,15 @@ def test_rejects_a_checkpoint(tmp_path):
     torch.save(make_segmenter().state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"model\.pt is no TorchScript file: .*ckpt_export"):
         BlackBox(tmp_path / "model.pt")
+
+
+def test_given_probabilities_take_the_place_of_a_calibration_network() -> None:
+    """The single answer is what the image brings; only the refinement is trained."""
+    given = torch.rand(2, 3, 8, 8).softmax(1)
+    given[:, :, 0] = torch.tensor([1.0, 0.0, 0.0])[None, :, None]
+    image = torch.cat([torch.rand(2, 1, 8, 8), given], 1)
+    net = CalibratedAdversarialRefinement(GivenProbabilities(3), RefinementNetwork(2, 4, 3, channels=(4, 8)))
+    torch.testing.assert_close(net.predictive(image).calibration_output(), given, rtol=0, atol=1e-5)
+    assert all(p.requires_grad for p in net.parameters())
+    with pytest.raises(ValueError, match="x must end with the probabilities of out_channels=3 classes, got 2"):
+        GivenProbabilities(3)(image[:, :2])
