@@ -98,6 +98,7 @@ LOSSES: dict[str, Callable] = {
     "calibration": lambda: consistency("calibration"),
     "control": lambda: consistency("cross_entropy"),
     "latent": lambda: consistency("latent"),
+    "cvae_gan": lambda: consistency("cvae_gan"),
 }
 
 

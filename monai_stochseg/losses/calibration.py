@@ -18,7 +18,7 @@ class CalibrationLoss(_Loss):
     """
     Divergence between the mean of the samples and the calibration target, KL(mean || target) in every voxel, which
     keeps an adversarially trained network from collapsing to one answer (Kassapis et al. 2021,
-    https://arxiv.org/abs/2006.13144, equation 5).
+    https://arxiv.org/abs/2006.13144, equation 6).
 
     Summed over the classes, the mean over voxels, in float32 or better under autocast too. The target takes no
     gradient.

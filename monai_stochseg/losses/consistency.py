@@ -28,9 +28,10 @@ class ConsistencyLoss(_Loss):
     Args:
         kind: ``"calibration"``, the method: the divergence between the samples' mean and the calibration output;
             ``"cross_entropy"``, its control, which collapses: that of every sample against every rater; ``"latent"``,
-            for the variant with a probabilistic encoder: KL of the code to a standard normal, in nats per image.
+            for the variant with a probabilistic encoder: KL of the code to a standard normal, in nats per image;
+            ``"cvae_gan"``, the paper's other baseline, with that encoder too: ``"cross_entropy"`` plus ``"latent"``.
         divergence: of ``"calibration"``, see :py:class:`monai_stochseg.losses.CalibrationLoss`.
-        beta: factor of ``"latent"``.
+        beta: factor of the KL of ``"latent"`` and ``"cvae_gan"``; the paper has 0.1, 1 and 10.
         ignore_index: label of void voxels. ``"calibration"`` leaves out a voxel that is void to any rater,
             ``"cross_entropy"`` only for the raters to whom it is void.
 
@@ -52,7 +53,7 @@ class ConsistencyLoss(_Loss):
         self, kind: str = "calibration", divergence: str = "kl", beta: float = 1.0, ignore_index: int | None = None
     ) -> None:
         super().__init__()
-        self.kind = check_option("kind", kind, ("calibration", "cross_entropy", "latent"))
+        self.kind = check_option("kind", kind, ("calibration", "cross_entropy", "latent", "cvae_gan"))
         check_at_least(0, beta=beta)
         self.beta = beta
         self.ignore_index = ignore_index
@@ -68,7 +69,7 @@ class ConsistencyLoss(_Loss):
             input: what the network returns in training.
             target: integer labels of the raters, ``[B, raters, *S]``.
             rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
-                Otherwise only ``"cross_entropy"`` uses them.
+                Otherwise only the cross entropy uses them.
 
         Raises:
             ValueError: when shapes do not fit or a label is outside the classes.
@@ -78,12 +79,13 @@ class ConsistencyLoss(_Loss):
         target = check_target(target, input.calibration, "input.calibration")
         weights = check_weights(rater_weights, target, maps_name="target")
         _, valid = check_labels(target, input.calibration.shape[1], self.ignore_index, weights=weights)
-        if self.kind == "cross_entropy":
-            loss: torch.Tensor = self.cross_entropy(input.logits, target, weights)
-        elif self.kind == "latent":
+        loss = input.logits.new_zeros(())
+        if self.kind in ("cross_entropy", "cvae_gan"):
+            loss = self.cross_entropy(input.logits, target, weights)
+        if self.kind in ("latent", "cvae_gan"):
             zero = torch.zeros_like(input.mean)
-            loss = self.beta * gaussian_kl(input.mean, input.log_std, zero, zero).sum(1).mean()
-        else:
+            loss = loss + self.beta * gaussian_kl(input.mean, input.log_std, zero, zero).sum(1).mean()
+        if self.kind == "calibration":
             missing = (weights == 0).reshape(*weights.shape, *[1] * (valid.ndim - 2))
             mask = None if self.ignore_index is None else (valid | missing).all(1, keepdim=True)
             try:

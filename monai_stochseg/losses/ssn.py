@@ -28,7 +28,8 @@ _CHUNK_ELEMENTS = 2**20
 
 class SSNLoss(_Loss):
     """
-    Negative Monte-Carlo log-likelihood of a Stochastic Segmentation Network (Monteiro et al. 2020, equation 9):
+    Negative Monte-Carlo log-likelihood of a Stochastic Segmentation Network (Monteiro et al. 2020, equation 7, with the
+    covariance of equation 5):
 
         -logsumexp_m( sum_i log p(y_i | eta_i^m) ) + log M,    eta^m ~ N(mean, P P^T + D)
 

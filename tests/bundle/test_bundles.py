@@ -441,6 +441,15 @@ def test_the_ablations_of_mose_run_by_ids(folders, make_output, ids) -> None:
     assert (output / "evaluation_test.csv").is_file()
 
 
+def test_encoder_and_loss_of_car_are_ids_of_their_own(folders, make_output) -> None:
+    options = at_home("car_lidc", folders, make_output())
+    parser = run_workflow("car_lidc", **options, consistency="cvae_gan", latent_beta=0.1).parser
+    assert (parser.get_parsed_content("loss").kind, parser.get_parsed_content("loss").beta) == ("cvae_gan", 0.1)
+    for ids, expected in (({}, False), ({"consistency": "latent"}, True), ({"probabilistic_encoder": True}, True)):
+        network = make_workflow("car_lidc", **options, **ids).parser.get_parsed_content("network_def")
+        assert (network.refinement.code is not None) is expected
+
+
 @pytest.mark.parametrize("name", SOFT)
 def test_targets(folders, tmp_path, name) -> None:
     """One seed, several targets: the same images, and labels that differ where classes meet."""
