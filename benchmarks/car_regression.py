@@ -18,8 +18,8 @@ from monai_stochseg.losses import CalibrationLoss, DiscriminatorLoss, LogitAdver
 
 PI = (0.5, 0.6, 0.9)
 SIGMA = (0.01, 0.02, 0.03)
-# The paper: a learning rate of 1e-4, which is an option. The authors' code: 1500 steps of 1000 points for the calibration
-# network, 5000 of 100 then.
+# The paper: a learning rate of 1e-4, which is an option. The authors' code: 1500 steps of 1000 points for the
+# calibration network, 5000 of 100 then.
 LEARNING_RATE = 5e-4
 CALIBRATION_STEPS, CALIBRATION_BATCH = 800, 200
 STEPS, BATCH = 2000, 50
