@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,8 @@ from monai_stochseg.losses import CalibrationLoss, DiscriminatorLoss, LogitAdver
 
 PI = (0.5, 0.6, 0.9)
 SIGMA = (0.01, 0.02, 0.03)
-# The authors' code: a learning rate of 1e-4, 1500 steps of 1000 points for the calibration network, 5000 of 100 then.
+# The paper: a learning rate of 1e-4, which is an option. The authors' code: 1500 steps of 1000 points for the
+# calibration network, 5000 of 100 then.
 LEARNING_RATE = 5e-4
 CALIBRATION_STEPS, CALIBRATION_BATCH = 800, 200
 STEPS, BATCH = 2000, 50
@@ -79,10 +80,10 @@ def sample(
     return result
 
 
-def train_calibration(data: Fork, generator: torch.Generator) -> nn.Module:
+def train_calibration(data: Fork, generator: torch.Generator, learning_rate: float) -> nn.Module:
     """The first stage: the mean of y given x, by least squares, frozen then."""
     network = mlp(1, nn.ReLU)
-    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=True)
     for _ in range(CALIBRATION_STEPS):
         x, y = data.draw(CALIBRATION_BATCH, generator)
         optimizer.zero_grad()
@@ -91,13 +92,13 @@ def train_calibration(data: Fork, generator: torch.Generator) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def train(data: Fork, calibration_weight: float, seed: int = 0) -> Fit:
+def train(data: Fork, calibration_weight: float, seed: int = 0, learning_rate: float = LEARNING_RATE) -> Fit:
     """Both stages. `calibration_weight` is lambda; 0 trains a conditional GAN."""
     torch.manual_seed(seed)  # of the weights
     rng = torch.Generator().manual_seed(seed)
-    calibration = train_calibration(data, rng)
+    calibration = train_calibration(data, rng, learning_rate)
     network, judge = mlp(3, nn.LeakyReLU), mlp(2, nn.LeakyReLU)
-    optimizers = [torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=True) for net in (network, judge)]
+    optimizers = [torch.optim.Adam(net.parameters(), learning_rate, fused=True) for net in (network, judge)]
     adversarial, calibrating = LogitAdversarialLoss(), CalibrationLoss("gaussian")
     judging = DiscriminatorLoss(r1_weight=0)
     num_samples = NUM_SAMPLES if calibration_weight else 1  # a GAN needs one, and collapses with 10 too
@@ -154,8 +155,12 @@ def evaluate(data: Fork, fit: Fit, samples_per_x: int = 500) -> dict[str, float]
 
 
 def plot_fit(ax: Axes, data: Fork, fit: Fit) -> None:
-    """Samples, their mean, and the calibration target, over the two modes of the data."""
+    """Samples, their mean, and the calibration target, over the two modes and the likelihood of the data."""
     x = torch.linspace(0, 1, 201)[:, None]
+    heights = torch.linspace(-0.8, 0.8, 161)
+    density = data.log_prob(x, heights.expand(len(x), -1)).exp()
+    shown = (density / density.amax(1, keepdim=True)).T  # of each x by its highest, which grows where the modes meet
+    ax.imshow(shown, extent=(0, 1, -0.8, 0.8), origin="lower", aspect="auto", cmap="Greys", alpha=0.4)
     y = samples_of(fit, x, 200)
     for sign in (1, -1):
         ax.plot(x, sign * data.centre(x), color="black", linewidth=0.8, label="mode" if sign == 1 else None)
@@ -166,8 +171,8 @@ def plot_fit(ax: Axes, data: Fork, fit: Fit) -> None:
     ax.set(xlim=(0, 1), ylim=(-0.8, 0.8))
 
 
-def plot_fits(fits: Mapping[tuple[Fork, float], Fit]) -> Figure:
-    """All data sets with both weights, and the log-likelihoods of the samples during training."""
+def plot_fits(fits: Mapping[tuple[Fork, float], Sequence[Fit]]) -> Figure:
+    """The first seed on all data sets with both weights; all seeds' log-likelihoods, their median and quartiles."""
     figure = Figure(figsize=(14, 10), layout="constrained")
     weights = sorted({weight for _, weight in fits}, reverse=True)
     panels, curve = figure.subfigures(2, 1, height_ratios=(3, 1.3))
@@ -176,38 +181,48 @@ def plot_fits(fits: Mapping[tuple[Fork, float], Fit]) -> Figure:
     for row, pi in zip(axes, PI, strict=True):
         for ax, (weight, sigma) in zip(row, columns, strict=True):
             data = Fork(pi, sigma)
-            plot_fit(ax, data, fits[data, weight])
-            upper = evaluate(data, fits[data, weight])["upper"]
+            plot_fit(ax, data, fits[data, weight][0])
+            upper = evaluate(data, fits[data, weight][0])["upper"]
             ax.set_title(f"λ = {weight:g}, σ = {sigma}, π = {pi}:\n{upper:.0%} above", fontsize=8)
     panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     ax = curve.subplots()
     for weight, colour in zip(weights, ("tab:orange", "tab:blue"), strict=True):
-        histories = torch.tensor([fit.history for (_, each), fit in fits.items() if each == weight])
+        histories = torch.tensor([fit.history for (_, each), runs in fits.items() if each == weight for fit in runs])
         steps = HISTORY_STEPS * torch.arange(1, histories.shape[1] + 1)
         ax.plot(steps, histories.T, color=colour, linewidth=0.5, alpha=0.5)
-        ax.plot(steps, histories.median(0).values, color=colour, label=f"λ = {weight:g}, median")
+        low, median, high = histories.quantile(torch.tensor([0.25, 0.5, 0.75]), 0)
+        ax.fill_between(steps, low, high, color=colour, alpha=0.2)
+        ax.plot(steps, median, color=colour, label=f"λ = {weight:g}, median and quartiles")
     ax.set(xlabel="step", ylabel="log-likelihood of samples")
     ax.legend(frameon=False)
     return figure
 
 
-def table(fits: Mapping[tuple[Fork, float], Fit]) -> Iterator[str]:
-    """The lines of a table in Markdown."""
+def _quartiles(values: Sequence[float]) -> str:
+    """The median, of several seeds with the quartiles."""
+    low, median, high = torch.tensor(values).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    return f"{median:.3f}" if len(values) == 1 else f"{median:.3f} ({low:.3f} to {high:.3f})"
+
+
+def table(fits: Mapping[tuple[Fork, float], Sequence[Fit]]) -> Iterator[str]:
+    """The lines of a table in Markdown, of several seeds their medians and quartiles."""
     yield "| π | σ | λ | log-likelihood | of true samples | share above | gap to the target |"
     yield "| --- " * 7 + "|"
-    for (data, weight), fit in fits.items():
-        found = evaluate(data, fit)
+    for (data, weight), runs in fits.items():
+        each = [evaluate(data, fit) for fit in runs]
+        found = {name: _quartiles([values[name] for values in each]) for name in each[0]}
         truth = float(data.log_prob(*data.draw(100_000, torch.Generator().manual_seed(0))).mean())
         yield (
-            f"| {data.pi} | {data.sigma} | {weight:g} | {found['log-likelihood']:.2f} | {truth:.2f} "
-            f"| {found['upper']:.3f} | {found['gap']:.3f} |"
+            f"| {data.pi} | {data.sigma} | {weight:g} | {found['log-likelihood']} | {truth:.2f} "
+            f"| {found['upper']} | {found['gap']} |"
         )
 
 
-def main(out: str | None = None, seed: int = 0) -> None:
+def main(out: str | None = None, seed: int = 0, seeds: int = 1, learning_rate: float = LEARNING_RATE) -> None:
     torch.set_num_threads(1)  # the networks are small
     configurations = [(Fork(pi, sigma), weight) for pi in PI for sigma in SIGMA for weight in (1.0, 0.0)]
-    fits = {key: train(*key, seed=seed) for key in configurations}
+    several = range(seed, seed + seeds)
+    fits = {key: [train(*key, seed=each, learning_rate=learning_rate) for each in several] for key in configurations}
     print("\n".join(table(fits)))
     if out is not None:
         plot_fits(fits).savefig(out, dpi=80)
@@ -216,5 +231,7 @@ def main(out: str | None = None, seed: int = 0) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", help="file of the figure")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="their number; the paper's is 5")
+    parser.add_argument("--learning_rate", type=float, default=LEARNING_RATE, help="the paper's is 1e-4")
     main(**vars(parser.parse_args()))

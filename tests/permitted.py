@@ -132,7 +132,7 @@ PERMITTED = [
     ),
     Permit("transforms/*", "name names rater_weights_key data.patient", "*", "It is written or said, not read."),
     Permit("transforms/*", "alpha", "zero", "0 leaves the target."),
-    Permit("transforms/FixRaterd", "data.image", "*", "Its file name is read alone."),
+    Permit("transforms/FixRaterd*", "data.image", "*", "Its file name is read alone."),
     Permit("transforms/CheckMinSize*", "img data.image", "NaN, inf", "The size is looked at alone."),
     Permit(
         "transforms/RandClassSwitch* transforms/MaskLabel* transforms/RandRater* transforms/FixRater* "
