@@ -9,13 +9,28 @@ nothing and fails when a file is not what it would write.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from monai_stochseg.bundle.inference_config import dumps, inference
+import monai_stochseg
 
 ROOT = Path(__file__).resolve().parent
+
+
+def _module(path: Path) -> ModuleType:
+    """A file of the package by itself: its package would import MONAI, which takes seconds."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CONFIG = _module(Path(monai_stochseg.__file__).with_name("bundle") / "inference_config.py")
 
 
 def contents() -> dict[Path, str]:
@@ -23,7 +38,7 @@ def contents() -> dict[Path, str]:
     files = {}
     for path in sorted(ROOT.glob("*/train.json")):
         train = json.loads(path.read_text(encoding="utf-8"))
-        files[path.with_name("inference.json")] = dumps(inference(train), width=240)
+        files[path.with_name("inference.json")] = CONFIG.dumps(CONFIG.inference(train), width=240)
         files[path.with_name("logging.conf")] = (ROOT / "logging.conf").read_text(encoding="utf-8")
     return files
 

@@ -151,9 +151,10 @@ def _card(name: str, metadata: Mapping[str, Any], checkpoint: Mapping[str, Any],
         with file.open(newline="", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))
         means = [row for row in rows if row["case"] == "mean"]
+        cases = [row for row in rows if row["case"] not in ("mean", "standard_error", "std")]
         if means:
             part = file.stem.removeprefix("evaluation_")
-            lines += ["", f"## Evaluation of the part `{part}`: {len(rows) - len(means)} cases", ""]
+            lines += ["", f"## Evaluation of the part `{part}`: {len(cases)} cases", ""]
             lines += ["| metric | mean |", "| --- | --- |"]
             lines += [f"| {key} | {value} |" for key, value in means[0].items() if key != "case"]
     return "\n".join(lines) + "\n"

@@ -82,7 +82,7 @@ def test_a_lung(few_scans, real_data, make_output, manifest: Callable, tmp_path)
     assert run.data.params["manifest"] == load_manifest(options["manifest"]).id
     assert run.data.params["simulated"] == "False"
     run_workflow("probunet_lidc", "evaluate", **options)
-    assert len(table(Path(options["output_dir"], "evaluation_train.csv"))) == 30 + 1
+    assert len(table(Path(options["output_dir"], "evaluation_train.csv"))) == 30 + 2
 
 
 def test_a_lung_in_3d(few_scans, real_data, make_output, manifest: Callable, tmp_path) -> None:

@@ -158,6 +158,7 @@ def test_the_handlers_stand_in_their_order(task, make_output, monkeypatch):
     assert [type(handler).__name__ for handler in handlers] == [
         "FolderLock",
         "TrainingCheckpoint",
+        "RunConfig",
         "EpochSeed",
         "Recorder",
         "MLFlowTracker",
@@ -167,8 +168,8 @@ def test_the_handlers_stand_in_their_order(task, make_output, monkeypatch):
         "TrainingProgress",
         "StatsHandler",
     ]
-    checkpoint, tracker = handlers[1], handlers[4]
-    assert handlers[3] is own
+    checkpoint, tracker = handlers[1], handlers[5]
+    assert handlers[4] is own
     assert isinstance(checkpoint.extra["loss"], ELBOLoss)
     assert checkpoint.signature == task.signature
     assert checkpoint.companions == []
@@ -180,18 +181,18 @@ def test_a_drawn_split_is_recorded_and_belongs_to_the_run(task, make_output, mon
     task.draws_split = True
     output = make_output()
     handlers, _ = train(task, output, monkeypatch)
-    assert [type(handler).__name__ for handler in handlers[3:5]] == ["SplitRecord", "Recorder"]
+    assert [type(handler).__name__ for handler in handlers[4:6]] == ["SplitRecord", "Recorder"]
     companion = str(Path(output) / "split.json")
     assert [str(path) for path in handlers[1].companions] == [companion]
-    assert companion in handlers[5].artifacts
-    handlers[5].close()
+    assert companion in handlers[6].artifacts
+    handlers[6].close()
 
 
 def test_resume_is_told_to_the_checkpoint(task, make_output, tmp_path, monkeypatch):
     handlers, _ = train(task, make_output(), monkeypatch, resume=str(tmp_path / "other.pt"))
     assert isinstance(handlers[1], TrainingCheckpoint)
     assert handlers[1].resume_path == tmp_path / "other.pt"
-    handlers[4].close()
+    handlers[5].close()
 
 
 @pytest.mark.parametrize(
