@@ -11,11 +11,9 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from monai_stochseg.data import CaseError
+from monai_stochseg.handlers.case_table import SUMMARY_ROWS
 
-__all__ = ["SUMMARY_ROWS", "compare"]
-
-#: Rows of an evaluation's table that are no cases.
-SUMMARY_ROWS = ("mean", "std", "standard_error")
+__all__ = ["compare"]
 
 
 def compare(first: str, second: str) -> str:

@@ -16,13 +16,13 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
-from monai_stochseg.benchmark.compare import SUMMARY_ROWS
 from monai_stochseg.benchmark.floor import resampling
 from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
 from monai_stochseg.benchmark.methods import Method
 from monai_stochseg.benchmark.settings import find_setting
 from monai_stochseg.bundle.runtime import process_rank
 from monai_stochseg.data import csv_text, new_file
+from monai_stochseg.handlers.case_table import SUMMARY_ROWS
 from monai_stochseg.tasks import Task
 
 NUM_SAMPLES = 100

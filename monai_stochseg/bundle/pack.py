@@ -18,6 +18,7 @@ import torch
 from monai_stochseg.bundle.copies import bundles_folder
 from monai_stochseg.bundle.inference_config import dumps, inference
 from monai_stochseg.bundle.run_config import CONFIG_FILE
+from monai_stochseg.handlers.case_table import SUMMARY_ROWS
 from monai_stochseg.handlers.load_weights import read_checkpoint
 
 __all__ = ["pack"]
@@ -33,7 +34,8 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
     It has ``configs`` (``metadata.json``, ``train.json``, ``evaluate.json``, ``inference.json``, ``logging.conf``),
     ``models/model.pt`` (the weights of the best checkpoint, a state dictionary), ``docs/README.md`` (what it is, and
     the figures of the evaluation where there is one) and ``LICENSE``. The configurations stand alone, with the ids of
-    the training; they name no folder of this machine, and no patient. An evaluation judges all cases of its folder.
+    the training but for its output and its data, so that they name no patient; a path that was given under another id
+    stays in them. An evaluation judges all cases of its folder.
 
     Args:
         output_dir: of the training: it holds ``config.json`` and ``model_best.pt``.
@@ -151,7 +153,7 @@ def _card(name: str, metadata: Mapping[str, Any], checkpoint: Mapping[str, Any],
         with file.open(newline="", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))
         means = [row for row in rows if row["case"] == "mean"]
-        cases = [row for row in rows if row["case"] not in ("mean", "standard_error", "std")]
+        cases = [row for row in rows if row["case"] not in SUMMARY_ROWS]
         if means:
             part = file.stem.removeprefix("evaluation_")
             lines += ["", f"## Evaluation of the part `{part}`: {len(cases)} cases", ""]

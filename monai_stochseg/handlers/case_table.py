@@ -14,6 +14,9 @@ from monai.utils import CommonKeys, ImageMetaKey, string_list_all_gather
 from monai_stochseg.data import write_csv
 from monai_stochseg.metrics import PooledMetric
 
+#: Rows of the table that are no cases.
+SUMMARY_ROWS = ("mean", "std", "standard_error")
+
 
 class CaseTable:
     """
