@@ -229,7 +229,7 @@ def _metrics() -> dict[str, Good]:
     rated = {"y": y, "y_weights": _uniform(B, R), "mask": mask}
     regions, classes = {"one": (1,), "all": (1, 2)}, {"classes": [1, 2]}
     spacing2, spacing3 = {"spacing": torch.ones(B, 2)}, {"spacing": torch.ones(B, 3)}
-    options = {"num_bins": 4}
+    options, top = {"num_bins": 4}, {"classes": [1, 2], "ignore_index": 255}
     one = {"y_pred": y_pred, "y_pred_weights": _uniform(B, N)}
     switches = {"switches": {1: (2, 0.5)}}
     uncertain = {**weighted, "mask": mask}
@@ -242,14 +242,15 @@ def _metrics() -> dict[str, Good]:
         "EmptyFractionCorrelationMetric": called({"ignore_index": 255}, **weighted),
         "EnergyDistanceCurveMetric": called({"num_samples": [1, 2], **_distance()}, **maps, y_weights=_uniform(B, R)),
         "EntropyDecompositionMetric": called({"num_classes": C}, **one, y=None, mask=mask),
-        "ExpectedCalibrationErrorMetric": called(options, y_pred=soft, **rated),
+        "ExpectedCalibrationErrorMetric": called({**options, **top}, y_pred=soft, **rated),
         "GeneralizedEnergyDistanceMetric": called(_distance(True), **weighted),
         "HungarianMatchedIoUMetric": called(_distance(), **weighted),
-        "ItemCalibrationErrorMetric": called(options, y_pred=soft, **rated),
+        "ItemCalibrationErrorMetric": called({**options, **top}, y_pred=soft, **rated),
         "LabelMapDistance": called({"num_classes": C, "ignore_index": 255, "classes": [1, 2]}, maps={"y": y[0]}),
         "MaximumDiceMatchMetric": called(_distance(), **weighted),
         "ModeFrequencyMetric": called({"num_modes": R, **_distance()}, **weighted),
         "PixelFlipRatioMetric": called(switches, **weighted),
+        "PredictiveEntropyMetric": called({}, y_pred=soft, y=None, mask=mask),
         "RaterDiceMetric": called({**_distance(), "rater": 0}, **weighted),
         "RegionDiceMetric": called({"regions": regions, "rater": 0}, **maps),
         "RegionSurfaceDiceMetric": called({"regions": regions, "rater": 0}, **maps, **spacing2),
@@ -257,10 +258,11 @@ def _metrics() -> dict[str, Good]:
         "SampleDiversityMetric": called(_distance(True), **one, y=None),
         "UncertaintyCorrelationMetric": called({"num_classes": C}, **uncertain),
         "VolumeCRPSMetric": called({"regions": regions}, **weighted, **spacing3),
+        "WeightEntropyMetric": called({}, **one, y=None),
         "compute_adaptive_calibration_error": function(y_pred=soft, **rated, **options, **classes),
         "compute_ambiguity": function(**weighted, ignore_index=255),
         "compute_brier_score": function(y_pred=soft, **rated),
-        "compute_calibration_bins": function(y_pred=soft, **rated, **options),
+        "compute_calibration_bins": function(y_pred=soft, **rated, **options, **top),
         "compute_case_dice": function(regions=regions, **maps, y_pred_weights=_uniform(B, N)),
         "compute_energy_distance_curve": function(**maps, num_samples=[1, 2], **_distance(), y_weights=_uniform(B, R)),
         "compute_entropy_decomposition": function(num_classes=C, **one),
@@ -278,7 +280,7 @@ def _metrics() -> dict[str, Good]:
         "compute_sample_diversity": function(**one, **_distance(True)),
         "compute_uncertainty_correlation": function(num_classes=C, **uncertain),
         "compute_volume_crps": function(**weighted, regions=regions, **spacing3),
-        "expected_calibration_error": function(bins=torch.ones(4, 3)),
+        "expected_calibration_error": function(bins=torch.ones(4, 3), voxels=4),
         "reduce_metric": function(values=torch.ones(B, C)),
     }
 

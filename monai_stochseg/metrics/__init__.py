@@ -22,6 +22,7 @@ from .mode_frequency import ModeFrequencyMetric, compute_mode_frequency
 from .pairwise_distance import LabelMapDistance, compute_pairwise_distance
 from .pixel_flip_ratio import PixelFlipRatioMetric, compute_pixel_flip_ratio
 from .pooled_metric import PooledMetric
+from .predictive_entropy import PredictiveEntropyMetric
 from .rank_correlation import (
     DiversityCorrelationMetric,
     EmptyFractionCorrelationMetric,
@@ -34,6 +35,7 @@ from .region_surface_dice import RegionSurfaceDiceMetric, compute_region_surface
 from .sample_diversity import SampleDiversityMetric, compute_sample_diversity
 from .uncertainty_correlation import UncertaintyCorrelationMetric, compute_uncertainty_correlation
 from .volume_crps import VolumeCRPSMetric, compute_volume_crps
+from .weight_entropy import WeightEntropyMetric
 
 __all__ = [
     "BRATS_REGIONS",
@@ -57,6 +59,7 @@ __all__ = [
     "ModeFrequencyMetric",
     "PixelFlipRatioMetric",
     "PooledMetric",
+    "PredictiveEntropyMetric",
     "RaterDiceMetric",
     "RegionDiceMetric",
     "RegionSurfaceDiceMetric",
@@ -64,6 +67,7 @@ __all__ = [
     "SampleDiversityMetric",
     "UncertaintyCorrelationMetric",
     "VolumeCRPSMetric",
+    "WeightEntropyMetric",
     "compute_adaptive_calibration_error",
     "compute_ambiguity",
     "compute_brier_score",

@@ -8,6 +8,7 @@ here the voxels of all images share their bins, as in the papers, and labels may
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,8 +35,8 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
     Expected calibration error over the voxels of all items.
 
     ``y_pred`` are marginal probabilities ``[B, C, *S]`` and ``y`` raters ``[B, R, *S]``, or both lists of B items;
-    ``y_weights`` and ``mask`` by keyword. Only the bins of each item are kept: the buffer is
-    ``[items, 3 * num_bins]``. What is computed: :py:func:`compute_calibration_bins`, summed over the items, then
+    ``y_weights`` and ``mask`` by keyword. Only the bins of each item and its number of voxels are kept: the buffer is
+    ``[items, 3 * num_bins + 1]``. What is computed: :py:func:`compute_calibration_bins`, summed over the items, then
     :py:func:`expected_calibration_error`. Their sum, for a reliability diagram: :py:meth:`bins`.
 
     In an engine: ``IgniteMetricHandler(metric_fn=ExpectedCalibrationErrorMetric(),
@@ -49,6 +50,12 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         foreground_only: whether only voxels that a rater labels as foreground count, as in Islam and Glocker,
             Spatially Varying Label Smoothing, IPMI 2021. Foreground predicted where no rater drew any does not
             count then.
+        classes: of ``kind="top_label"``: only voxels whose most probable class is one of these count; None: all.
+        ignore_index: the label of void voxels, which do not count.
+        denominator: by what the bins' gaps are divided. ``"counted"``: the number of voxels in the bins. ``"all"``:
+            that of all voxels of the images, or of their mask, void ones and other classes' too, as in the authors'
+            code of Gao et al. 2023 (https://github.com/gaozhitong/MoSE-AUSeg), whose error is of the most probable
+            class where it is one of the ten classes that switches concern; with ``kind="class"`` times the classes.
 
     Raises:
         ValueError: when there is no bin or ``kind`` is unknown.
@@ -72,19 +79,26 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         class_index: int | Sequence[int] = 1,
         soft_target: bool = False,
         foreground_only: bool = False,
+        classes: Sequence[int] | None = None,
+        ignore_index: int | None = None,
+        denominator: str = "counted",
     ) -> None:
         super().__init__()
-        _check_options(num_bins, kind, class_index)
+        _check_options(num_bins, kind, class_index, classes)
         self.num_bins = num_bins
         self.kind = kind
         self.class_index = class_index
         self.soft_target = soft_target
         self.foreground_only = foreground_only
+        self.classes = classes
+        self.ignore_index = ignore_index
+        self.denominator = check_option("denominator", denominator, ("counted", "all"))
 
     @property
     def names(self) -> list[str]:
         """Names of the columns of the buffer."""
-        return [f"{sum_}_{i}" for i in range(self.num_bins) for sum_ in ("count", "confidence", "accuracy")]
+        sums = [f"{sum_}_{i}" for i in range(self.num_bins) for sum_ in ("count", "confidence", "accuracy")]
+        return [*sums, "voxels"]
 
     def bins(self) -> torch.Tensor:
         """
@@ -99,7 +113,7 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
         return self._sum(self._rows())
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
-        """The bins of each item, ``[B, 3 * num_bins]``."""
+        """The bins of each item and its number of voxels, ``[B, 3 * num_bins + 1]``."""
         check_same_images(y_pred=y_pred, y=y)
         if wrong := [name for name, value in given.items() if isinstance(value, torch.Tensor) and len(value) != len(y)]:
             raise ValueError(f"{' and '.join(wrong)} must have one row for each of the {len(y)} items of y_pred.")
@@ -114,16 +128,25 @@ class ExpectedCalibrationErrorMetric(PooledMetric):
                 class_index=self.class_index,
                 soft_target=self.soft_target,
                 foreground_only=self.foreground_only,
+                classes=self.classes,
+                ignore_index=self.ignore_index,
                 **{name: value[one] if isinstance(value, torch.Tensor) else value for name, value in given.items()},
             )
-            rows.append(bins.flatten())
+            rows.append(torch.cat([bins.flatten(), self._voxels(y_pred[one], given.get("mask"), one).to(bins)]))
         return torch.stack(rows)
 
+    def _voxels(self, y_pred: torch.Tensor, mask: torch.Tensor | None, one: slice) -> torch.Tensor:
+        """Number of the voxels, or of pairs of a voxel and a class, of one item within its mask, ``[1]``."""
+        inside = check_mask(None if mask is None else mask[one], y_pred, "y_pred")
+        pairs = len(ensure_tuple(self.class_index)) if self.kind == "class" else 1
+        return pairs * inside.sum().reshape(1)
+
     def _pool(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.new_tensor(expected_calibration_error(self._sum(rows)))
+        voxels = int(rows[:, -1].sum()) if self.denominator == "all" else None
+        return rows.new_tensor(expected_calibration_error(self._sum(rows), voxels))
 
     def _sum(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows.sum(0).unflatten(0, (self.num_bins, 3))
+        return rows[:, :-1].sum(0).unflatten(0, (self.num_bins, 3))
 
 
 class ItemCalibrationErrorMetric(ItemMetric):
@@ -137,11 +160,14 @@ class ItemCalibrationErrorMetric(ItemMetric):
     ``y_pred`` and ``y`` as in that metric. An item without a voxel that counts is undefined.
 
     Args:
-        num_bins: see :py:class:`ExpectedCalibrationErrorMetric`, as the next four.
+        num_bins: see :py:class:`ExpectedCalibrationErrorMetric`, as the next seven.
         kind: ``"top_label"`` or ``"class"``.
         class_index: the class of ``kind="class"``, or several, see :py:func:`compute_calibration_bins`.
         soft_target: whether ``y`` is class probabilities.
         foreground_only: whether only voxels that a rater labels as foreground count.
+        classes: the most probable classes that count.
+        ignore_index: the label of void voxels.
+        denominator: ``"counted"`` or ``"all"``.
         reduction: see :py:class:`~.metric.ItemMetric`.
         get_not_nans: see :py:class:`~.metric.ItemMetric`.
 
@@ -165,11 +191,16 @@ class ItemCalibrationErrorMetric(ItemMetric):
         class_index: int | Sequence[int] = 1,
         soft_target: bool = False,
         foreground_only: bool = False,
+        classes: Sequence[int] | None = None,
+        ignore_index: int | None = None,
+        denominator: str = "counted",
         reduction: MetricReduction | str = MetricReduction.MEAN,
         get_not_nans: bool = False,
     ) -> None:
         super().__init__(reduction, get_not_nans)
-        self.pooled = ExpectedCalibrationErrorMetric(num_bins, kind, class_index, soft_target, foreground_only)
+        self.pooled = ExpectedCalibrationErrorMetric(
+            num_bins, kind, class_index, soft_target, foreground_only, classes, ignore_index, denominator
+        )
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **given: torch.Tensor | None) -> torch.Tensor:
         """One value per item, ``[B, 1]``."""
@@ -187,6 +218,8 @@ def compute_calibration_bins(
     class_index: int | Sequence[int] = 1,
     soft_target: bool = False,
     foreground_only: bool = False,
+    classes: Sequence[int] | None = None,
+    ignore_index: int | None = None,
     y_weights: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -211,6 +244,8 @@ def compute_calibration_bins(
         soft_target: whether ``y`` is class probabilities.
         foreground_only: count only voxels in which ``y`` gives a class other than the background a positive share
             (Islam and Glocker 2021, see :py:class:`ExpectedCalibrationErrorMetric`).
+        classes: of ``kind="top_label"``: count only voxels whose most probable class is one of these; None: all.
+        ignore_index: the label of void voxels; one that any rater calls void does not count. A soft target has none.
         y_weights: ``[B, R]``; None: uniform; 0 for a missing rater, whose map may hold anything. A soft target takes
             none.
         mask: region ``[B, 1, *S]``, above 0 inside; None: everywhere.
@@ -231,20 +266,28 @@ def compute_calibration_bins(
         tensor([[0.0000, 0.0000, 0.0000],
                 [2.0000, 1.4000, 1.5000]], dtype=torch.float64)
     """
-    _check_options(num_bins, kind, class_index)
+    _check_options(num_bins, kind, class_index, classes)
     probabilities, frequency, inside = calibration_target(
-        y_pred, y, soft_target=soft_target, foreground_only=foreground_only, y_weights=y_weights, mask=mask
+        y_pred,
+        y,
+        soft_target=soft_target,
+        foreground_only=foreground_only,
+        ignore_index=ignore_index,
+        y_weights=y_weights,
+        mask=mask,
     )
     num_classes = probabilities.shape[1]
-    classes = list(ensure_tuple(class_index))
-    if kind == "class" and not all(index < num_classes for index in classes):
-        raise ValueError(f"class_index must be of the {num_classes} classes, got {class_index}.")
     if kind == "class":
-        confidence, accuracy = probabilities[:, classes], frequency[:, classes]
+        chosen = list(ensure_tuple(class_index))
+        _check_within("class_index", chosen, num_classes)
+        confidence, accuracy = probabilities[:, chosen], frequency[:, chosen]
         inside = inside.expand_as(confidence)
     else:
         confidence, top = probabilities.max(1, keepdim=True)
         accuracy = frequency.gather(1, top)
+        if classes is not None:
+            _check_within("classes", classes, num_classes)
+            inside = inside & torch.isin(top, torch.tensor(classes, device=top.device))
     confidence, accuracy = confidence[inside], accuracy[inside]
     # In the dtype of the confidence, so that its own 0.1 is a limit; without limits at 0 and 1 no value lies outside.
     limits = torch.arange(1, num_bins, dtype=torch.float64, device=confidence.device) / num_bins
@@ -256,18 +299,19 @@ def compute_calibration_bins(
 
 
 @check_arguments
-def expected_calibration_error(bins: torch.Tensor) -> float:
+def expected_calibration_error(bins: torch.Tensor, voxels: int | None = None) -> float:
     """
     Compute the expected calibration error, ``sum_m n_m / n |acc_m - conf_m|`` (Guo et al. 2017, equation 3).
 
     Args:
         bins: ``[num_bins, 3]``, as :py:func:`compute_calibration_bins` returns them.
+        voxels: the n to divide by, at least the number of voxels in the bins; None: that number.
 
     Returns:
-        the error, in [0, 1]; NaN where there is no voxel.
+        the error, in [0, 1]; NaN where the bins hold no voxel.
 
     Raises:
-        ValueError: when ``bins`` has another shape, or a value is negative or not finite.
+        ValueError: when ``bins`` has another shape, a value is negative or not finite, or ``voxels`` is too few.
 
     Example::
 
@@ -280,7 +324,12 @@ def expected_calibration_error(bins: torch.Tensor) -> float:
             f"bins must be [num_bins, 3] finite sums, none negative, got {tuple(bins.shape)}, {bins.tolist()!r:.80}."
         )
     count, confidence, accuracy = bins.unbind(1)
-    return ((accuracy - confidence).abs().sum() / count.sum()).item()
+    counted = count.sum().item()
+    if voxels is not None and voxels < counted:
+        raise ValueError(f"voxels must be at least the {counted:g} voxels in the bins, got {voxels}.")
+    if not counted:
+        return math.nan
+    return (accuracy - confidence).abs().sum().item() / (counted if voxels is None else voxels)
 
 
 def calibration_target(
@@ -289,6 +338,7 @@ def calibration_target(
     *,
     soft_target: bool,
     foreground_only: bool,
+    ignore_index: int | None = None,
     y_weights: torch.Tensor | None,
     mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -309,6 +359,10 @@ def calibration_target(
     if soft_target:
         if y_weights is not None:
             raise ValueError("y_weights weigh raters, and a soft target has none: let y_weights be None.")
+        if ignore_index is not None:
+            raise ValueError(
+                f"ignore_index is a label, and a soft target has none, got {ignore_index}: give void voxels by mask."
+            )
         frequency = check_probabilities("y", y)
         if frequency.shape != probabilities.shape:
             raise ValueError(
@@ -317,19 +371,34 @@ def calibration_target(
             )
     else:
         probabilities, y = check_label_maps(y_pred=probabilities, y=y)
-        refuse_channels_as_raters(y, y_weights, probabilities.shape[1], mask=inside)
         weights = check_weights(y_weights, y, "y_weights", "y")
+        if ignore_index is not None:
+            present = (weights > 0).reshape(*weights.shape, *[1] * (y.ndim - 2)).to(y.device)
+            inside = inside & ~((y == ignore_index) & present).any(1, keepdim=True).to(inside.device)
+        refuse_channels_as_raters(y, y_weights, probabilities.shape[1], mask=inside)
         frequency = label_frequency("y", y, weights, probabilities.shape[1], inside)
     if foreground_only:
         inside = inside & (frequency[:, 1:].sum(1, keepdim=True) > 0)
     return probabilities, frequency, inside
 
 
-def _check_options(num_bins: int, kind: str, class_index: int | Sequence[int]) -> None:
+def _check_options(
+    num_bins: int, kind: str, class_index: int | Sequence[int], classes: Sequence[int] | None = None
+) -> None:
     check_at_least(1, num_bins=num_bins)
-    classes = ensure_tuple(class_index)
-    if not classes or len(set(classes)) != len(classes):
-        raise ValueError(f"class_index must be a class, or several different ones, got {class_index}.")
-    for index in classes:
-        check_at_least(0, class_index=index)
     check_option("kind", kind, ("top_label", "class"))
+    for name, given in (("class_index", class_index), ("classes", classes)):
+        chosen = [0] if given is None else ensure_tuple(given)
+        if not chosen or len(set(chosen)) != len(chosen):
+            raise ValueError(f"{name} must be a class, or several different ones, got {given}.")
+        for index in chosen:
+            check_at_least(0, **{name: index})
+    if classes is not None and kind == "class":
+        raise ValueError(
+            f'classes are of kind="top_label", got {list(classes)}: name those of kind="class" as class_index.'
+        )
+
+
+def _check_within(name: str, classes: Sequence[int], num_classes: int) -> None:
+    if not all(index < num_classes for index in classes):
+        raise ValueError(f"{name} must be of the {num_classes} classes, got {list(classes)}.")

@@ -41,6 +41,7 @@ class LabelMapDistance:
             2018, Monteiro et al. 2020, Kassapis et al. 2021, Gao et al. 2023); ``"ignore"``: the class is left out of
             the mean of this pair (Cityscapes in Kohl et al. 2018, Kassapis et al. 2021, Gao et al. 2023), and a pair
             with no class left has distance NaN. ``"ignore_or_agree"``: the same, but such a pair has distance 0.
+            ``"miss"``: distance 1, overlap 0, of an empty map with itself too.
         ignore_index: the label of void voxels. A voxel that is void in any map of a set is left out for the whole set,
             and where no voxel is left all distances are NaN. A void label that is one of the C classes takes no part in
             the mean.
@@ -70,7 +71,7 @@ class LabelMapDistance:
         check_fields(self)
         check_num_classes(num_classes=self.num_classes)
         check_option("overlap", self.overlap, ("iou", "dice"))
-        check_option("empty", self.empty, ("agree", "ignore", "ignore_or_agree"))
+        check_option("empty", self.empty, ("agree", "ignore", "ignore_or_agree", "miss"))
         if self.classes is not None:
             if self.include_background:
                 raise ValueError("classes names all classes that take part: add 0 to it and drop include_background.")
@@ -114,7 +115,9 @@ class LabelMapDistance:
         distance = (total - 2 * intersection) / denominator.clamp(min=1)
         if not voxels:
             return torch.full_like(distance[0], torch.nan)
-        if self.empty == "agree":
+        if self.empty == "miss":
+            distance = distance.where(denominator > 0, 1)
+        if self.empty in ("agree", "miss"):
             return distance.mean(dim=0)
         left = (denominator > 0).sum(dim=0)
         return distance.sum(dim=0) / (left if self.empty == "ignore" else left.clamp(min=1))

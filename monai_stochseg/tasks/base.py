@@ -14,7 +14,7 @@ from monai_stochseg.handlers import MetricFigure
 from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.tasks.answer_metrics import answer_metrics
 from monai_stochseg.tasks.sample_metrics import TaskMetric, sample_metric
-from monai_stochseg.visualize import plot_case_dice
+from monai_stochseg.visualize import plot_case_dice, plot_reliability
 
 PARTS = (*SPLITS, "all")
 
@@ -233,11 +233,16 @@ class Task(ABC):
     ) -> list[MetricFigure]:
         """
         Handlers that draw the task's own figures of an evaluation: with ``case_dice`` among the metrics the samples of
-        each case beside its single answer, ``case_dice_<part>.png``.
+        each case beside its single answer, ``case_dice_<part>.png``, and with ``ece_foreground`` the reliability
+        diagram of the foreground's probability, ``reliability_foreground_<part>.png``.
         """
-        if "case_dice" not in metrics:
-            return []
-        case_dice: Any = metrics["case_dice"].metric
-        return [
-            MetricFigure(os.path.join(output_dir, f"case_dice_{part}.png"), lambda: plot_case_dice(case_dice.rows()))
-        ]
+        draw: dict[str, Callable] = {}
+        if "case_dice" in metrics:
+            case_dice: Any = metrics["case_dice"].metric
+            draw["case_dice"] = lambda: plot_case_dice(case_dice.rows())
+        if "ece_foreground" in metrics:
+            foreground: Any = metrics["ece_foreground"].metric
+            draw["reliability_foreground"] = lambda: plot_reliability(
+                {model_name: foreground.bins()}, "probability of the foreground"
+            )
+        return [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]

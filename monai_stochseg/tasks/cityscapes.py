@@ -44,6 +44,9 @@ _CALIBRATED = {
     "ece_switched_answer": ("pred", "single answer"),
 }
 
+# Denominators of the calibration error of the most probable class, where it is one of them.
+_TOP = {"ece_top": "counted", "ece_top_all": "all"}
+
 # Cityscapes' own colours; those of what a class becomes are far from its own.
 _COLOURS = (
     *("#804080", "#f423e8", "#464646", "#66669c", "#be9999", "#999999", "#faaa1e", "#dcdc00", "#6b8e23", "#98fb98"),
@@ -77,7 +80,7 @@ class Cityscapes(Task):
     """
 
     metric_names = ("ged", "hm_iou", "diversity", "mode_frequency", "flip_ratio")
-    evaluation_metric_names = (*metric_names, "ece_switched", "ece_switched_answer")
+    evaluation_metric_names = (*metric_names, "ece_switched", "ece_switched_answer", "ece_top", "ece_top_all")
     ignore_index = CITYSCAPES_VOID
     num_raters = 2 ** len(CITYSCAPES_SWITCHES)
 
@@ -171,7 +174,9 @@ class Cityscapes(Task):
         """
         As :py:meth:`Task.metric`, and of the known truth ``mode_frequency``, ``flip_ratio``, and the expected
         calibration error of the classes that may be switched and what they become, pooled over pixels and classes:
-        ``ece_switched`` of the samples, ``ece_switched_answer`` of the single answer.
+        ``ece_switched`` of the samples, ``ece_switched_answer`` of the single answer. ``ece_top`` is that of the most
+        probable class by the samples' mean, over the pixels where it is one of these classes; ``ece_top_all`` the same
+        divided by the number of all pixels, void ones too, as in Gao et al. 2023.
         """
         samples = entries("samples", "label")
         if name == "mode_frequency":
@@ -181,6 +186,11 @@ class Cityscapes(Task):
         if name in _CALIBRATED:
             error = ExpectedCalibrationErrorMetric(kind="class", class_index=_SWITCHED)
             return TaskMetric(error, partial(known_voxels, entries(_CALIBRATED[name][0], "label"), self.ignore_index))
+        if name in _TOP:
+            top = ExpectedCalibrationErrorMetric(
+                classes=_SWITCHED, ignore_index=self.ignore_index, denominator=_TOP[name]
+            )
+            return TaskMetric(top, entries("probabilities", "label"))
         return super().metric(name)
 
     @property
@@ -207,6 +217,10 @@ class Cityscapes(Task):
             draw["reliability"] = lambda: plot_reliability(
                 {f"{model_name}, {of}": metric.bins() for of, metric in calibrated.items()},
                 "probability of a class that is switched, or becomes",
+            )
+        if top := next((metrics[name].metric for name in _TOP if name in metrics), None):
+            draw["reliability_top"] = lambda: plot_reliability(
+                {model_name: top.bins()}, "confidence of the most probable class", "where it is switched, or becomes"
             )
         rows = {"mode_frequency": lambda: frequency_rows(frequency.frequencies())}
         own = [

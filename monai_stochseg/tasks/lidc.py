@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from monai.transforms import DivisiblePadd, RandAxisFlipd, RandRotate90d
@@ -15,6 +16,7 @@ from monai_stochseg.data.lidc import (
     split_by_manifest,
 )
 from monai_stochseg.data.lidc.crops_folder import read_parameters
+from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.transforms import LoadCropd
 from monai_stochseg.transforms.load_crop import LUNG_WINDOW
@@ -35,6 +37,8 @@ class LIDC(Task):
         size_divisible: sizes are padded to multiples of it, for a network that needs it. Default: as they are.
         nonempty_raters: whether a reader who drew nothing is missing, and does not say background, to the metrics of
             single answers.
+        empty: what two empty maps are worth to the metrics of sets, see
+            :py:class:`monai_stochseg.metrics.LabelMapDistance`.
     """
 
     evaluation_batch_size = 16
@@ -47,12 +51,19 @@ class LIDC(Task):
         window: Sequence[float] = LUNG_WINDOW,
         size_divisible: int | None = None,
         nonempty_raters: bool = False,
+        empty: str = "agree",
     ) -> None:
         super().__init__(dataset_dir, spatial_dims, ["ct"], ["background", "nodule"])
         self.manifest = manifest
         self.window = (window[0], window[1])
         self.size_divisible = size_divisible
         self.nonempty_raters = nonempty_raters
+        self._distance = replace(super().distance, empty=empty)
+
+    @property
+    def distance(self) -> LabelMapDistance:
+        """As :py:attr:`Task.distance`, with what was chosen for two empty maps."""
+        return self._distance
 
     @property
     def simulated(self) -> bool:

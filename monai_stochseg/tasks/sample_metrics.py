@@ -23,8 +23,10 @@ from monai_stochseg.metrics import (
     GeneralizedEnergyDistanceMetric,
     HungarianMatchedIoUMetric,
     LabelMapDistance,
+    PredictiveEntropyMetric,
     RaterDiceMetric,
     SampleDiversityMetric,
+    WeightEntropyMetric,
 )
 
 __all__ = [
@@ -138,6 +140,8 @@ _METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMet
     "case_dice": (_case_dice, answer_and_samples),
     "ece": (lambda distance: ExpectedCalibrationErrorMetric(), _CALIBRATION),
     "ece_foreground": (lambda distance: ExpectedCalibrationErrorMetric(kind="class"), _CALIBRATION),
+    "entropy": (lambda distance: PredictiveEntropyMetric(), _CALIBRATION),
+    "weight_entropy": (lambda distance: WeightEntropyMetric(), entries("samples")),
     "brier": (lambda distance: BrierScoreMetric(), entries("pred", "label")),
     "calibration_gap": (lambda distance: MAEMetric(), entries("probabilities", "pred")),
 }
@@ -151,7 +155,8 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
         name: ``ged``, ``ged_curve`` (at ``CURVE``'s numbers of samples), ``hm_iou``, ``diversity``,
             ``rater_diversity``, ``dice``, ``dice_nonempty`` (on raters who drew), ``ambiguity``,
             ``diversity_correlation``, ``empty_correlation``, ``ece`` (of the most probable class), ``ece_foreground``
-            (of the foreground, all its classes together), ``brier`` (of the single answer), ``calibration_gap``, the
+            (of the foreground, all its classes together), ``entropy`` (of the samples' mean probabilities),
+            ``weight_entropy`` (of the samples' weights), ``brier`` (of the single answer), ``calibration_gap``, the
             mean absolute difference between the samples' mean and the single answer, and of the single answer
             ``mode_dice``, ``mode_dice_nonempty``, ``mode_dice_rater0`` (the first rater) and ``case_dice``, where its
             Dice over all classes stands among the samples'.
@@ -165,11 +170,17 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     if name not in _METRICS:
         raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
     make, output_transform = _METRICS[name]
-    if name in ("ece", "ece_foreground", "brier") and distance.ignore_index is not None:
+    if name in ("ece", "ece_foreground", "entropy", "brier") and distance.ignore_index is not None:
         output_transform = partial(known_voxels, output_transform, distance.ignore_index)
     if name == "ece_foreground":
         output_transform = partial(_foreground, output_transform)
+    if name == "entropy":
+        output_transform = partial(_first, output_transform)
     return TaskMetric(make(distance), output_transform)
+
+
+def _first(output_transform: Callable, output: Sequence[Mapping[str, Any]]) -> Pair:
+    return output_transform(output)[0], None
 
 
 def _foreground(output_transform: Callable, output: Sequence[Mapping[str, Any]]) -> Pair:

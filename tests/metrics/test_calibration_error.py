@@ -150,7 +150,12 @@ def test_calibrated_probabilities_have_no_error() -> None:
             r"or several different ones, got \[1, 1\]",
         ),
         ({"kind": "class", "class_index": []}, r"class_index must be a class, or several different ones, got \[\]"),
-        ({"kind": "class", "class_index": 2}, "class_index must be of the 2 classes, got 2"),
+        ({"kind": "class", "class_index": 2}, r"class_index must be of the 2 classes, got \[2\]"),
+        ({"classes": [0, 2]}, r"classes must be of the 2 classes, got \[0, 2\]"),
+        ({"classes": []}, r"classes must be a class, or several different ones, got \[\]"),
+        ({"classes": [1], "kind": "class"}, r'classes are of kind="top_label", got \[1\]: name those'),
+        ({"soft_target": True, "y": P, "ignore_index": 255}, "ignore_index is a label, and a soft target has none"),
+        ({"y": maps([255, 0, 1, 0]), "ignore_index": 254}, "y has label 255"),
         ({"y_pred": torch.ones(1, 2, 1, 4)}, "y_pred must hold probabilities that sum to 1"),
         ({"y": maps([0, 0, 2, 0])}, "y has label 2"),
         ({"y": maps([0, 0, 1, 0]) * 0.5}, "y must hold integer class labels, got 0.5"),
@@ -298,3 +303,53 @@ def test_several_classes_share_the_bins() -> None:
     both = ExpectedCalibrationErrorMetric(kind="class", class_index=[0, 2])
     both(p, torch.tensor([[[1, 2]]]))
     torch.testing.assert_close(both.bins(), sum(parts))
+
+
+TOP = torch.tensor([[0.6, 0.1, 0.9, 0.2, 0.5], [0.3, 0.7, 0.1, 0.2, 0.1], [0.1, 0.2, 0.0, 0.6, 0.4]])[None, :, None]
+
+
+def test_the_most_probable_class_of_some_classes_over_all_voxels() -> None:
+    """
+    Most probable are 0 (0.6), 1 (0.7), 0 (0.9), 2 (0.6) and, void, 0. Of 0 and 1 the first three count, which the two
+    raters call right by 1/2, 1 and 1: gaps 0.1 in one bin, 0.3 and 0.1 in others, over 3 voxels or over all 5.
+    """
+    y = maps([0, 1, 0, 1, 255], [2, 1, 0, 2, 0])
+    options = {"num_bins": 10, "classes": [0, 1], "ignore_index": 255}
+    bins = compute_calibration_bins(TOP, y, **options)
+    expected = torch.zeros(10, 3, dtype=torch.float64)
+    expected[5], expected[6], expected[8] = torch.tensor([[1, 0.6, 0.5], [1, 0.7, 1], [1, 0.9, 1]]).double()
+    torch.testing.assert_close(bins, expected, rtol=0, atol=1e-6)
+    for denominator, voxels in (("counted", 3), ("all", 5)):
+        metric = ExpectedCalibrationErrorMetric(**options, denominator=denominator)
+        metric(TOP, y)
+        assert metric.aggregate().item() == pytest.approx(0.5 / voxels, abs=1e-6)
+        item = ItemCalibrationErrorMetric(**options, denominator=denominator)
+        assert item(TOP, y).item() == pytest.approx(0.5 / voxels, abs=1e-6)
+
+
+def test_all_voxels_are_those_of_the_mask_and_of_each_class() -> None:
+    y, mask = maps([0, 1, 0, 1, 2]), torch.tensor([[[[1, 1, 0, 1, 0]]]])
+    metric = ExpectedCalibrationErrorMetric(num_bins=1, classes=[1], denominator="all")
+    metric(TOP, y, mask=mask)
+    metric(TOP, y, mask=mask)
+    assert metric.aggregate().item() == pytest.approx(0.3 / 3, abs=1e-6)
+    of_class = ExpectedCalibrationErrorMetric(
+        num_bins=1, kind="class", class_index=[0, 2], ignore_index=1, denominator="all"
+    )
+    of_class(TOP, y)  # voxels 0, 2 and 4: confidences 0.6 + 0.9 + 0.5 + 0.1 + 0.0 + 0.4, right 3 times, of 10 pairs
+    assert of_class.aggregate().item() == pytest.approx((3 - 2.5) / 10, abs=1e-6)
+
+
+def test_void_of_a_missing_rater_and_where_nothing_counts() -> None:
+    y, options = maps([0, 1, 0, 1, 2], [255] * 5), {"ignore_index": 255, "y_weights": torch.tensor([[1.0, 0.0]])}
+    torch.testing.assert_close(compute_calibration_bins(TOP, y, **options), compute_calibration_bins(TOP, y[:, :1]))
+    metric = ExpectedCalibrationErrorMetric(ignore_index=255, denominator="all")
+    metric(TOP, y)
+    assert metric.aggregate().isnan()
+
+
+def test_rejects_fewer_voxels_than_the_bins_hold() -> None:
+    with pytest.raises(ValueError, match="voxels must be at least the 2 voxels in the bins, got 1"):
+        expected_calibration_error(torch.tensor([[2.0, 1.0, 1.0]]), 1)
+    with pytest.raises(ValueError, match="denominator"):
+        ExpectedCalibrationErrorMetric(denominator="void")

@@ -41,6 +41,10 @@ S, T, SWITCH = [4, 1, 1], [0, 2, 2], {"num_classes": 5, "empty": "ignore"}
         (maps(EMPTY), maps(EMPTY, EMPTY), {}, 0),
         (maps(EMPTY), maps(EMPTY, EMPTY), {"empty": "ignore"}, NAN),
         (maps(A), maps(A, EMPTY), {"empty": "ignore"}, NAN),  # the pair of EMPTY with itself
+        # a miss, of EMPTY with itself too: 2 - 1 - 1; 2 (0 + 1) / 2 - 0 - (0 + 1 + 1 + 1) / 4, where "agree" has 1/2
+        (maps(EMPTY), maps(EMPTY, EMPTY), {"empty": "miss"}, 0),
+        (maps(A), maps(A, EMPTY), {"empty": "miss"}, 1 / 4),
+        (maps(EMPTY), maps(A), {"empty": "miss"}, 2 - 1),
         # 2 (0 + 2/3) / 2 - 0 - (2/3) / 2
         (maps(A), maps(A, B), {}, 1 / 3),
         # 2 (0 + 2/3 + 1 + 1) / 4 - 1/2 - 1/3

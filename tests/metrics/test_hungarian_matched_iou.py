@@ -45,6 +45,8 @@ A, B, C, EMPTY = [0, 1, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]
         (maps(A, B), maps(A, B, C), {}, (4 + 1 / 2) / 6),
         (maps(EMPTY), maps(EMPTY, A), {}, 1 / 2),
         (maps(EMPTY), maps(EMPTY, A), {"empty": "ignore"}, NAN),
+        (maps(EMPTY), maps(EMPTY), {"empty": "miss"}, 0),
+        (maps(EMPTY, A), maps(EMPTY, A), {"empty": "miss"}, 1 / 2),
         (maps(A), maps(B), {"include_background": True}, 1 / 3),
         # voxel 3 is void: 1/2
         (maps(A), maps([0, 0, 1, 255]), {"ignore_index": 255}, 1 / 2),

@@ -104,7 +104,7 @@ def test_a_missing_rater_may_hold_anything(name: str) -> None:
     torch.testing.assert_close(SETS[name](padded, GOOD, y_pred_weights=weights), expected)
 
 
-@pytest.mark.parametrize("empty", ["agree", "ignore", "ignore_or_agree"])
+@pytest.mark.parametrize("empty", ["agree", "ignore", "ignore_or_agree", "miss"])
 @pytest.mark.parametrize("name", [*OF_DISTANCE, "diversity", "modes"])
 def test_an_item_without_a_valid_voxel_is_undefined(name: str, empty: str) -> None:
     distance = LabelMapDistance(3, empty=empty, ignore_index=255)

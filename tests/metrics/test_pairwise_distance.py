@@ -57,7 +57,7 @@ def slow(
                 if c == ignore_index or (empty == "ignore" and not first | second):
                     continue
                 if not first | second:
-                    common = 1.0
+                    common = float(empty != "miss")
                 elif overlap == "iou":
                     common = len(first & second) / len(first | second)
                 else:
@@ -81,6 +81,10 @@ def slow(
         # in both
         ([0, 0, 0, 0], [0, 0, 0, 0], {}, 0),
         ([0, 0, 0, 0], [0, 0, 0, 0], {"empty": "ignore"}, NAN),
+        ([0, 0, 0, 0], [0, 0, 0, 0], {"empty": "miss"}, 1),
+        ([0, 0, 0, 0], [0, 1, 0, 0], {"empty": "miss"}, 1),
+        ([9, 9, 9, 9], [0, 1, 1, 1], {"ignore_index": 9, "empty": "miss"}, NAN),
+        ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "empty": "miss"}, (2 / 3 + 1) / 2),
         # class 2 in neither: it halves the mean, or is left out
         ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3}, (2 / 3) / 2),
         ([0, 1, 1, 0], [0, 0, 1, 1], {"num_classes": 3, "empty": "ignore"}, 2 / 3),
@@ -129,6 +133,7 @@ def test_void_voxels_are_left_out_for_the_whole_item_but_not_for_others() -> Non
         {"ignore_index": 0, "include_background": True},
         {"ignore_index": 2},
         {"classes": (3,), "empty": "ignore"},
+        {"empty": "miss", "overlap": "dice"},
         {"classes": (4, 0, 2), "ignore_index": 2},
     ],
 )

@@ -103,7 +103,7 @@ def test_each_metric_takes_an_evaluators_output(streets, name) -> None:
         task.metric("geed")
 
 
-@pytest.mark.parametrize("name", ["brier", "ece", "ece_switched", "ece_switched_answer"])
+@pytest.mark.parametrize("name", ["brier", "ece", "ece_switched", "ece_switched_answer", "ece_top", "entropy"])
 def test_void_voxels_are_left_out(streets, name) -> None:
     """Of a label whose left half is void: the value is that of the right half."""
     task = Cityscapes(streets, **SIZES)
@@ -152,3 +152,24 @@ def test_calibration_of_the_switched_classes(streets) -> None:
         y_pred, y = output_transform(output)
         metric(y_pred=y_pred, y=y)
         assert float(metric.aggregate()) == pytest.approx((0.15 + 0.15) / 10)
+
+
+def test_calibration_of_the_most_probable_class(streets, tmp_path) -> None:
+    """
+    By hand: road at 0.6, which is right in 3/4 of the weights; void; and a building, which is none of the classes. The
+    gap of 0.15 is that of one pixel, or of three.
+    """
+    task = Cityscapes(streets, **SIZES)
+    p = torch.zeros(task.num_classes, 1, 3)
+    p[0], p[23] = 0.6, 0.4
+    p[:, 0, 2] = 0
+    p[2, 0, 2] = 1
+    label = with_weights(torch.tensor([[[0, 255, 3]], [[23, 255, 3]]]), torch.tensor([0.75, 0.25]))
+    chosen = {name: task.metric(name) for name in ("ece_top_all", "ece_top")}
+    for (name, (metric, output_transform)), voxels in zip(chosen.items(), (3, 1), strict=True):
+        y_pred, y = output_transform([{"probabilities": p, "label": label}])
+        metric(y_pred=y_pred, y=y)
+        assert float(metric.aggregate()) == pytest.approx(0.15 / voxels), name
+    (figure,) = task.evaluation_figures(chosen, str(tmp_path), "test", "model")
+    assert figure.filename == tmp_path / "reliability_top_test.png"
+    assert "(ECE 0.1500)" in figure.draw().legends[0].get_texts()[0].get_text()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from monai_stochseg.data import CaseError
 from monai_stochseg.data.lidc import load_manifest
 from monai_stochseg.data.lidc.crops import LIDCCrop
 from monai_stochseg.data.lidc.crops_folder import write_crops
+from monai_stochseg.distributions import with_weights
 from monai_stochseg.tasks import LIDC
 
 
@@ -142,6 +144,45 @@ def test_an_evaluation_judges_the_single_answer_against_each_reader_and_calibrat
     ]  # fmt: skip
     assert {"case_dice", "ambiguity", "diversity_correlation", "empty_correlation", "ece", "ece_foreground"} <= {*names}
     metrics = {name: task.metric(name) for name in names}
-    (figure,) = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
-    assert figure.filename == tmp_path / "case_dice_test.png"
+    figures = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
+    expected = ["case_dice_test.png", "reliability_foreground_test.png"]
+    assert [figure.filename for figure in figures] == [tmp_path / name for name in expected]
     assert not task.evaluation_figures({"ged": metrics["ged"]}, str(tmp_path), "test", "model")
+
+
+def test_two_empty_maps_as_a_miss(tmp_path) -> None:
+    """By an option of the task: of two readers who drew nothing and a sample of nothing."""
+    write_crops(crops(), tmp_path / "crops", {})
+    empty = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    values = {}
+    for option in ("agree", "miss"):
+        task = LIDC(tmp_path / "crops", empty=option)
+        for name in ("hm_iou", "diversity"):
+            metric, output_transform = task.metric(name)
+            y_pred, y = output_transform([{"samples": empty[:1], "label": empty}])
+            metric(y_pred, y)
+            values[option, name] = metric.aggregate().item()
+    assert values == {
+        ("agree", "hm_iou"): 1,
+        ("agree", "diversity"): 0,
+        ("miss", "hm_iou"): 0,
+        ("miss", "diversity"): 1,
+    }
+    with pytest.raises(ValueError, match="empty"):
+        LIDC(tmp_path / "crops", empty="full")
+
+
+def test_entropies_by_name(tmp_path) -> None:
+    """Of a nodule of probability 1/2 in a quarter of the pixels, and of weights 1/4 and 3/4."""
+    write_crops(crops(), tmp_path / "crops", {})
+    task = LIDC(tmp_path / "crops")
+    p = torch.zeros(2, 2, 2)
+    p[0] = 1
+    p[:, 0, 0] = 0.5
+    samples = with_weights(torch.zeros(2, 2, 2, dtype=torch.uint8), torch.tensor([0.25, 0.75]))
+    output = [{"probabilities": p, "samples": samples, "label": torch.zeros(4, 2, 2)}]
+    for name, expected in (("entropy", math.log(2) / 4), ("weight_entropy", 2 * math.log(2) - 0.75 * math.log(3))):
+        metric, output_transform = task.metric(name)
+        y_pred, y = output_transform(output)
+        metric(y_pred, y)
+        assert metric.aggregate().item() == pytest.approx(expected)
