@@ -327,6 +327,8 @@ def _transforms(folder: Path) -> dict[str, Good]:
         "MergeLabelPartsd": called(
             {}, data={"label": MetaTensor(torch.eye(R).reshape(R, 1, R)), "label_classes": [1, 2], "patient": "p"}
         ),
+        "NormalizeAboveMean": called({}, img=_normal(2, *SIZE), mask=region),
+        "NormalizeAboveMeand": called({"keys": "img"}, data={"img": _normal(2, *SIZE), "mask": region}),
         "PadRatersd": called({**keyed, "num_raters": 3}, data=case),
         "PredictiveEntropy": called({}, img=soft),
         "PredictiveEntropyd": called({"keys": "img", "names": "entropy"}, data={"img": soft}),

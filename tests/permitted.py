@@ -116,6 +116,12 @@ PERMITTED = [
     ),
     Permit("metrics/*", "y_pred", "one-hot", "Samples may be any maps: a few of them may be disjoint."),
     Permit("metrics/compute_pairwise_distance", "x y", "one-hot", "Either set may be samples."),
+    Permit(
+        "metrics/WeightEntropyMetric*",
+        "y_pred",
+        "one axis less, smaller size, not whole, negative, beyond the classes, NaN, inf",
+        "Of the maps only the number counts: their weights are judged.",
+    ),
     Permit("metrics/*", "spacing", "one axis less", "One size for each axis, for all items."),
     Permit(
         "metrics/*iversity* metrics/compute_entropy_decomposition",
@@ -144,6 +150,7 @@ PERMITTED = [
     Permit(
         "transforms/*", "label data.label data.a data.b", "smaller size, larger batch", "Nothing else fixes the size."
     ),
+    Permit("transforms/NormalizeAboveMean*", "img data.img", "larger batch", "Channels are of any number."),
     Permit("transforms/*witch*", "*label", "one axis more", "It is a volume of one rater."),
     Permit(
         "transforms/PredictiveEntropy* transforms/RegionProbability*",

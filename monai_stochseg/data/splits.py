@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from .case import CaseError
 from .new_file import new_file
 
 SPLITS = ("train", "validation", "test")
+_TABLES = ("train", "valid", "test")
 
 
 def split_cases(
@@ -98,20 +100,25 @@ def write_split(split: Mapping[str, Sequence[Mapping[str, Any]]], path: str | os
 
 def read_split(path: str | os.PathLike, datalist: Sequence[Mapping[str, Any]]) -> dict[str, list]:
     """
-    Choose from a list of cases the split that a file records.
+    Choose from a list of cases the split that a file, or a folder of tables, records.
 
     Args:
-        path: a file of :py:func:`write_split`.
+        path: a file of :py:func:`write_split`, or a folder of ``data_index_train.csv``, ``data_index_valid.csv`` and
+            ``data_index_test.csv``, as the authors of Monteiro et al. 2020 publish their lists of BraTS 2017
+            (https://github.com/biomedia-mira/stochastic_segmentation_networks, ``assets/BraTS2017_data``): of each
+            row's ``id``, such as ``HGG/Brats17_TCIA_150_1/Brats17_TCIA_150_1``, what follows the last slash is the
+            patient.
         datalist: the cases; those that the file does not name are left out.
 
     Returns:
         The cases of each part, in the order of the file.
 
     Raises:
-        CaseError: when the file is not there, is no split of :py:func:`write_split`, holds a patient twice or none at
-            all, or a patient of the file is not in ``datalist``.
+        CaseError: when the file is not there, is no split of :py:func:`write_split` or no such table, holds a patient
+            twice or none at all, or a patient of the file is not in ``datalist``.
     """
-    names = _read_names(Path(path))
+    source = Path(path).expanduser()
+    names = _read_tables(source) if source.is_dir() else _read_names(source)
     cases = {case["patient"]: case for case in datalist}
     home: dict[str, str] = {}
     for part, patients in names.items():
@@ -147,6 +154,28 @@ def _read_names(path: Path) -> dict[str, list[str]]:
     if not any(names.values()):
         raise CaseError(f"split: {path} holds no patient; {cure}.")
     return names
+
+
+def _read_tables(folder: Path) -> dict[str, list[str]]:
+    """The names of each part in a folder of three tables."""
+    names = {part: _read_ids(folder / f"data_index_{name}.csv") for part, name in zip(SPLITS, _TABLES, strict=True)}
+    if not any(names.values()):
+        raise CaseError(f"split: the tables in {folder} hold no patient.")
+    return names
+
+
+def _read_ids(path: Path) -> list[str]:
+    if not path.is_file():
+        raise CaseError(f"split: {path} is not there; a folder must hold a table of each of {_TABLES}.")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise CaseError(f"split: {path} cannot be read ({error}).") from None
+    ids = [row.get("id") for row in rows]
+    if not all(ids):
+        raise CaseError(f"split: {path} must have a column id, and a value in each row of it.")
+    return [str(name).rsplit("/", 1)[-1] for name in ids]
 
 
 def _subject(case: Mapping[str, Any]) -> str:

@@ -151,7 +151,10 @@ class Task(ABC):
         """The default random transforms of ``image`` and ``label``."""
 
     def training(
-        self, augmentation: Sequence[Callable] | None = None, target: Callable | Sequence[Callable] = ()
+        self,
+        augmentation: Sequence[Callable] | None = None,
+        target: Callable | Sequence[Callable] = (),
+        whole: Sequence[Callable] = (),
     ) -> Compose:
         """
         The transforms of a training.
@@ -159,9 +162,11 @@ class Task(ABC):
         Args:
             augmentation: random transforms of ``image`` and ``label``. Default: :py:meth:`augmentation`.
             target: what a method makes of the raters' ``label`` at the end, such as a soft target.
+            whole: random transforms that come before ``augmentation`` and before patches are taken, of ``image``,
+                ``label`` and :py:attr:`mask_key`.
         """
         chosen = self.augmentation() if augmentation is None else augmentation
-        return Compose([*self.load(), *chosen, *([target] if callable(target) else target)])
+        return Compose([*self.load(), *whole, *chosen, *([target] if callable(target) else target)])
 
     def evaluation(self, transforms: Sequence[Callable] = (), with_label: bool = True) -> Compose:
         """

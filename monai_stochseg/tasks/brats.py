@@ -15,8 +15,10 @@ from monai.utils import convert_to_dst_type
 from monai_stochseg.data import BRATS_CLASSES, BRATS_MODALITIES, brats_datalist
 from monai_stochseg.data.simulated import simulate_brain
 from monai_stochseg.data.simulated.cases import TRUTH
+from monai_stochseg.distributions.arguments import check_option
 from monai_stochseg.metrics import BRATS_REGIONS
 from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
+from monai_stochseg.transforms import NormalizeAboveMeand
 
 
 class DrawReadingsd(MapTransform):
@@ -62,10 +64,13 @@ class BraTS(VolumeTask):
         crop_foreground: without patches, whether to crop to the brain before its centre is taken.
         split_fractions: of train, validation and test, where the data come without a split.
         seed: of the split.
-        split_file: an earlier run's split, which is read and not drawn anew.
+        split_file: an earlier run's split, or a folder of lists of patients, which is read and not drawn anew, see
+            :py:func:`monai_stochseg.data.read_split`.
+        normalization: ``"brain"``: zero mean and unit variance of each channel within the brain; ``"above_mean"``: of
+            its bright tissue, see :py:class:`monai_stochseg.transforms.NormalizeAboveMean`.
 
     Raises:
-        ValueError: when a region is unknown.
+        ValueError: when a region or the normalisation is unknown.
     """
 
     masked = True
@@ -84,6 +89,7 @@ class BraTS(VolumeTask):
         split_fractions: Sequence[float] = (0.7, 0.15, 0.15),
         seed: int = 0,
         split_file: str | os.PathLike | None = None,
+        normalization: str = "brain",
     ) -> None:
         for name in regions:
             if name not in BRATS_REGIONS:
@@ -97,6 +103,15 @@ class BraTS(VolumeTask):
             SplitOptions(split_fractions, seed, split_file),
         )
         self.crop_foreground = crop_foreground
+        self.normalization = check_option("normalization", normalization, ("brain", "above_mean"))
+        if self.normalization == "above_mean":
+            self.after_reading = (NormalizeAboveMeand("image"),)
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """As :py:attr:`Task.signature`, with a normalisation other than the default."""
+        chosen = {} if self.normalization == "brain" else {"normalization": self.normalization}
+        return {**super().signature, **chosen}
 
     def datalist(self, require_label: bool = True) -> list[dict[str, Any]]:
         """All patients of the folder."""
@@ -107,12 +122,12 @@ class BraTS(VolumeTask):
         if not self.simulated:
             return None
         task = copy(self)
-        task.after_reading = (DrawReadingsd(self.dataset_dir, num_draws),)
+        task.after_reading = (*self.after_reading, DrawReadingsd(self.dataset_dir, num_draws))
         return task
 
     def intensity(self) -> list[Callable]:
-        """Zero mean and unit variance of each channel within the brain."""
-        return [NormalizeIntensityd("image", nonzero=True, channel_wise=True)]
+        """Zero mean and unit variance of each channel within the brain, unless a case is normalised as it is read."""
+        return [NormalizeIntensityd("image", nonzero=True, channel_wise=True)] * (self.normalization == "brain")
 
     def crop(self) -> list[Callable]:
         """To the brain."""

@@ -142,13 +142,16 @@ class Cityscapes(Task):
         ]
 
     def training(
-        self, augmentation: Sequence[Callable] | None = None, target: Callable | Sequence[Callable] = ()
+        self,
+        augmentation: Sequence[Callable] | None = None,
+        target: Callable | Sequence[Callable] = (),
+        whole: Sequence[Callable] = (),
     ) -> Compose:
         """As :py:meth:`Task.training`; the classes are switched after the augmentation."""
         switch = ClassSwitchModesd if self.all_modes else RandClassSwitchd
         targets = [target] if callable(target) else target
         switched = switch("label", CITYSCAPES_SWITCHES, self.num_classes)
-        return super().training(augmentation, [*self._truth(), switched, *targets])
+        return super().training(augmentation, [*self._truth(), switched, *targets], whole)
 
     def evaluation(self, transforms: Sequence[Callable] = (), with_label: bool = True) -> Compose:
         """As :py:meth:`Task.evaluation`, with all modes and their probabilities."""

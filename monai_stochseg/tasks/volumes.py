@@ -77,7 +77,7 @@ class SplitOptions:
     Args:
         fractions: of train, validation and test; they sum to 1.
         seed: of the draw.
-        filename: a file of an earlier run's split, which is read and not drawn anew. Default: none.
+        filename: a split that is read and not drawn anew, see :py:func:`monai_stochseg.data.read_split`. Default: none.
     """
 
     fractions: Sequence[float] = (0.7, 0.15, 0.15)
@@ -212,12 +212,15 @@ class VolumeTask(Task):
         return [Spacingd(keys, pixdim=self.volume.spacing, mode=modes, dtype=np.float32, allow_missing_keys=True)]
 
     def training(
-        self, augmentation: Sequence[Callable] | None = None, target: Callable | Sequence[Callable] = ()
+        self,
+        augmentation: Sequence[Callable] | None = None,
+        target: Callable | Sequence[Callable] = (),
+        whole: Sequence[Callable] = (),
     ) -> Compose:
         """As :py:meth:`Task.training`; patches are taken before the augmentation."""
         chosen = self.augmentation() if augmentation is None else augmentation
         size = self.volume.patch_size
-        return super().training([*([] if size is None else self._patches(size)), *chosen], target)
+        return super().training([*([] if size is None else self._patches(size)), *chosen], target, whole)
 
     def augmentation(self) -> list[Callable]:
         """None with patches, whose place is random; without them small rotations about the body's axis."""

@@ -25,6 +25,7 @@ from monai_stochseg.bundle.overrides import check_overrides
 from monai_stochseg.data import BRATS_CLASSES, CITYSCAPES_SWITCHED_CLASSES, PROSTATE_ZONES, simulated_brain_folder
 from monai_stochseg.data.lidc.crops_folder import write_crops
 from monai_stochseg.networks.nets import CalibrationNetwork, DeterministicSampler
+from monai_stochseg.transforms import MaskLabeld
 
 LIDC = [name for name in NAMES if name.endswith("_lidc") and name != "msvls_lidc"]
 SOFT = [name for name in NAMES if "svls" in name]
@@ -174,6 +175,28 @@ def test_the_augmentation_of_ssn_brats_keeps_image_and_label_together(folders, t
     assert len(seen) > 2
 
 
+def test_the_deformation_of_ssn_brats_keeps_image_label_and_void_together(folders, tmp_path) -> None:
+    """The label stays whole numbers, moves with the image, and what comes from outside the brain is void."""
+    deform = Compose(paper("ssn_brats", folders, tmp_path)[1].get_parsed_content("volume_augmentation"))
+    label = torch.zeros(1, 40, 40, 40, dtype=torch.uint8)
+    label[:, 8:32, 8:32, 8:32] = 1
+    label[:, 14:26, 14:26, 14:26] = 3
+    mask = torch.zeros_like(label)
+    mask[:, 4:36, 4:36, 4:36] = 1
+    moved = 0
+    for seed in range(4):
+        case = {"image": label.float(), "label": label, "mask": mask}
+        found = MaskLabeld("label")(deform.set_random_state(seed)(case))
+        inside = found["mask"][0] > 0
+        assert set(found["label"][0][inside].unique().tolist()) <= {0, 1, 3}
+        assert (found["label"][0][~inside] == 255).all()
+        # the image is between the label's values only beside a border
+        agree = (found["image"][0] - found["label"][0]).abs()[inside] < 0.5
+        assert agree.float().mean() > 0.95
+        moved += not torch.equal(found["label"][0][inside], label[0][inside].float())
+    assert moved > 0
+
+
 @pytest.mark.parametrize("one_rater", [True, False])
 @pytest.mark.parametrize(
     ("name", "ids"),
@@ -232,6 +255,7 @@ def test_the_recipe_of_ssn_brats_is_the_papers(folders, tmp_path) -> None:
     config, parser = paper("ssn_brats", folders, tmp_path, **thin)
     assert (config["patch_size"], config["label_size"]) == ([110] * 3, [30] * 3)
     assert config["batch_size"] * config["patches_per_image"] == 10
+    assert parser.get_parsed_content("task").normalization == "above_mean"
     assert config["images_per_epoch"] * config["patches_per_image"] == 50 * 20
     assert (config["max_epochs"], config["rank"], config["num_samples"]) == (1200, 10, 20)
     (group,) = parser.get_parsed_content("optimizer").param_groups

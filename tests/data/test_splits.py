@@ -125,3 +125,44 @@ def test_a_share_keeps_whole_persons(share, persons) -> None:
 def test_refuses_a_share(share) -> None:
     with pytest.raises(ValueError, match="share must be above 0 and at most 1, got"):
         share_of_cases(CASES, share)
+
+
+def write_tables(folder, **ids) -> None:
+    for part, names in ids.items():
+        rows = [
+            "id,flair,seg",
+            *(f"HGG/{name}/{name},<path>/{name}_flair.nii.gz,<path>/{name}_seg.nii.gz" for name in names),
+        ]
+        (folder / f"data_index_{part}.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_tables_of_the_authors_are_read(tmp_path) -> None:
+    """The name behind the last slash; cases that no table names are left out."""
+    write_tables(tmp_path, train=["1_0", "0_0"], valid=["2_0"], test=["3_1"])
+    split = read_split(tmp_path, CASES)
+    found = {part: [case["patient"] for case in cases] for part, cases in split.items()}
+    assert found == {"train": ["1_0", "0_0"], "validation": ["2_0"], "test": ["3_1"]}
+    write_split(split, tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json", CASES) == split
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"train": ["0_0"], "valid": []}, r"data_index_test.csv is not there; a folder must hold a table of each"),
+        ({"train": [], "valid": [], "test": []}, "the tables in .* hold no patient"),
+        ({"train": ["0_0"], "valid": ["0_0"], "test": []}, "patient 0_0 lies in train and in validation"),
+        ({"train": ["Brats17_1"], "valid": [], "test": []}, "patient Brats17_1 of the split .* is not in the data set"),
+    ],
+)
+def test_refuses_tables(tmp_path, ids, message) -> None:
+    write_tables(tmp_path, **ids)
+    with pytest.raises(CaseError, match=message):
+        read_split(tmp_path, CASES)
+
+
+def test_refuses_a_table_without_ids(tmp_path) -> None:
+    write_tables(tmp_path, train=["0_0"], valid=[], test=[])
+    (tmp_path / "data_index_train.csv").write_text("name,flair\n0_0,a\n")
+    with pytest.raises(CaseError, match=r"data_index_train.csv must have a column id, and a value in each row"):
+        read_split(tmp_path, CASES)

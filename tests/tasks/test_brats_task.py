@@ -12,11 +12,11 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
-from monai.transforms import Compose
+from monai.transforms import Compose, RandFlipd
 
 from monai_stochseg.data import BRATS_CLASSES, CaseError, brats_datalist
 from monai_stochseg.tasks import BraTS
-from monai_stochseg.transforms import LoadCased
+from monai_stochseg.transforms import LoadCased, NormalizeAboveMean
 
 HALVES = (0.5, 0.25, 0.25)
 
@@ -199,3 +199,31 @@ def test_intensities_are_those_within_the_brain(brains, tmp_path) -> None:
         )
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one["image"].as_tensor(), other["image"].as_tensor(), atol=1e-3, rtol=1e-3)
+
+
+def test_the_bright_tissue_sets_the_intensities(brains) -> None:
+    """
+    From the volume as it lies in the file, background included: the crop to the brain, which comes after, would raise
+    the mean.
+    """
+    patched = {"patch_size": (8, 8, 8), "modalities": ["flair", "t2"]}
+    task = BraTS(brains, **patched, normalization="above_mean")
+    first = task.cases("all")[0]
+    case, raw = Compose(task.load())(first), LoadCased()(first)
+    expected = NormalizeAboveMean()(raw["image"], raw["mask"])[:, raw["mask"][0] > 0]
+    found = case["image"][:, case["mask"][0] > 0]
+    torch.testing.assert_close(found.sort().values.as_tensor(), expected.sort().values.as_tensor())
+    assert (case["image"][:, case["mask"][0] == 0] == 0).all()
+    assert task.signature == {**BraTS(brains, **patched).signature, "normalization": "above_mean"}
+    assert len(task.with_truth(2).after_reading) == 2
+    with pytest.raises(ValueError, match="normalization"):
+        BraTS(brains, normalization="bright")
+
+
+def test_whole_volumes_are_augmented_before_patches_are_taken(brains) -> None:
+    task = BraTS(brains, patch_size=(8, 8, 8))
+    order = [type(t).__name__ for t in task.training(whole=[RandFlipd(("image", "label", "mask"), 1.0)]).transforms]
+    assert order.index("CropForegroundd") < order.index("RandFlipd") < order.index("MaskLabeld")
+    task = BraTS(brains, roi_size=(16, 16, 16))
+    order = [type(t).__name__ for t in task.training(whole=[RandFlipd(("image", "label"), 1.0)]).transforms]
+    assert order.index("ResizeWithPadOrCropd") < order.index("RandFlipd") < order.index("RandRotated")
