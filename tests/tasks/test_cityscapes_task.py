@@ -166,10 +166,10 @@ def test_calibration_of_the_most_probable_class(streets, tmp_path) -> None:
     p[2, 0, 2] = 1
     label = with_weights(torch.tensor([[[0, 255, 3]], [[23, 255, 3]]]), torch.tensor([0.75, 0.25]))
     chosen = {name: task.metric(name) for name in ("ece_top_all", "ece_top")}
+    (figure,) = task.evaluation_figures(chosen, str(tmp_path), "test", "model")  # before any case is met
     for (name, (metric, output_transform)), voxels in zip(chosen.items(), (3, 1), strict=True):
         y_pred, y = output_transform([{"probabilities": p, "label": label}])
         metric(y_pred=y_pred, y=y)
         assert float(metric.aggregate()) == pytest.approx(0.15 / voxels), name
-    (figure,) = task.evaluation_figures(chosen, str(tmp_path), "test", "model")
     assert figure.filename == tmp_path / "reliability_top_test.png"
     assert "(ECE 0.1500)" in figure.draw().legends[0].get_texts()[0].get_text()
