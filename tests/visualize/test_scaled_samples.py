@@ -40,8 +40,13 @@ def test_one_sample_is_scaled():
     for row in range(4):
         assert (drawn(figure, row, 2, 3) == (sample.argmax(0) > 0).numpy()).all()
     assert (drawn(figure, 0, 0, 3) == (mirrored.argmax(0) > 0).numpy()).all()
-    one = torch.where(torch.tensor([False, True, False])[:, None, None], mirrored, sample)
-    assert (drawn(figure, 1, 0, 3) == (one.argmax(0) > 0).numpy()).all()
+    for row, c in ((1, 1), (2, 2)):  # one class alone
+        one = torch.where((torch.arange(3) == c)[:, None, None], mirrored, sample)
+        assert (drawn(figure, row, 0, 3) == (one.argmax(0) > 0).numpy()).all()
+        assert not torch.equal(one.argmax(0) > 0, sample.argmax(0) > 0)
+    first = distribution.scaled(rank_scale=[-1.0, 1.0]).sample_logits(1, torch.Generator().manual_seed(0))[0, 0]
+    assert (drawn(figure, 3, 0, 3) == (first.argmax(0) > 0).numpy()).all()
+    assert not torch.equal(first.argmax(0) > 0, sample.argmax(0) > 0)
 
 
 def test_refuses():
