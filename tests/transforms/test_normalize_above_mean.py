@@ -15,14 +15,15 @@ def by_definition(channel: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (channel - np.mean(chosen)) / np.std(chosen)
 
 
-def test_by_hand() -> None:
+@pytest.mark.parametrize(("zeros", "chosen"), [(2, (5.0, 6.0)), (30, (4.0, 5.0, 6.0))])
+def test_by_hand(zeros: int, chosen: tuple[float, ...]) -> None:
     """
-    Of 1, 2, ..., 8 in the mask the quartiles are 2.75 and 6.25, and the mean of all, zeros outside included, is 3.6:
-    4, 5 and 6 are left, with mean 5 and variance 2/3.
+    Of 1, 2, ..., 9 in the mask the quartiles are 3 and 7, which do not count themselves. With 2 zeros outside the mean
+    of all is 4.1, with 30 it is 1.2.
     """
-    image = torch.tensor([[0.0, 1, 2, 3, 4, 5, 6, 7, 8, 0]])
+    image = torch.tensor([[0.0] * zeros + [1.0, 2, 3, 4, 5, 6, 7, 8, 9]])
     found = NormalizeAboveMean((25, 75))(image, image > 0)
-    torch.testing.assert_close(found, (image - 5) / (2 / 3) ** 0.5)
+    torch.testing.assert_close(found, (image - np.mean(chosen)) / np.std(chosen))
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (5, 6, 7)])
