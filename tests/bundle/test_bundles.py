@@ -463,6 +463,7 @@ def test_the_ablations_of_mose_run_by_ids(folders, make_output, ids) -> None:
     assert len({case["patient"] for case in cases}) == (2 if "train_share" in ids else 4)
     run_workflow("mose_lidc", "evaluate", **options)
     assert (output / "evaluation_test.csv").is_file()
+    assert (output / "reliability_foreground_test.png").is_file()
 
 
 def test_encoder_and_loss_of_car_are_ids_of_their_own(folders, make_output) -> None:

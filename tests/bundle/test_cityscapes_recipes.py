@@ -51,6 +51,8 @@ def test_the_recipe_is_kohls(folders, tmp_path, bundle) -> None:
     config = ConfigParser.load_config_files(str(Path("bundles") / bundle / "paper_cityscapes.json"))
     assert config["max_epochs"] * config["images_per_epoch"] // config["batch_size"] == 240_000
     assert (config["batch_size"], config["all_modes"], config["channels"][-2:]) == (16, False, [512, 1024])
+    latent = {"probunet_lidc": (6, None), "baselines_lidc": (3, 1.0)}  # of the VAE, whose divergence has a weight
+    assert (config["latent_dim"], config.get("beta")) == latent[bundle]
     parser = recipe(bundle, folders, tmp_path, channels=[2])
     optimizer, schedule = (parser.get_parsed_content(part) for part in ("optimizer", "lr_scheduler"))
     rates = []
