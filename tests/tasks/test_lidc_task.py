@@ -142,6 +142,7 @@ def test_an_evaluation_judges_the_single_answer_against_each_reader_and_calibrat
     ]  # fmt: skip
     assert {"case_dice", "ambiguity", "diversity_correlation", "empty_correlation", "ece", "ece_foreground"} <= {*names}
     metrics = {name: task.metric(name) for name in names}
-    (figure,) = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
-    assert figure.filename == tmp_path / "case_dice_test.png"
+    dice, ambiguity = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
+    assert dice.filename == tmp_path / "case_dice_test.png"
+    assert (ambiguity.filename, ambiguity.rows) == (tmp_path / "ambiguity_test.png", None)
     assert not task.evaluation_figures({"ged": metrics["ged"]}, str(tmp_path), "test", "model")
