@@ -96,8 +96,8 @@ def fit_ambiguity_threshold(shares: torch.Tensor) -> tuple[float, float]:
 
     Example::
 
-        >>> fit_ambiguity_threshold(torch.tensor([[0.1, 0.0], [0.4, 0.5], [0.9, 1.0], [0.7, 0.25]]))
-        (0.1..., 1.0)
+        >>> fit_ambiguity_threshold(torch.tensor([[0.125, 0.0], [0.375, 0.5], [0.875, 1.0], [0.75, 0.25]]))
+        (0.125, 1.0)
     """
     if shares.ndim != 2 or shares.shape[1] != 2:
         raise ValueError(f"shares must have shape [items, 2], got {tuple(shares.shape)}.")
