@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pack": ("monai_stochseg.bundle.pack", "make a bundle by MONAI's specification of a trained output"),
     "plan": ("monai_stochseg.planning", "look at a folder of your own readers, and write a configuration that fits it"),
     "prepare": ("monai_stochseg.data.lidc.command", "make a folder of LIDC-IDRI's crops from DICOM or a shared set"),
+    "reliability": ("monai_stochseg.tasks.reliability", "draw several evaluations' reliability in one diagram"),
 }
 
 

@@ -281,6 +281,7 @@ def _metrics() -> dict[str, Good]:
         "compute_uncertainty_correlation": function(num_classes=C, **uncertain),
         "compute_volume_crps": function(**weighted, regions=regions, **spacing3),
         "expected_calibration_error": function(bins=torch.ones(4, 3), voxels=4),
+        "fit_ambiguity_threshold": function(shares=torch.tensor([[0.25, 0.0], [0.5, 0.5]])),
         "reduce_metric": function(values=torch.ones(B, C)),
     }
 

@@ -130,6 +130,7 @@ PERMITTED = [
         "No other argument fixes the size.",
     ),
     Permit("metrics/compute_rank_correlation", "pairs", "NaN, inf, empty batch", "An undefined item is left out."),
+    Permit("metrics/fit_ambiguity_threshold", "shares", "NaN", "An undefined item is left out."),
     Permit(
         "metrics/reduce_metric",
         "values",

@@ -17,6 +17,7 @@ from monai_stochseg.data import CaseError
 from monai_stochseg.data.csv_file import write_csv
 from monai_stochseg.data.lidc import crops_datalist
 from monai_stochseg.tasks import mode_frequencies as mode_frequencies_module
+from monai_stochseg.tasks import reliability as reliability_module
 
 
 def test_prepares_a_shared_set(tmp_path, capsys) -> None:
@@ -162,3 +163,34 @@ def test_mode_frequencies_of_several_methods_in_one_figure(tmp_path, monkeypatch
     ):
         with pytest.raises(SystemExit, match=f"CaseError: mode_frequencies: .*{message}"):
             main(["mode_frequencies", *words, "--out", str(out)])
+
+
+def test_the_reliability_of_several_targets_in_one_diagram(tmp_path, monkeypatch, capsys) -> None:
+    """With the same errors as the sums have; of other voxels they are refused."""
+    files = []
+    for name, accuracy in (("onehot", 2.0), ("svls", 3.5)):
+        (tmp_path / name).mkdir()
+        files.append(str(tmp_path / name / "reliability_test.csv"))
+        rows = f"bin,count,confidence,accuracy\n0,1,0.25,0\n1,4,3.5,{accuracy}\n"
+        Path(files[-1]).write_text(rows)
+    drawn = []
+    plot = reliability_module.plot_reliability
+    monkeypatch.setattr(reliability_module, "plot_reliability", lambda *a, **k: drawn.append((a, k)) or plot(*a, **k))
+    out = tmp_path / "both.png"
+    main(["reliability", *files, "--out", str(out), "--title", "test part"])
+    assert capsys.readouterr().out == f"{out}\n"
+    assert out.read_bytes()[:4] == b"\x89PNG"
+    ((found,), options) = drawn[0]
+    assert options == {"title": "test part"}
+    assert {name: bins.tolist() for name, bins in found.items()} == {
+        "onehot": [[1, 0.25, 0], [4, 3.5, 2]],
+        "svls": [[1, 0.25, 0], [4, 3.5, 3.5]],
+    }
+    (tmp_path / "svls" / "reliability_test.csv").write_text("bin,count,confidence,accuracy\n0,7,3,1\n")
+    for words, message in (
+        (files, "the files are not of the same voxels, whose numbers are {'onehot': 5, 'svls': 7}"),
+        ([], "give at least one table with the columns bin, count"),
+        ([files[0], files[0]], "each of the 2 files needs a name of its own"),
+    ):
+        with pytest.raises(SystemExit, match=f"CaseError: reliability: .*{message}"):
+            main(["reliability", *words, "--out", str(out)])

@@ -25,6 +25,21 @@ def check_ssn_toy(measured: dict[str, float]) -> None:
     assert -4.90 <= measured["diagonal"] <= 7 * math.log(0.5) + noise
 
 
+def check_ssn_manipulate_samples(found: tuple[dict[float, dict[str, float]], dict[str, list[list[int]]]]) -> None:
+    measured, areas = found
+    diversity = [row["diversity"] for row in measured.values()]
+    assert diversity[0] == 0  # the mean
+    assert diversity == sorted(diversity)
+    assert all(0 < row["GED"] < 1.5 for row in measured.values())
+    (temperature, *parts) = areas.values()
+    assert len(parts) == 7
+    middle = len(temperature) // 2
+    one = middle + middle // 3
+    for curve in parts:
+        assert curve[one] == temperature[one]  # 1 is the sample in every row
+    assert any(temperature[0] != curve for curve in temperature)
+
+
 def check_lidc_readers(measured: dict[str, float]) -> None:
     assert measured["the four readers, once"] == pytest.approx(0, abs=1e-6)
     assert 0 < measured["16 readers, resampled"] < 0.1
@@ -88,6 +103,7 @@ CHECKS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "lidc_readers.ipynb": ("measured", check_lidc_readers),
     "make_a_black_box_stochastic.ipynb": ("(measured, gap, unchanged)", check_black_box),
     "samples_in_your_pipeline.ipynb": ("(ged, same_grid, history)", check_samples_in_your_pipeline),
+    "ssn_manipulate_samples.ipynb": ("(measured, areas)", check_ssn_manipulate_samples),
     "ssn_toy.ipynb": ("measured", check_ssn_toy),
     "svls_in_your_pipeline.ipynb": ("(measured, softened, sum_error)", check_svls_in_your_pipeline),
 }
@@ -111,6 +127,8 @@ def parameters(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     name = request.node.callspec.params["name"]
     if name == "ssn_toy.ipynb":
         return {"ITERATIONS": 1500, "EVALUATION_SAMPLES": 30_000}
+    if name == "ssn_manipulate_samples.ipynb":
+        return {"SLICES": 80, "STEPS": {"mean": 50, "all": 60}, "CASE": 5}
     if name == "svls_in_your_pipeline.ipynb":
         return {"PATIENTS": 8, "SIZE": 32, "EPOCHS": 8}
     if name == "samples_in_your_pipeline.ipynb":

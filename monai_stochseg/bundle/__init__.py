@@ -3,6 +3,7 @@
 
 from .baselines import Baseline, make_baseline
 from .evaluation import make_answer_evaluator, make_evaluator
+from .latent_figure import save_latent_plane
 from .options import Options
 from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle
@@ -10,7 +11,7 @@ from .runtime import end_run, prepare_network, select_device, start_run
 from .saving import save_predictions
 from .scaled_samples import save_scaled_samples
 from .split import resumed_split
-from .targets import label_target
+from .targets import label_target, rater_cases
 from .training import Adversary, make_trainer
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "make_predictor",
     "make_trainer",
     "prepare_network",
+    "rater_cases",
     "resumed_split",
+    "save_latent_plane",
     "save_predictions",
     "save_scaled_samples",
     "select_device",

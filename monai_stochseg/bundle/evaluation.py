@@ -23,6 +23,7 @@ from monai_stochseg.handlers import CaseTable, ReliabilityFigure, SampleFigure, 
 from monai_stochseg.inferers import PredictiveInferer
 from monai_stochseg.metrics import EnergyDistanceCurveMetric
 from monai_stochseg.tasks import Task
+from monai_stochseg.tasks.ambiguity import AMBIGUITY_FITTED, fitted_ambiguity
 from monai_stochseg.tasks.sample_metrics import TaskMetric, first_samples
 
 
@@ -58,7 +59,8 @@ def make_evaluator(
         checkpoint: weights to load; the table ``evaluation_<part>.csv`` and the task's figures are written then.
             Default: the network as it is, for validation in training.
         num_samples: samples of each case.
-        metrics: names, see :py:meth:`monai_stochseg.tasks.Task.metric`. Default: the task's.
+        metrics: names, see :py:meth:`monai_stochseg.tasks.Task.metric`, and ``ambiguity_fitted``: ``ambiguity`` with
+            the threshold that an evaluation on the validation part left in the output folder. Default: the task's.
         first: metrics that judge only the first samples, by name.
         inferer: how windows are taken. Default: the task's, see :py:meth:`monai_stochseg.tasks.Task.inferer`.
         figure: further arguments of :py:class:`monai_stochseg.handlers.SampleFigure`.
@@ -66,9 +68,10 @@ def make_evaluator(
 
     Raises:
         ValueError: for a metric of another name, or a first one that is not one number.
+        CaseError: when ``ambiguity_fitted`` finds no threshold.
     """
     names = metrics or (task.metric_names if checkpoint is None else task.evaluation_metric_names)
-    chosen = {name: task.metric(name) for name in names}
+    chosen = {name: _metric(task, name, options) for name in names}
     for name, number in (first or {}).items():
         if name in chosen:
             chosen[name] = first_samples(chosen[name], number)
@@ -150,6 +153,12 @@ def make_answer_evaluator(
         val_handlers=handlers,
         **options.engine,
     )
+
+
+def _metric(task: Task, name: str, options: Options) -> TaskMetric:
+    if name == AMBIGUITY_FITTED:
+        return fitted_ambiguity(options.output_dir, task.metric("ambiguity"))
+    return task.metric(name)
 
 
 def _with_rater_weights(batch: Mapping[str, Any], device: Any, *args: Any, **kwargs: Any) -> tuple:

@@ -3,16 +3,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from monai.utils import CommonKeys
 
+from monai_stochseg.bundle.figure_case import case_of_trained
 from monai_stochseg.bundle.options import Options
 from monai_stochseg.data import new_file
 from monai_stochseg.distributions import LowRankNormal
 from monai_stochseg.engines import StochasticEvaluator
-from monai_stochseg.handlers import WeightsLoader
 from monai_stochseg.tasks import Task
 from monai_stochseg.visualize import plot_scaled_samples
 
@@ -43,13 +42,9 @@ def save_scaled_samples(
 
     Raises:
         TypeError: when the network gives another distribution.
-        ValueError: without a checkpoint.
+        ValueError: without a checkpoint, or when there is no such case.
     """
-    if checkpoint is None:
-        raise ValueError("checkpoint must be given: put evaluate.json behind train.json.")
-    WeightsLoader(evaluator.network, checkpoint, signature=task.signature)(evaluator)
-    data: Any = evaluator.data_loader.dataset
-    item = data[case]
+    item = case_of_trained(evaluator, task, checkpoint, case)
     image = item[CommonKeys.IMAGE]
     keys = {} if task.mask_key is None else {"mask": item[task.mask_key][None].to(options.device)}
     with torch.no_grad(), evaluator.mode(evaluator.network):

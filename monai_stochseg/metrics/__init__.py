@@ -2,7 +2,7 @@
 """Metrics of a distribution of label maps against its raters: a function ``compute_x`` and a class ``XMetric`` each."""
 
 from .adaptive_calibration_error import AdaptiveCalibrationErrorMetric, compute_adaptive_calibration_error
-from .ambiguity import AmbiguityAccuracyMetric, compute_ambiguity
+from .ambiguity import AmbiguityAccuracyMetric, compute_ambiguity, fit_ambiguity_threshold
 from .brier_score import BrierScoreMetric, compute_brier_score
 from .calibration_error import (
     ExpectedCalibrationErrorMetric,
@@ -90,5 +90,6 @@ __all__ = [
     "compute_uncertainty_correlation",
     "compute_volume_crps",
     "expected_calibration_error",
+    "fit_ambiguity_threshold",
     "reduce_metric",
 ]

@@ -11,7 +11,7 @@ from monai_stochseg.distributions.arguments import check_arguments
 from .map_sets import counted_pairs
 from .metric import ItemMetric
 
-__all__ = ["AmbiguityAccuracyMetric", "check_classes", "compute_ambiguity"]
+__all__ = ["AmbiguityAccuracyMetric", "check_classes", "compute_ambiguity", "fit_ambiguity_threshold"]
 
 # Shares are sums of weights: one that differs less from the threshold equals it.
 _ROUNDING = 1e-6
@@ -25,7 +25,7 @@ class AmbiguityAccuracyMetric(ItemMetric):
     the share of the samples that show it lies in the open interval ``(threshold, 1 - threshold)``: by default, where
     both kinds of sample occur. The question is that of appendix E of Kohl et al., A Probabilistic U-Net for
     Segmentation of Ambiguous Images, NeurIPS 2018. Compare with the share of ambiguous images in the data: a constant
-    answer has that accuracy.
+    answer has that accuracy. A threshold of the method's own: :py:func:`fit_ambiguity_threshold`.
 
     Called as :py:class:`~.energy_distance.GeneralizedEnergyDistanceMetric`, weights included. The shares:
     :py:func:`compute_ambiguity`.
@@ -70,8 +70,52 @@ class AmbiguityAccuracyMetric(ItemMetric):
         """1 or 0 per item, ``[B, 1]``."""
         shares = compute_ambiguity(y_pred, y, classes=self.classes, ignore_index=self.ignore_index, **weights)
         predicted, truth = torch.minimum(shares, 1 - shares).unbind(1)
-        correct = (predicted > self.threshold + _ROUNDING) == (truth > _ROUNDING)
+        correct = _is_above(predicted, self.threshold) == _is_above(truth, 0.0)
         return correct.to(shares).masked_fill(shares.isnan().any(1), torch.nan).unsqueeze(1)
+
+
+@check_arguments
+def fit_ambiguity_threshold(shares: torch.Tensor) -> tuple[float, float]:
+    """
+    Find the ``threshold`` of :py:class:`AmbiguityAccuracyMetric` that is right for most images, such as those of the
+    validation part, as in appendix E of Kohl et al. 2018 (https://arxiv.org/abs/1806.05034).
+
+    The candidates are 0 and the images' own smaller share, of the samples that show the structure or that do not. Of
+    equally good ones it is the lowest. An image in which half of the samples show it is ambiguous by any threshold.
+
+    Args:
+        shares: ``[items, 2]``, as :py:func:`compute_ambiguity` or
+            :py:meth:`~.rank_correlation.EmptyFractionCorrelationMetric.fractions` return them: of samples and raters.
+            An item with an undefined value (NaN) is left out.
+
+    Returns:
+        the threshold, in [0, 0.5), and the accuracy that it has on these items.
+
+    Raises:
+        ValueError: when ``shares`` has another shape, a share is outside [0, 1], or no item is defined.
+
+    Example::
+
+        >>> fit_ambiguity_threshold(torch.tensor([[0.125, 0.0], [0.375, 0.5], [0.875, 1.0], [0.75, 0.25]]))
+        (0.125, 1.0)
+    """
+    if shares.ndim != 2 or shares.shape[1] != 2:
+        raise ValueError(f"shares must have shape [items, 2], got {tuple(shares.shape)}.")
+    defined = shares[~shares.isnan().any(1)].double().cpu()
+    if not len(defined):
+        raise ValueError(f"shares must hold at least one item without NaN, got {len(shares)} items and none of them.")
+    if bool(((defined < 0) | (defined > 1)).any()):
+        raise ValueError(f"shares must lie in [0, 1], got {shares.tolist()}.")
+    smaller, truth = torch.minimum(defined, 1 - defined).unbind(1)
+    candidates = torch.cat([smaller.new_zeros(1), smaller[smaller < 0.5 - _ROUNDING]]).unique()  # sorted
+    ambiguous = _is_above(truth, 0.0)
+    accuracy = torch.stack([(_is_above(smaller, c) == ambiguous).double().mean() for c in candidates.tolist()])
+    best = int(accuracy.argmax())  # the first of equal ones
+    return candidates[best].item(), accuracy[best].item()
+
+
+def _is_above(share: torch.Tensor, threshold: float) -> torch.Tensor:
+    return share > threshold + _ROUNDING
 
 
 @check_arguments

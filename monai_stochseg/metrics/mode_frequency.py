@@ -13,7 +13,7 @@ from .map_sets import counted_maps
 from .pairwise_distance import LabelMapDistance, as_distance
 from .pooled_metric import PooledMetric
 
-__all__ = ["ModeFrequencyMetric", "compute_mode_frequency"]
+__all__ = ["ModeFrequencyMetric", "compute_mode_frequency", "nearest_modes"]
 
 # Decimals to which distances are compared: beyond them equal means of floating-point numbers differ.
 _DECIMALS = 6
@@ -139,10 +139,31 @@ def compute_mode_frequency(
     values = []
     for (samples, p), modes, q in zip(sets, y, probabilities, strict=True):
         n = len(p)
-        to_modes = distance({"y_pred": samples, "y": modes})[:, n:].nan_to_num(0).round(decimals=_DECIMALS)
+        to_modes = _distances(samples, modes, distance)
         nearest = to_modes.argmin(1)  # the first of equal ones
         share = q.new_zeros(2, len(modes))
         share[0].index_add_(0, nearest[:n], p)
         share[1].index_add_(0, nearest[n:], q)
         values.append(share if to_modes[n:].any() else share.fill_(torch.nan))
     return torch.stack(values)
+
+
+def nearest_modes(samples: torch.Tensor, modes: torch.Tensor, distance: LabelMapDistance) -> torch.Tensor:
+    """
+    The index of the mode that each label map is nearest to, the first of equally near ones.
+
+    Args:
+        samples: ``[N, *S]``.
+        modes: ``[M, *S]``.
+        distance: between two label maps.
+
+    Returns:
+        ``[N]``.
+    """
+    return _distances(samples, modes, distance)[: len(samples)].argmin(1)
+
+
+def _distances(samples: torch.Tensor, modes: torch.Tensor, distance: LabelMapDistance) -> torch.Tensor:
+    """``[N + M, M]``, of samples and then of the modes themselves."""
+    all_pairs = distance({"y_pred": samples, "y": modes})
+    return all_pairs[:, len(samples) :].nan_to_num(0).round(decimals=_DECIMALS)

@@ -114,6 +114,18 @@ class EmptyFractionCorrelationMetric(PooledMetric):
         self.classes = classes
         self.ignore_index = ignore_index
 
+    def fractions(self) -> torch.Tensor:
+        """
+        The empty fractions of all items met since the last ``reset``, over all processes.
+
+        Returns:
+            ``[items, 2]``, of samples and then of raters.
+
+        Raises:
+            ValueError: when the metric has not been called since the last ``reset``.
+        """
+        return self._rows()
+
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor, **weights: torch.Tensor | None) -> torch.Tensor:
         """Empty fraction of samples and raters, ``[B, 2]``."""
         return 1 - compute_ambiguity(y_pred, y, classes=self.classes, ignore_index=self.ignore_index, **weights)

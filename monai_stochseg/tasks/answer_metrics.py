@@ -43,7 +43,8 @@ def answer_metrics(task: Task, full: bool) -> dict[str, TaskMetric]:
         return {"dice": dice, "ece": ece}
     calibration = {name: TaskMetric(metric, calibrated) for name, metric in _calibration(task).items()}
     reliability = TaskMetric(ExpectedCalibrationErrorMetric(foreground_only=True), calibrated)  # of the voxels of ece
-    return {"dice": dice, **_structures(task), "ece": ece, **calibration, "reliability": reliability}
+    named = {"dice": dice, **_structures(task), "ece": ece, **calibration, **_calibration_to_each(task)}
+    return {**named, "reliability": reliability}
 
 
 def drop_empty_raters(label: torch.Tensor) -> torch.Tensor:
@@ -75,14 +76,32 @@ def _answer_to(output: Sequence[Mapping[str, Any]], rater: int, nonempty: bool) 
     answers, labels = [], []
     for item in output:
         answer, label, weights = item["pred"], item["label"], weights_of(item["label"])
-        missing = weights is not None and not weights[rater] > 0
-        missing = missing or (nonempty and not label[rater].any())
-        if missing:
+        if _is_missing(label, rater, nonempty):
             answer, label = torch.zeros_like(answer), label.clone()
             label[rater] = 0
         answers.append(answer)
         labels.append(label if weights is None else with_weights(label, torch.ones_like(weights)))
     return answers, labels
+
+
+def _probabilities_to(output: Sequence[Mapping[str, Any]], rater: int, nonempty: bool) -> Pair:
+    """Marginal probabilities and one rater; for one who is missing sure background, whose calibration is undefined."""
+    probabilities, labels = [], []
+    for item in output:
+        p, label = (item[key].as_subclass(torch.Tensor) for key in ("probabilities", "label"))
+        one = label[rater : rater + 1]
+        if _is_missing(item["label"], rater, nonempty):
+            p, one = torch.zeros_like(p), torch.zeros_like(one)
+            p[0] = 1
+        probabilities.append(p)
+        labels.append(one)
+    return probabilities, labels
+
+
+def _is_missing(label: torch.Tensor, rater: int, nonempty: bool) -> bool:
+    """Whether a rater has weight 0 or, where that is no answer, drew nothing."""
+    weights = weights_of(label)
+    return bool((weights is not None and not weights[rater] > 0) or (nonempty and not label[rater].any()))
 
 
 def _structures(task: Task) -> dict[str, TaskMetric]:
@@ -112,4 +131,19 @@ def _calibration(task: Task) -> dict[str, AdaptiveCalibrationErrorMetric | ItemC
         metrics[f"ece_{name}"] = ItemCalibrationErrorMetric(kind="class", class_index=index)
         if len(foreground) > 1:
             metrics[f"tace_{name}"] = AdaptiveCalibrationErrorMetric(classes=[index])
+    return metrics
+
+
+def _calibration_to_each(task: Task) -> dict[str, TaskMetric]:
+    """Where there are several raters, the calibration against each, as Islam and Glocker give it of LIDC's four."""
+    if task.num_raters == 1:
+        return {}
+    foreground = range(1, task.num_classes)
+    metrics = {}
+    for rater in range(task.num_raters):
+        one = partial(_probabilities_to, rater=rater, nonempty=task.nonempty_raters)
+        metrics[f"ece_rater{rater}"] = TaskMetric(ItemCalibrationErrorMetric(foreground_only=True), one)
+        for name, weighting in (("tace", "equal"), ("tace_svls", "svls")):
+            tace = AdaptiveCalibrationErrorMetric(classes=foreground, weighting=weighting)
+            metrics[f"{name}_rater{rater}"] = TaskMetric(tace, one)
     return metrics

@@ -6,15 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from matplotlib.figure import Figure
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from monai_stochseg.data import SPLITS, CaseDataset, CaseError
 from monai_stochseg.handlers import MetricFigure
-from monai_stochseg.metrics import LabelMapDistance
+from monai_stochseg.metrics import LabelMapDistance, fit_ambiguity_threshold
+from monai_stochseg.tasks.ambiguity import AMBIGUITY_FITTED, ambiguity_file, threshold_rows
 from monai_stochseg.tasks.answer_metrics import answer_metrics
 from monai_stochseg.tasks.sample_metrics import TaskMetric, sample_metric
-from monai_stochseg.visualize import plot_case_dice, plot_reliability
+from monai_stochseg.visualize import plot_ambiguity, plot_case_dice, plot_reliability
 
 PARTS = (*SPLITS, "all")
 
@@ -238,8 +241,10 @@ class Task(ABC):
     ) -> list[MetricFigure]:
         """
         Handlers that draw the task's own figures of an evaluation: with ``case_dice`` among the metrics the samples of
-        each case beside its single answer, ``case_dice_<part>.png``, and with ``ece_foreground`` the reliability
-        diagram of the foreground's probability, ``reliability_foreground_<part>.png``.
+        each case beside its single answer, ``case_dice_<part>.png``; with ``ece_foreground`` the reliability diagram of
+        the foreground's probability, ``reliability_foreground_<part>.png``; with ``empty_correlation`` the histograms
+        of the share of empty samples, ``ambiguity_<part>.png``, on the validation part with the threshold that fits
+        best, ``ambiguity_validation.csv``.
         """
         draw: dict[str, Callable] = {}
         if "case_dice" in metrics:
@@ -250,4 +255,26 @@ class Task(ABC):
             draw["reliability_foreground"] = lambda: plot_reliability(
                 {model_name: foreground.bins()}, "probability of the foreground"
             )
-        return [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        figures = [MetricFigure(os.path.join(output_dir, f"{name}_{part}.png"), draw[name]) for name in draw]
+        if "empty_correlation" in metrics:
+            empty: Any = metrics["empty_correlation"].metric
+            fitted: Any = metrics[AMBIGUITY_FITTED].metric if AMBIGUITY_FITTED in metrics else None
+            threshold = None if fitted is None else fitted.threshold
+            figures.append(
+                MetricFigure(
+                    ambiguity_file(output_dir, part),
+                    lambda: _plot_ambiguity(empty.fractions(), part, threshold),
+                    (lambda: threshold_rows(empty.fractions())) if part == "validation" else None,
+                )
+            )
+        return figures
+
+
+def _plot_ambiguity(fractions: torch.Tensor, part: str, threshold: float | None) -> Figure:
+    """On the validation part with the threshold that is fitted there."""
+    if part == "validation":
+        threshold, accuracy = fit_ambiguity_threshold(fractions)
+        return plot_ambiguity(
+            fractions, threshold, f"threshold {threshold:.2g}, right for {accuracy:.1%} of the images"
+        )
+    return plot_ambiguity(fractions, threshold)

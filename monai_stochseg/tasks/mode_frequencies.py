@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from monai_stochseg.data import CaseError, new_file
+from monai_stochseg.data import CaseError
+from monai_stochseg.tasks.saved_figures import read_tables, save_figure
 from monai_stochseg.visualize import plot_mode_frequency
 
 __all__ = ["frequency_rows", "mode_frequencies"]
@@ -42,30 +40,9 @@ def mode_frequencies(*files: str, out: str, names: Sequence[str] | None = None) 
         The figure's path.
 
     """
-    if not files:
-        raise CaseError("mode_frequencies: give at least one mode_frequency_<part>.csv.")
-    paths = [Path(str(file)).expanduser().absolute() for file in files]
-    chosen = [str(name) for name in names] if names is not None else [path.parent.name for path in paths]
-    if len(chosen) != len(paths) or len(set(chosen)) != len(chosen):
-        raise CaseError(f"mode_frequencies: each of the {len(paths)} files needs a name of its own, got {chosen}.")
-    found = {name: _read(path) for name, path in zip(chosen, paths, strict=True)}
+    tables = read_tables("mode_frequencies", files, _HEADING, names)
     try:
-        figure = plot_mode_frequency(found)
+        figure = plot_mode_frequency({name: table.T.flip(0) for name, table in tables.items()})
     except ValueError as error:
         raise CaseError(f"mode_frequencies: the files are not of one task and part: {error}") from None
-    with new_file(Path(str(out)).expanduser()) as temporary:
-        figure.savefig(temporary, dpi=130)
-    return str(out)
-
-
-def _read(path: Path) -> torch.Tensor:
-    """``[2, M]``, frequencies and probabilities."""
-    with path.open(newline="", encoding="utf-8") as lines:
-        heading, *rows = [tuple(row) for row in csv.reader(lines)] or [()]
-    try:
-        values = [(float(frequency), float(probability)) for _, probability, frequency in rows]
-    except ValueError:
-        values = []
-    if heading != _HEADING or not values or not all(math.isfinite(value) for pair in values for value in pair):
-        raise CaseError(f"mode_frequencies: {path} is no table of {', '.join(_HEADING)}, as an evaluation writes it.")
-    return torch.tensor(values, dtype=torch.float64).T
+    return save_figure(figure, out)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from monai.networks.utils import eval_mode
 
+from monai_stochseg.distributions import LatentDistribution
 from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.metrics.label_maps import check_integers
 from monai_stochseg.networks.nets import ProbabilisticUNet
 
-from .samples import orient, overlay
+from .samples import PALETTE, orient, overlay
 
 # Tiles are cut to the square in which more than this share of them has foreground, and this part of its side around it.
 _LEAST_SHARE = 0.05
@@ -33,6 +34,7 @@ def plot_latent_plane(
     slice_index: int | None = None,
     channel: int = 0,
     indexing: str = "xy",
+    colours: Sequence[str] | None = None,
 ) -> Figure:
     """
     Plot what a plane of a Probabilistic U-Net's latent space decodes to for one image, and where the raters lie in it
@@ -54,20 +56,14 @@ def plot_latent_plane(
             mean, have most foreground.
         channel: channel of the image that is shown.
         indexing: see :py:func:`~.samples.plot_samples`.
+        colours: of the C classes, see :py:func:`~.samples.plot_samples`.
 
     Raises:
-        ValueError: when the image is not 2D or 3D, a label is no integer or of another size, or an option is out of
-            range.
+        ValueError: when the image is not 2D or 3D, a label is no integer or of another size, an option is out of
+            range, or there are fewer colours than classes.
     """
-    dims = tuple(dims)
-    if len(set(dims)) != 2 or not set(dims) <= set(range(network.latent_dim)):
-        raise ValueError(f"dims must be two of the {network.latent_dim} dimensions of the latent, got {dims}.")
-    if grid < 2:
-        raise ValueError(f"grid must be at least 2, got {grid}.")
-    if extent is not None and extent <= 0:
-        raise ValueError(f"extent must be above 0, got {extent}.")
-    if image.dim() not in (3, 4):
-        raise ValueError(f"image must be [C_in, *S] with 2 or 3 spatial axes, got shape {tuple(image.shape)}.")
+    dims = check_plane(network, image, dims, grid, extent)
+    palette = class_colours(network, colours)
     raters = torch.zeros(0, *image.shape[1:]) if label is None else label
     check_integers("label", raters)
     if raters.shape[1:] != image.shape[1:]:
@@ -86,12 +82,8 @@ def plot_latent_plane(
     figure = Figure(figsize=(8.2, 6.8), layout="constrained")
     cells = figure.add_gridspec(rows, 2, width_ratios=(rows, 1.15))
     ax = figure.add_subplot(cells[:, 0])
-    _draw_tiles(ax, orient(tiles, indexing), extent, network.out_channels)
-    for radius in (1, 2, 3):
-        ax.add_patch(Circle((0, 0), radius, fill=False, color="black", linestyle="--", linewidth=1))
-    ax.plot(0, 0, "+", color="black", markersize=10)
-    ax.set_xlabel(f"latent dimension {dims[0]} (deviations of the prior)")
-    ax.set_ylabel(f"latent dimension {dims[1]} (deviations of the prior)")
+    draw_tiles(ax, orient(tiles, indexing), extent, palette)
+    draw_axes(ax, dims)
 
     shown = orient(picture, indexing)[0]
     side = figure.add_subplot(cells[0, 1])
@@ -106,7 +98,7 @@ def plot_latent_plane(
         ax.plot(*means[i], "o", color=colour, markeredgecolor="white", markeredgewidth=0.5, markersize=points)
         side = figure.add_subplot(cells[1 + i, 1])
         side.imshow(shown, cmap="gray")
-        overlay(side, rater, network.out_channels)
+        overlay(side, rater, network.out_channels, colours=palette)
         side.set_title(f"rater {i + 1}", fontsize=9)
         side.set_xticks([])
         side.set_yticks([])
@@ -143,19 +135,56 @@ def _decode(
     if image.dim() == 4 and slice_index is None:
         maps = raters if len(raters) else predictive.mode_logits().argmax(1)
         slice_index = int((maps > 0).sum((0, 1, 2)).argmax())
-    tiles = []
+    maps_ = maps_of_plane(predictive, dims, ticks)
+    tiles = [labels if slice_index is None else labels[..., slice_index] for labels in maps_]
+    return torch.stack(tiles), slice_index
+
+
+def maps_of_plane(predictive: LatentDistribution, dims: Sequence[int], ticks: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The label map ``[*S]`` of each latent, in the order of :py:func:`_decode`."""
     for second in ticks.tolist():
-        offset = torch.zeros(1, len(ticks), network.latent_dim)
+        offset = torch.zeros(1, len(ticks), predictive.mean.shape[1])
         offset[..., dims[0]], offset[..., dims[1]] = ticks, second
         latents = predictive.mean[:, None] + predictive.log_std.exp()[:, None] * offset.to(predictive.mean)
         # One at a time: the logits of a row of volumes would be large.
         for latent in latents.split(1, dim=1):
-            labels = predictive.decode(latent)[0, 0].argmax(0)
-            tiles.append(labels if slice_index is None else labels[..., slice_index])
-    return torch.stack(tiles), slice_index
+            yield predictive.decode(latent)[0, 0].argmax(0)
 
 
-def _draw_tiles(ax: Axes, tiles: np.ndarray, extent: float, num_classes: int) -> None:
+def check_plane(
+    network: ProbabilisticUNet, image: torch.Tensor, dims: Sequence[int], grid: int, extent: float | None
+) -> tuple[int, ...]:
+    """The two dimensions; a ValueError where they, the grid, the extent or the image's axes are wrong."""
+    dims = tuple(dims)
+    if len(set(dims)) != 2 or not set(dims) <= set(range(network.latent_dim)):
+        raise ValueError(f"dims must be two of the {network.latent_dim} dimensions of the latent, got {dims}.")
+    if grid < 2:
+        raise ValueError(f"grid must be at least 2, got {grid}.")
+    if extent is not None and extent <= 0:
+        raise ValueError(f"extent must be above 0, got {extent}.")
+    if image.dim() not in (3, 4):
+        raise ValueError(f"image must be [C_in, *S] with 2 or 3 spatial axes, got shape {tuple(image.shape)}.")
+    return dims
+
+
+def class_colours(network: ProbabilisticUNet, colours: Sequence[str] | None) -> list[str]:
+    """The colour of each class; a ValueError where there are too few."""
+    palette = list(PALETTE if colours is None else colours)
+    if network.out_channels > len(palette):
+        raise ValueError(f"colours must be of {network.out_channels} classes, got {len(palette)}: give colours.")
+    return palette[: network.out_channels]
+
+
+def draw_axes(ax: Axes, dims: Sequence[int]) -> None:
+    """Circles of 1, 2 and 3 deviations, and the names of the axes."""
+    for radius in (1, 2, 3):
+        ax.add_patch(Circle((0, 0), radius, fill=False, color="black", linestyle="--", linewidth=1))
+    ax.plot(0, 0, "+", color="black", markersize=10)
+    ax.set_xlabel(f"latent dimension {dims[0]} (deviations of the prior)")
+    ax.set_ylabel(f"latent dimension {dims[1]} (deviations of the prior)")
+
+
+def draw_tiles(ax: Axes, tiles: np.ndarray, extent: float, colours: Sequence[str]) -> None:
     """Draw label maps ``[G * G, H, W]``, cut to the square of their foreground, with the first at the lower left."""
     grid = round(len(tiles) ** 0.5)
     rows, columns = _foreground_box(tiles)
@@ -166,7 +195,8 @@ def _draw_tiles(ax: Axes, tiles: np.ndarray, extent: float, num_classes: int) ->
     limits = (-half, half, -half, half)
     background = np.where(mosaic < 0, 0.75, 0.95)
     ax.imshow(background, cmap="gray", vmin=0, vmax=1, extent=limits)
-    overlay(ax, np.maximum(mosaic, 0), num_classes, extent=limits)
+    # a line belongs to no class
+    overlay(ax, np.where(mosaic < 0, len(colours), mosaic), len(colours), extent=limits, colours=colours)
     ax.set_xlim(-half, half)
     ax.set_ylim(-half, half)
 

@@ -179,12 +179,13 @@ def test_four_raters_have_columns_of_their_own(tmp_path, checkpoint) -> None:
     metrics = evaluate(tmp_path, cases, checkpoint=checkpoint, num_raters=4)
     rows = table(tmp_path / "out" / "evaluation_validation.csv")
     structures = [f"{k}_{name}_rater{r}" for r in range(4) for k in ("dice", "surface_dice") for name in REGIONS]
-    assert [column for column in rows["mean"] if "rater" in column] == structures
+    calibration = [f"{kind}_rater{r}" for r in range(4) for kind in ("ece", "tace", "tace_svls")]
+    assert [column for column in rows["mean"] if "rater" in column] == [*structures, *calibration]
     assert not {"dice_whole", "dice_tumour", "surface_dice_whole"} & set(rows["mean"])
     for case, given in zip(("case_a", "case_b"), cases, strict=True):
         for r in range(4):
             for column, value in by_hand(given, r).items():
-                if "dice" in column:
+                if "dice" in column or column in ("ece", "tace"):
                     assert rows[case][f"{column}_rater{r}"] == pytest.approx(value, abs=1e-5, nan_ok=True)
         # the calibration is against the raters' frequency, over the voxels that any of them drew
         p, y = softmax(given["image"].numpy().astype(np.float64), SCALE), given["label"].numpy()
@@ -206,11 +207,30 @@ def test_raters_who_drew_nothing_may_leave_the_calibration(tmp_path, checkpoint)
         for given, raters, left_out in ((cases, 4, True), (cases, 4, False), (drew, 2, False))
     )
     calibration = [name for name in without if "ece" in name or "tace" in name or "reliability" in name]
+    calibration = [name for name in calibration if "rater" not in name]
     assert len(calibration) == 8
     for name in calibration:
         assert without[name] == pytest.approx(alone[name])
         assert without[name] != pytest.approx(among[name], rel=1e-3)
     assert without["val_dice"] == among["val_dice"]
+    for kind in ("ece", "tace", "tace_svls"):
+        assert math.isnan(without[f"val_{kind}_rater0"])  # of both cases
+        assert without[f"val_{kind}_rater3"] == pytest.approx(alone[f"val_{kind}_rater1"])
+    assert among["val_tace_rater0"] > 0  # it says background, which has no voxel of ece
+    assert math.isnan(among["val_ece_rater0"])
+
+
+def test_a_rater_of_weight_0_has_no_calibration(tmp_path, checkpoint) -> None:
+    """The rows of the case without the rater are undefined, those of the other case are as ever."""
+    cases = make_cases(num_raters=2)
+    cases[0]["rater_weights"], cases[1]["rater_weights"] = torch.tensor([1.0, 0.0]), torch.ones(2)
+    evaluate(tmp_path, cases, checkpoint=checkpoint, num_raters=2)
+    rows = table(tmp_path / "out" / "evaluation_validation.csv")
+    for kind in ("ece", "tace"):
+        assert math.isnan(rows["case_a"][f"{kind}_rater1"])
+        for case, rater in ((0, 0), (1, 0), (1, 1)):
+            expected = by_hand(cases[case], rater)[kind]
+            assert rows[f"case_{'ab'[case]}"][f"{kind}_rater{rater}"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_windows(tmp_path, checkpoint) -> None:

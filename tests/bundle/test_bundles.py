@@ -34,7 +34,7 @@ IN_3D = [name for name in NAMES if HOME_TASK[name] not in ("lidc", "cityscapes")
 COMPONENTS = {
     *("imports", "bundle_root", "task", "network_def", "network", "loss", "options", "parameters", "train", "validate"),
     *("baseline", "backbone", "discriminator_def", "discriminator", "calibration", "calibrate", "refine"),
-    "scale_figure",
+    *("scale_figure", "latent_figure"),
     *("dataset", "preprocessing", "inferer", "postprocessing", "evaluator", "initialize", "run", "finalize"),
 }
 

@@ -11,9 +11,11 @@ from torch import nn
 
 from monai_stochseg.bundle import Options, make_evaluator
 from monai_stochseg.bundle.evaluation import is_lower
+from monai_stochseg.data import CaseError
 from monai_stochseg.distributions import with_weights
 from monai_stochseg.handlers import CaseTable, SampleFigure, WeightsLoader
 from monai_stochseg.networks.nets import BilinearUNet, DeterministicSampler
+from monai_stochseg.tasks.ambiguity import fitted_ambiguity
 from monai_stochseg.tasks.sample_metrics import CURVE, first_samples
 
 NAMES = (
@@ -181,6 +183,19 @@ def test_the_foreground_is_all_its_classes() -> None:
     y_pred, y = output_transform([{"probabilities": probabilities, "label": torch.full((1, 4, 4), 2)}])
     metric(y_pred=y_pred, y=y)
     assert float(metric.aggregate()) == pytest.approx(0.5)
+
+
+def test_the_fitted_threshold_is_the_one_that_is_applied(tmp_path) -> None:
+    file = tmp_path / "ambiguity_validation.csv"
+    file.write_text("threshold,accuracy,cases\n0.25,1,4\n")
+    metric = fitted_ambiguity(tmp_path, asked().metric("ambiguity")).metric
+    assert metric.threshold == 0.25
+    shown = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]]).reshape(2, 4, 1, 1)  # by a quarter of the samples, and by half
+    assert metric(shown, shown[1:].expand(2, -1, -1, -1)).tolist() == [[0.0], [1.0]]
+    for wrong in ("", "threshold,accuracy,cases\n", "threshold,accuracy,cases\n0.7,1,4\n", "a,b,c\n0.1,1,4\n"):
+        file.write_text(wrong)
+        with pytest.raises(CaseError, match="is no table of threshold, accuracy, cases"):
+            fitted_ambiguity(tmp_path, asked().metric("ambiguity"))
 
 
 def test_the_curve_may_be_the_key_metric(tmp_path) -> None:

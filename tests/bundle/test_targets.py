@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from bundle_runs import first_cause
 from given import Given
 from monai.transforms import Compose
 
-from monai_stochseg.bundle import label_target
+from monai_stochseg.bundle import label_target, rater_cases
+from monai_stochseg.data import CaseError
 from monai_stochseg.tasks.answer_metrics import drop_empty_raters
 from monai_stochseg.transforms import SVLS
 
@@ -98,3 +100,52 @@ def test_refuses_a_single_rater(target) -> None:
     with pytest.raises(ValueError, match=f"target '{target}' needs several raters, but the cases of task Given have 1"):
         target_of(target, num_raters=1)
     target_of("one", num_raters=1)
+
+
+@pytest.mark.parametrize(("raters", "expected"), [(1, OTHER), ([1], OTHER), ([0, 1], None), ([1, 0], None)])
+def test_one_rater_or_a_pair_teaches(raters, expected) -> None:
+    """The mean of the pair's one-hots, or the one-hot of the rater."""
+    found = target_of("moh", raters=raters)({"label": RATERS})["label"].as_tensor()
+    other = torch.cat([OTHER == 0, OTHER == 1]).float()
+    torch.testing.assert_close(found, other if expected is not None else (other + ONE_HOT) / 2)
+
+
+def test_the_first_of_the_chosen_is_one() -> None:
+    found = target_of("one", raters=[1, 0])({"label": RATERS})["label"].as_tensor()
+    torch.testing.assert_close(found, torch.cat([OTHER == 0, OTHER == 1]).float())
+
+
+def test_the_chosen_who_drew_nothing_leave_the_others() -> None:
+    label = torch.cat([torch.zeros_like(LABEL), LABEL, OTHER])
+    found = target_of("moh", nonempty=True, raters=[0, 1])({"label": label})["label"].as_tensor()
+    torch.testing.assert_close(found, ONE_HOT)
+
+
+def test_a_chosen_rater_of_weight_0_is_missing() -> None:
+    case = {"label": torch.cat([OTHER, LABEL, OTHER]), "rater_weights": torch.tensor([0.0, 1.0, 1.0])}
+    torch.testing.assert_close(target_of("moh", raters=[0, 1])(case)["label"].as_tensor(), ONE_HOT)
+    with pytest.raises(ValueError, match=r"rater \[0\] is missing from this case"), first_cause():
+        target_of("moh", raters=0)(case)
+
+
+@pytest.mark.parametrize("raters", [4, -1, [], [0, 0], [0, 7]])
+def test_refuses_another_rater(raters) -> None:
+    with pytest.raises(ValueError, match="rater must be one of the raters 0 to 3 of task Given, or several, each once"):
+        target_of("msvls", raters=raters)
+
+
+def test_a_rater_teaches_the_cases_that_he_drew() -> None:
+    cases = [{"drawn": [1, 0]}, {"drawn": [1, 1]}, {"drawn": [1, 0]}]
+    task = Given(cases, ["background", "organ"], num_raters=2)
+    task.nonempty_raters = True
+    assert rater_cases(task, "train", 1) == [cases[1]]
+    assert rater_cases(task, "train", [0, 1]) == rater_cases(task, "train") == cases
+    task.nonempty_raters = False
+    assert rater_cases(task, "train", 1) == cases  # who drew nothing says background
+    unsaid = Given([{"label": "a.nii.gz"}], ["background", "organ"], num_raters=2)
+    unsaid.nonempty_raters = True
+    assert len(rater_cases(unsaid, "train", 1)) == 1
+    alone = Given(cases[:1], ["background", "organ"], num_raters=2)
+    alone.nonempty_raters = True
+    with pytest.raises(CaseError, match="rater 1 drew nothing in any of the 1 cases of part 'train'"):
+        rater_cases(alone, "train", 1)

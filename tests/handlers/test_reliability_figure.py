@@ -43,6 +43,11 @@ def test_draws_at_the_end(tmp_path, monkeypatch, foreground_only, title, voxels)
         assert (tmp_path / "deep" / "reliability.png").read_bytes()[:4] == b"\x89PNG"
         assert drawn[run][1:] == ("confidence", title)
         assert drawn[run][0]["network"][:, 0].sum() == voxels  # the voxels of this run
+        heading, *rows = (tmp_path / "deep" / "reliability.csv").read_text().split()
+        assert heading == "bin,count,confidence,accuracy"
+        values = torch.tensor([[float(value) for value in row.split(",")] for row in rows], dtype=torch.float64)
+        assert values[:, 0].tolist() == [0, 1, 2, 3]
+        torch.testing.assert_close(values[:, 1:], drawn[run][0]["network"])
         (tmp_path / "deep" / "reliability.png").unlink()
 
 

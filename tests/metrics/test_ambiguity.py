@@ -4,7 +4,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_stochseg.metrics import AmbiguityAccuracyMetric, EmptyFractionCorrelationMetric, compute_ambiguity
+from monai_stochseg.metrics import (
+    AmbiguityAccuracyMetric,
+    EmptyFractionCorrelationMetric,
+    compute_ambiguity,
+    fit_ambiguity_threshold,
+)
 
 A, B, EMPTY = [0, 1, 1, 0], [0, 0, 0, 2], [0, 0, 0, 0]
 
@@ -99,3 +104,43 @@ def test_an_item_of_void_voxels_is_undefined() -> None:
 def test_a_negative_label_must_be_void() -> None:
     with pytest.raises(ValueError, match="y has the label -1, which is negative: name a void label as ignore_index"):
         compute_ambiguity(maps(A), maps([0, -1, 0, 0]), ignore_index=255)
+
+
+@pytest.mark.parametrize(
+    ("samples", "raters", "threshold", "accuracy"),
+    [
+        ([0.1, 0.9, 0.4, 0.7], [0, 1, 0.5, 0.25], 0.1, 1),
+        ([0.9, 0.1, 0.6, 0.3], [1, 0, 0.5, 0.75], 0.1, 1),  # shown or not is the same question
+        ([0, 1, 0.2], [0, 1, 0.5], 0, 1),  # any disagreement
+        ([0.1, 0.2, 0.3], [0.5, 0, 0.5], 0, 2 / 3),  # of 0 and 0.2 the lowest
+        ([0.5, 0.3], [0, 0], 0.3, 1 / 2),  # half and half is ambiguous by any threshold
+        ([torch.nan, 0.3], [0, 0], 0.3, 1),
+    ],
+)
+def test_the_threshold_that_is_right_most_often(samples, raters, threshold, accuracy) -> None:
+    shares = torch.tensor([samples, raters]).T
+    assert fit_ambiguity_threshold(shares) == pytest.approx((threshold, accuracy))
+
+
+def test_the_fitted_threshold_has_its_accuracy_as_a_metric() -> None:
+    """Of ten samples each; the fractions of the correlation are as good as the shares."""
+    torch.manual_seed(0)
+    samples, raters = (torch.rand(30, n, 1, 1) < torch.rand(30, 1, 1, 1) for n in (10, 2))
+    empty = EmptyFractionCorrelationMetric()
+    empty(samples.long(), raters.long())
+    threshold, accuracy = fit_ambiguity_threshold(empty.fractions())
+    assert threshold > 0
+    assert (threshold, accuracy) == pytest.approx(fit_ambiguity_threshold(1 - empty.fractions()))
+    for other in (threshold, 0.0, 0.2, 0.4):
+        value = AmbiguityAccuracyMetric(other)(samples.long(), raters.long()).mean()
+        assert value == pytest.approx(accuracy) if other == threshold else value <= accuracy
+
+
+def test_no_threshold_without_shares() -> None:
+    for wrong, message in (
+        (torch.zeros(3), r"shares must have shape \[items, 2\], got \(3,\)"),
+        (torch.full((2, 2), torch.nan), "at least one item without NaN, got 2 items"),
+        (torch.tensor([[0.5, 1.5]]), r"shares must lie in \[0, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_ambiguity_threshold(wrong)

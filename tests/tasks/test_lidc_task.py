@@ -144,9 +144,10 @@ def test_an_evaluation_judges_the_single_answer_against_each_reader_and_calibrat
     ]  # fmt: skip
     assert {"case_dice", "ambiguity", "diversity_correlation", "empty_correlation", "ece", "ece_foreground"} <= {*names}
     metrics = {name: task.metric(name) for name in names}
-    figures = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
-    expected = ["case_dice_test.png", "reliability_foreground_test.png"]
-    assert [figure.filename for figure in figures] == [tmp_path / name for name in expected]
+    dice, foreground, ambiguity = task.evaluation_figures(metrics, str(tmp_path), "test", "model")
+    assert dice.filename == tmp_path / "case_dice_test.png"
+    assert foreground.filename == tmp_path / "reliability_foreground_test.png"
+    assert (ambiguity.filename, ambiguity.rows) == (tmp_path / "ambiguity_test.png", None)
     assert not task.evaluation_figures({"ged": metrics["ged"]}, str(tmp_path), "test", "model")
 
 
