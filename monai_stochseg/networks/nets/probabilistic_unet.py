@@ -142,7 +142,7 @@ class ProbabilisticUNet(nn.Module):
         check_image_axes(x, self.spatial_dims)
         x = full_precision(x)
         if self.prior_net is None:
-            zeros = x.new_zeros(len(x), self.latent_dim)
+            zeros = x.new_zeros(x.shape[0], self.latent_dim)
             return Gaussian(zeros, zeros)
         return Gaussian(*self.prior_net(x))
 
@@ -181,6 +181,26 @@ class ProbabilisticUNet(nn.Module):
             return decode
         first = self.combination.first(self._features(x))
         return lambda z: self.combination(first, z)
+
+    def decode(self, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """
+        The logits of several latents of each image at once.
+
+        Args:
+            x: image ``[B, in_channels, *S]``.
+            latents: ``[B, N, L]``.
+
+        Returns:
+            ``[B, N, C, *S]``.
+        """
+        n = latents.shape[1]
+        flat = latents.flatten(0, 1)
+        if self.latent_at_input:
+            first = self.combination.first(self._features(_join(_repeat(x, n), flat)))
+        else:
+            first = _repeat(self.combination.first(self._features(x)), n)
+        logits: torch.Tensor = self.combination(first, flat)
+        return logits.unflatten(0, (-1, n))
 
     def predictive(self, x: torch.Tensor) -> LatentDistribution:
         """The predictive distribution of an image ``[B, in_channels, *S]``, its latent drawn from the prior."""
@@ -254,6 +274,11 @@ def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
     if y.dim() != x.dim() or not y.numel() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
         raise ValueError(f"y must be [B, raters, *S] for an image x of {tuple(x.shape)}, got {tuple(y.shape)}.")
     return plain(y)
+
+
+def _repeat(x: torch.Tensor, n: int) -> torch.Tensor:
+    """``[B, ...]`` to ``[B * N, ...]``, the N of an item one after the other."""
+    return x.unsqueeze(1).expand(-1, n, *x.shape[1:]).flatten(0, 1)
 
 
 def _join(x: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:

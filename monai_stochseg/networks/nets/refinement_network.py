@@ -109,7 +109,7 @@ class RefinementNetwork(nn.Module):
         """The image with its calibration output, then the features of each level, from the largest to the smallest."""
         check_image_axes(x, self.spatial_dims)
         x, calibration = full_precision(x), full_precision(calibration)
-        expected = (len(x), self.out_channels, *x.shape[2:])
+        expected = (x.shape[0], self.out_channels, *x.shape[2:])
         if calibration.shape != expected:
             raise ValueError(
                 f"calibration must be [B, C, *S] = {expected} for x of shape {tuple(x.shape)}, with the refinement's "
@@ -125,7 +125,7 @@ class RefinementNetwork(nn.Module):
         """Mean and log-deviation of the code, each ``[B, L]``, from the features of :py:meth:`encode`."""
         deepest = full_precision(features[-1])
         if self.code is None:
-            zeros = deepest.new_zeros(len(deepest), self.latent_dim)
+            zeros = deepest.new_zeros(deepest.shape[0], self.latent_dim)
             return zeros, zeros
         with torch.autocast(deepest.device.type, enabled=False):
             mean, raw = self.code(deepest.flatten(2).mean(2)).chunk(2, dim=1)
