@@ -13,6 +13,7 @@ from monai_stochseg.data import SPLITS, CaseDataset, CaseError
 from monai_stochseg.handlers import MetricFigure
 from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.tasks.answer_metrics import answer_metrics
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.sample_metrics import TaskMetric, sample_metric
 from monai_stochseg.visualize import plot_case_dice
 
@@ -34,6 +35,8 @@ class Task(ABC):
         regions: structures that are judged: classes by the structure's name. Default: each class but the background.
     """
 
+    #: What the data are, for the metadata of a bundle.
+    described: DataDescription = DataDescription()
     #: Names of the metrics of sampled answers in training; the first is the key metric, and smaller is better.
     metric_names: tuple[str, ...] = ("ged", "diversity", "hm_iou", "dice")
     #: Names of the metrics of sampled answers in an evaluation.

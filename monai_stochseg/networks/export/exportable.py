@@ -53,6 +53,7 @@ def exportable(network: nn.Module) -> SampleExport:
 
     Example::
 
+        >>> import torch
         >>> network = nn.Conv2d(1, 2, kernel_size=1)
         >>> module = exportable(network)
         >>> image, noise = torch.zeros(1, 1, 4, 5), torch.randn(1, 3, module.noise_size([4, 5]))

@@ -17,7 +17,7 @@ from torch import nn
 
 from monai_stochseg.networks.export.base import SampleExport
 
-__all__ = ["ExportError", "export_program", "write_onnx", "write_program", "write_torchscript"]
+__all__ = ["ExportError", "check_onnx", "export_program", "write_onnx", "write_program", "write_torchscript"]
 
 INPUTS = ("image", "noise")
 OUTPUTS = ("probabilities", "samples", "entropy")
@@ -39,9 +39,8 @@ def _one_line(module: nn.Module, what: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-        raise ExportError(
-            f"{type(getattr(module, 'network', module)).__name__} cannot be written as {what}: {first}"
-        ) from error
+        name = type(getattr(module, "network", module)).__name__
+        raise ExportError(f"{name} cannot be written as {what}: {first}") from error
 
 
 def write_torchscript(
@@ -114,6 +113,13 @@ def write_program(
     torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata or {})})
 
 
+def check_onnx() -> None:
+    """Raise an ImportError when onnx or onnxscript is not installed."""
+    for name in ("onnx", "onnxscript"):
+        if not optional_import(name)[1]:
+            raise ImportError(f"ONNX needs {name}: pip install 'monai_stochseg[export]'.")
+
+
 def write_onnx(
     program: torch.export.ExportedProgram, path: str | os.PathLike, metadata: Mapping[str, Any] | None = None
 ) -> None:
@@ -129,9 +135,7 @@ def write_onnx(
         ImportError: when onnx or onnxscript is not installed.
         ExportError: when ONNX has no such operation.
     """
-    for name in ("onnx", "onnxscript"):
-        if not optional_import(name)[1]:
-            raise ImportError(f"ONNX needs {name}: pip install 'monai_stochseg[export]'.")
+    check_onnx()
     with _one_line(program.module(), "ONNX"):
         exported = torch.onnx.export(
             program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, verbose=False, external_data=False

@@ -26,6 +26,7 @@ class SingleAnswer(nn.Module):
 
     Example::
 
+        >>> from monai_stochseg.networks.nets import MHeadsUNet
         >>> network = MHeadsUNet(2, in_channels=1, out_channels=2, channels=(4, 8), num_heads=3)
         >>> network(torch.zeros(1, 1, 8, 8)).shape  # all heads
         torch.Size([1, 3, 2, 8, 8])
@@ -35,7 +36,8 @@ class SingleAnswer(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        if not is_predictive(network):
+        given: object = network
+        if not is_predictive(given):
             raise TypeError(f"network: {describe_missing(network)}.")
         self.network = network
 

@@ -20,6 +20,7 @@ from monai_stochseg.distributions.expert_mixture import sample_weights
 from monai_stochseg.distributions.images import check_image_axes, resolve_spatial_dims
 from monai_stochseg.distributions.weights import check_probabilities
 from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
+from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
 
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
@@ -211,7 +212,7 @@ class MixtureOfStochasticExperts(nn.Module):
         batch, n = latents.shape[:2]
         # convolutions of one voxel run several times faster on it
         features = features.contiguous(memory_format=_CHANNELS_LAST[features.dim()])
-        logits = self.head(self.injection(features, latents), *(x.repeat_interleave(n, dim=0) for x in rest))
+        logits = self.head(self.injection(features, latents), *(repeat_items(x, n) for x in rest))
         return full_precision(logits).unflatten(0, (batch, n))
 
 

@@ -21,6 +21,7 @@ from monai_stochseg.distributions import (
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
 from monai_stochseg.distributions.base import plain
 from monai_stochseg.distributions.images import check_features, check_image_axes
+from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
@@ -196,9 +197,9 @@ class ProbabilisticUNet(nn.Module):
         n = latents.shape[1]
         flat = latents.flatten(0, 1)
         if self.latent_at_input:
-            first = self.combination.first(self._features(_join(_repeat(x, n), flat)))
+            first = self.combination.first(self._features(_join(repeat_items(x, n), flat)))
         else:
-            first = _repeat(self.combination.first(self._features(x)), n)
+            first = repeat_items(self.combination.first(self._features(x)), n)
         logits: torch.Tensor = self.combination(first, flat)
         return logits.unflatten(0, (-1, n))
 
@@ -274,11 +275,6 @@ def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
     if y.dim() != x.dim() or not y.numel() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
         raise ValueError(f"y must be [B, raters, *S] for an image x of {tuple(x.shape)}, got {tuple(y.shape)}.")
     return plain(y)
-
-
-def _repeat(x: torch.Tensor, n: int) -> torch.Tensor:
-    """``[B, ...]`` to ``[B * N, ...]``, the N of an item one after the other."""
-    return x.unsqueeze(1).expand(-1, n, *x.shape[1:]).flatten(0, 1)
 
 
 def _join(x: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:

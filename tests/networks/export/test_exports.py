@@ -129,11 +129,10 @@ def _exported(made: SampleExport, dims: int, folder: Path) -> None:
         close(session.run(None, arrays), expected, 1e-4)
 
 
-@pytest.mark.parametrize("dims", [2])
-@pytest.mark.parametrize("method", ["ssn", "probunet", "mose", "car", "mheads", "deterministic"])
-def test_program_and_onnx(made, dims, tmp_path) -> None:
+def test_program_and_onnx(tmp_path) -> None:
+    """A small network: exporters take most of a minute for larger ones."""
     pytest.importorskip("onnxscript")
-    _exported(made, dims, tmp_path)
+    _exported(exportable(ThresholdSampler(nn.Conv2d(1, C, 3, padding=1))), 2, tmp_path)
 
 
 @pytest.mark.slow
