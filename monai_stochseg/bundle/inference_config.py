@@ -77,6 +77,9 @@ def packed_inference(train: dict[str, Any], checkpoint: str) -> dict[str, Any]:
     maps an image to the logits of the single answer, and ``inferer`` a network and an image to logits.
     """
     config = {**inference(train), "checkpoint": checkpoint}
+    # MONAI Label prefers these names to preprocessing and postprocessing
+    config["pre_transforms"] = ["$monai_stochseg.bundle.ServerCase(@task, @preprocessing)"]
+    config["post_transforms"] = ["$monai_stochseg.bundle.ServerAnswer(@preprocessing)"]
     if "eval_samples" not in config:
         return config
     config["imports"] = ["$import monai", *config["imports"]]
