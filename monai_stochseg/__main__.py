@@ -55,8 +55,9 @@ def main(command: Sequence[str] | None = None) -> None:
         fire.Fire({words[0]: function}, command=words, name="monai_stochseg")
     except Exception as error:
         from monai_stochseg.benchmark import BenchmarkError
+        from monai_stochseg.networks.export.formats import ExportError
 
-        expected = (BenchmarkError, CaseError, FileExistsError, FileNotFoundError, ImportError)
+        expected = (BenchmarkError, CaseError, ExportError, FileExistsError, FileNotFoundError, ImportError)
         if not isinstance(error, expected):
             raise
         sys.exit(f"{type(error).__name__}: {error}")

@@ -11,10 +11,11 @@ import pytest
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg import distributions, losses, metrics
+from monai_stochseg.networks import export
 
 MODULES = [
     info.name
-    for room in (losses, metrics, distributions)
+    for room in (losses, metrics, distributions, export)
     for info in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
 ]
 LOSSES = [

@@ -4,6 +4,7 @@
 from .baselines import Baseline, make_baseline
 from .evaluation import make_answer_evaluator, make_evaluator
 from .latent_figure import save_latent_plane
+from .label_server import ServerAnswer, ServerCase
 from .options import Options
 from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle
@@ -18,6 +19,8 @@ __all__ = [
     "Adversary",
     "Baseline",
     "Options",
+    "ServerAnswer",
+    "ServerCase",
     "end_run",
     "find_bundle",
     "label_target",

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["dumps", "inference"]
+__all__ = ["dumps", "inference", "packed_inference"]
 
 # What inference needs of a training: all else that these refer to is added.
 KEPT = ("imports", "bundle_root", "task", "output_dir", "device", "seed", "network_def")
@@ -69,6 +69,31 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         "run": "$@evaluator.run()",
         "finalize": "$monai_stochseg.bundle.end_run()",
     }
+
+
+def packed_inference(train: dict[str, Any], checkpoint: str) -> dict[str, Any]:
+    """
+    The configuration of inference of a packed bundle, whose ids give what MONAI's tools take them for: ``network_def``
+    maps an image to the logits of the single answer, and ``inferer`` a network and an image to logits.
+    """
+    config = {**inference(train), "checkpoint": checkpoint}
+    # MONAI Label prefers these names to preprocessing and postprocessing
+    config["pre_transforms"] = ["$monai_stochseg.bundle.ServerCase(@task, @preprocessing)"]
+    config["post_transforms"] = ["$monai_stochseg.bundle.ServerAnswer(@preprocessing)"]
+    if "eval_samples" not in config:
+        return config
+    config["imports"] = ["$import monai", *config["imports"]]
+    config["network_def"] = {
+        "_target_": "monai_stochseg.networks.export.SingleAnswer",
+        "network": config["network_def"],
+    }
+    config["network"] = "$monai_stochseg.bundle.prepare_network(@network_def.network, @device)"
+    config["inferer"] = "$@task.inferer() or monai.inferers.SimpleInferer()"
+    config["evaluator"] = {
+        **config["evaluator"],
+        "inferer": "$monai_stochseg.inferers.PredictiveInferer(@inferer)",
+    }
+    return config
 
 
 def _with_references(own: dict[str, Any], train: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -8,39 +8,49 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
+from torch import nn
 
 from monai_stochseg.bundle.copies import bundles_folder
-from monai_stochseg.bundle.inference_config import dumps, inference
+from monai_stochseg.bundle.exports import check_formats, write_exports
+from monai_stochseg.bundle.inference_config import dumps, packed_inference
+from monai_stochseg.bundle.metadata import bundle_metadata
 from monai_stochseg.bundle.run_config import CONFIG_FILE
 from monai_stochseg.handlers.case_table import SUMMARY_ROWS
-from monai_stochseg.handlers.load_weights import read_checkpoint
+from monai_stochseg.handlers.load_weights import load_state, read_checkpoint
+from monai_stochseg.networks.export import SingleAnswer
+from monai_stochseg.tasks import Task
 
 __all__ = ["pack"]
 
 _MODEL = "$@bundle_root + '/models/model.pt'"
-_PACKAGES = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
 
 
-def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
+def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[str] = ()) -> str:
     """
     Make a bundle by MONAI's specification of the output of a training.
 
     It has ``configs`` (``metadata.json``, ``train.json``, ``evaluate.json``, ``inference.json``, ``logging.conf``),
     ``models/model.pt`` (the weights of the best checkpoint, a state dictionary), ``docs/README.md`` (what it is, and
-    the figures of the evaluation where there is one) and ``LICENSE``. The configurations stand alone, with the ids of
-    the training but for its output and its data, so that they name no patient; a path that was given under another id
-    stays in them. An evaluation judges all cases of its folder.
+    the figures of the evaluation where there is one) and ``LICENSE``; and, where asked, the network as a function of
+    image and noise, see :py:func:`monai_stochseg.networks.export.exportable`.
+
+    The configurations stand alone, with the ids of the training but for its output and its data, so that they name no
+    patient; a path that was given under another id stays in them. In ``inference.json`` the network gives the logits of
+    its single answer, so that MONAI's tools can run it. An evaluation judges all cases of its folder.
 
     Args:
         output_dir: of the training: it holds ``config.json`` and ``model_best.pt``.
         to: the folder to make.
         dataset_dir: default of the data's folder in the configurations; a run gives ``--dataset_dir``.
+        formats: of ``ts`` (TorchScript, ``models/model.ts``), ``onnx`` (``models/model.onnx``) and ``pt2``
+            (``torch.export``, ``models/model.pt2``).
 
     Returns:
         The folder's path.
@@ -48,8 +58,11 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
     Raises:
         FileNotFoundError: if the output has no configuration or no best checkpoint.
         FileExistsError: if the folder is there already.
+        ExportError: if a format is unknown, or the network cannot be written in it.
+        ImportError: if a package that a format needs is not installed.
 
     """
+    check_formats(formats)
     output, target = Path(output_dir).expanduser(), Path(to).expanduser().absolute()
     if target.exists():
         raise FileExistsError(f"to: {target} is there already; move it away, or give another folder.")
@@ -65,10 +78,15 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data") -> str:
         folder = Path(temporary, target.name)
         for part in ("configs", "models", "docs"):
             (folder / part).mkdir(parents=True)
-        for file, content in _configs(config, dataset_dir).items():
+        configs = _configs(config, dataset_dir)
+        task, network = _parts(configs["inference.json"], folder, checkpoint)
+        own = _read(source.parent / "metadata.json") | _read(source / "metadata.json")
+        metadata = bundle_metadata(own, task, network, checkpoint)
+        if formats:
+            sampled = network.network if isinstance(network, SingleAnswer) else network
+            metadata |= write_exports(sampled, task, metadata, folder / "models", formats)
+        for file, content in {**configs, "metadata.json": metadata}.items():
             (folder / "configs" / file).write_text(dumps(content), encoding="utf-8")
-        metadata = _metadata(_read(source.parent / "metadata.json") | _read(source / "metadata.json"), checkpoint)
-        (folder / "configs" / "metadata.json").write_text(dumps(metadata), encoding="utf-8")
         shutil.copy(source / "logging.conf", folder / "configs")
         torch.save(checkpoint["network"], folder / "models" / "model.pt")
         card = _card(name, metadata, checkpoint, output)
@@ -103,32 +121,15 @@ def _configs(config: Mapping[str, Any], dataset_dir: str) -> dict[str, dict[str,
     overlay = _read(bundles_folder() / "evaluate.json")
     overlay.pop("split_file")
     evaluate = {**train, **overlay, "part": "all", "checkpoint": _MODEL}
-    return {
-        "train.json": train,
-        "evaluate.json": evaluate,
-        "inference.json": {**inference(train), "checkpoint": _MODEL},
-    }
+    return {"train.json": train, "evaluate.json": evaluate, "inference.json": packed_inference(train, _MODEL)}
 
 
-def _metadata(metadata: dict[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """That of the bundle, with the versions at hand and what came out of the training."""
-    signature = checkpoint.get("signature") or {}
-    versions = {key: version(package).split("+")[0] for package, key in _PACKAGES.items()}
-    needed = {name: version(name) for name in ("monai_stochseg", *metadata["required_packages_version"])}
-    result = {
-        **metadata,
-        **versions,
-        "required_packages_version": needed,
-        "changelog": {metadata["version"]: f"trained, epoch {checkpoint['epoch']}"},
-        "eval_metrics": {checkpoint["metric"]: checkpoint["value"]},
-    }
-    if names := signature.get("class_names"):
-        result["label_classes"] = ", ".join(f"{index} {name}" for index, name in enumerate(names))
-    inputs = result["network_data_format"]["inputs"]["image"]
-    if channels := signature.get("channel_names"):
-        inputs["num_channels"] = len(channels)
-        inputs["channel_def"] = {str(index): name for index, name in enumerate(channels)}
-    return result
+def _parts(config: Mapping[str, Any], folder: Path, checkpoint: Mapping[str, Any]) -> tuple[Task, nn.Module]:
+    """The task and the trained network that the packed inference runs."""
+    parser = ConfigParser({**config, "bundle_root": str(folder)})
+    network = parser.get_parsed_content("network_def").eval()
+    load_state(network, checkpoint["network"], "model_best.pt")
+    return parser.get_parsed_content("task"), network
 
 
 def _card(name: str, metadata: Mapping[str, Any], checkpoint: Mapping[str, Any], output: Path) -> str:

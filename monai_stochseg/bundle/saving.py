@@ -59,7 +59,7 @@ def save_predictions(
         **dict.fromkeys((*entropies.values(), *regions), np.float32),
     }
     inverse: list[Callable] = []
-    if transform is not None and _is_invertible(transform):
+    if transform is not None and is_invertible(transform):
         nearest = [key == "samples" for key in dtypes]
         inverse = [Invertd(list(dtypes), transform, orig_keys="image", nearest_interp=nearest, to_tensor=True)]
     postfixes = ["mode" if key == "pred" else key for key in dtypes]
@@ -143,7 +143,7 @@ class SaveNifti(MapTransform):
             )(data)
 
 
-def _is_invertible(transform: Callable) -> bool:
+def is_invertible(transform: Callable) -> bool:
     """Whether any step can be inverted; MONAI's ``Invertd`` refuses a transform without such a step."""
     steps = transform.flatten().transforms if isinstance(transform, Compose) else [transform]
     return any(isinstance(step, InvertibleTransform) for step in steps)

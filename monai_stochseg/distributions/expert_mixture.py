@@ -93,7 +93,7 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         return reduce(torch.logaddexp, map(self._weighted_log_softmax, self.mean, self.gate.log().unbind(1)))
 
     def _weighted_log_softmax(self, latent: torch.Tensor, log_weight: torch.Tensor) -> torch.Tensor:
-        logits = self._decoder(latent.expand(len(self.gate), -1))
+        logits = self._decoder(latent.expand(self.gate.shape[0], -1))
         return logits.log_softmax(1) + log_weight.reshape(-1, *[1] * (logits.dim() - 1))
 
 

@@ -4,6 +4,7 @@
 from .base import Task
 from .brats import BraTS
 from .cityscapes import Cityscapes
+from .description import DataDescription
 from .kits import KiTS
 from .lidc import LIDC
 from .prostatex import ProstateX
@@ -14,6 +15,7 @@ __all__ = [
     "LIDC",
     "BraTS",
     "Cityscapes",
+    "DataDescription",
     "IntensityOptions",
     "KiTS",
     "ProstateX",

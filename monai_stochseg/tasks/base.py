@@ -16,6 +16,7 @@ from monai_stochseg.handlers import MetricFigure
 from monai_stochseg.metrics import LabelMapDistance, fit_ambiguity_threshold
 from monai_stochseg.tasks.ambiguity import AMBIGUITY_FITTED, ambiguity_file, threshold_rows
 from monai_stochseg.tasks.answer_metrics import answer_metrics
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.sample_metrics import TaskMetric, sample_metric
 from monai_stochseg.visualize import plot_ambiguity, plot_case_dice, plot_reliability
 
@@ -37,6 +38,8 @@ class Task(ABC):
         regions: structures that are judged: classes by the structure's name. Default: each class but the background.
     """
 
+    #: What the data are, for the metadata of a bundle.
+    described: DataDescription = DataDescription()
     #: Names of the metrics of sampled answers in training; the first is the key metric, and smaller is better.
     metric_names: tuple[str, ...] = ("ged", "diversity", "hm_iou", "dice")
     #: Names of the metrics of sampled answers in an evaluation.

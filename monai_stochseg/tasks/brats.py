@@ -17,6 +17,7 @@ from monai_stochseg.data.simulated import simulate_brain
 from monai_stochseg.data.simulated.cases import TRUTH
 from monai_stochseg.distributions.arguments import check_option
 from monai_stochseg.metrics import BRATS_REGIONS
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
 from monai_stochseg.transforms import NormalizeAboveMeand
 
@@ -74,6 +75,12 @@ class BraTS(VolumeTask):
     """
 
     masked = True
+    described = DataDescription(
+        "BraTS (2015 to 2023, or the Medical Segmentation Decathlon), or simulated volumes made on first use",
+        "NIfTI",
+        "MRI, each sequence to mean 0 and standard deviation 1 in the brain",
+        "MR",
+    )
 
     def __init__(
         self,

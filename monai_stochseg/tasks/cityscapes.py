@@ -28,6 +28,7 @@ from monai_stochseg.metrics import (
     PixelFlipRatioMetric,
 )
 from monai_stochseg.tasks.base import Task
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.mode_frequencies import frequency_rows
 from monai_stochseg.tasks.sample_metrics import TaskMetric, entries, known_voxels
 from monai_stochseg.transforms import ClassSwitchModesd, ClassSwitchProbabilitiesd, LoadCityscapesd, RandClassSwitchd
@@ -82,6 +83,19 @@ class Cityscapes(Task):
     metric_names = ("ged", "hm_iou", "diversity", "mode_frequency", "flip_ratio")
     evaluation_metric_names = (*metric_names, "ece_switched", "ece_switched_answer", "ece_top", "ece_top_all")
     ignore_index = CITYSCAPES_VOID
+    described = DataDescription(
+        "Cityscapes (https://www.cityscapes-dataset.com), or simulated street scenes made on first use; five classes "
+        "are switched at random (Kohl et al. 2018)",
+        "png",
+        "RGB, 0 to 1, and the channels of another model's prediction where predictions_dir is given",
+        "photograph",
+        "rgb",
+        (0, 1),
+        (
+            "Cordts, M. et al. The Cityscapes Dataset for Semantic Urban Scene Understanding. CVPR 2016. "
+            "https://arxiv.org/abs/1604.01685",
+        ),
+    )
     num_raters = 2 ** len(CITYSCAPES_SWITCHES)
 
     def __init__(

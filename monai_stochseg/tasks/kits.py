@@ -8,6 +8,7 @@ from typing import Any
 from monai.transforms import ScaleIntensityRanged
 
 from monai_stochseg.data import kits_datalist
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
 
 
@@ -25,6 +26,15 @@ class KiTS(VolumeTask):
         seed: of the split.
         split_file: an earlier run's split, which is read and not drawn anew.
     """
+
+    described = DataDescription(
+        "KiTS 2019, 2021 or 2023 (https://kits-challenge.org), or simulated volumes made on first use",
+        "NIfTI",
+        "CT, the window of -200 to 300 HU scaled to [0, 1]",
+        "CT",
+        "hounsfield",
+        (0, 1),
+    )
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from monai_stochseg.data.lidc import (
 from monai_stochseg.data.lidc.crops_folder import read_parameters
 from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.tasks.base import Task
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.transforms import LoadCropd
 from monai_stochseg.transforms.load_crop import LUNG_WINDOW
 
@@ -42,6 +43,19 @@ class LIDC(Task):
     """
 
     evaluation_batch_size = 16
+    described = DataDescription(
+        "LIDC-IDRI (https://www.cancerimagingarchive.net/collection/lidc-idri), or the real readings with a simulated "
+        "CT, made on first use",
+        "npy",
+        "CT, the window of -1000 to 400 HU scaled to [-1, 1]",
+        "CT",
+        "hounsfield",
+        (-1, 1),
+        (
+            "Armato, S. et al. The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative "
+            "(IDRI). Medical Physics 2011. https://doi.org/10.1118/1.3528204",
+        ),
+    )
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 from monai.transforms import NormalizeIntensityd
 
 from monai_stochseg.data import PROSTATE_ZONES, prostatex_datalist
+from monai_stochseg.tasks.description import DataDescription
 from monai_stochseg.tasks.volumes import SplitOptions, VolumeOptions, VolumeTask
 from monai_stochseg.transforms import MergeLabelPartsd
 
@@ -27,6 +28,14 @@ class ProstateX(VolumeTask):
         seed: of the split.
         split_file: an earlier run's split, which is read and not drawn anew.
     """
+
+    described = DataDescription(
+        "PROSTATEx with its zones (https://www.cancerimagingarchive.net/collection/prostatex), or simulated volumes "
+        "made on first use",
+        "NIfTI",
+        "T2-weighted MRI, each volume to mean 0 and standard deviation 1",
+        "MR",
+    )
 
     def __init__(
         self,

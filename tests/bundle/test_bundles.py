@@ -16,7 +16,7 @@ import pytest
 import torch
 from bundle_runs import BUNDLES, NAMES, config_files, first_cause, make_workflow, run_workflow, table
 from disc_crops import disc_crops
-from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, create_workflow
 from monai.networks.nets import UNet
 from monai.transforms import Compose
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
@@ -47,20 +47,27 @@ def at_home(name: str, folders: dict[str, str], output: str, **override: Any) ->
     return {**RUN, **HOME[name], "dataset_dir": folders[HOME_TASK[name]], "output_dir": output, **override}
 
 
+@pytest.fixture
+def versions(tmp_path) -> str:
+    """What a packed bundle's metadata have, and MONAI's check of any workflow asks for."""
+    keys = ("version", "monai_version", "pytorch_version", "numpy_version")
+    (tmp_path / "versions.json").write_text(json.dumps(dict.fromkeys(keys, "1.0")))
+    return str(tmp_path / "versions.json")
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_monai_finds_what_a_training_must_have(folders, make_output, name) -> None:
-    options = at_home(name, folders, make_output(), logging_file=False)
+def test_monai_finds_what_a_training_must_have(folders, make_output, name, versions) -> None:
+    options = at_home(name, folders, make_output(), logging_file=False, meta_file=versions)
     (config,) = config_files(name)
     assert create_workflow(config_file=config, workflow_type="train", **options).check_properties() == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inference_stands_alone(folders, tmp_path, name) -> None:
+def test_inference_stands_alone(folders, tmp_path, name, versions) -> None:
     """Copied out of the bundle, without ``train.json``."""
     (config,) = config_files(name, base="inference")
-    for file in (config, str(BUNDLES / name / "metadata.json")):
-        shutil.copy(file, tmp_path)
-    options = at_home(name, folders, str(tmp_path), logging_file=False)
+    shutil.copy(config, tmp_path)
+    options = at_home(name, folders, str(tmp_path), logging_file=False, meta_file=versions)
     workflow = create_workflow(config_file=str(tmp_path / "inference.json"), workflow_type="infer", **options)
     assert workflow.check_properties() == []
     assert len(workflow.dataset) == len(workflow.parser.get_parsed_content("task").cases("all"))
@@ -645,36 +652,8 @@ def test_every_id_of_the_readme_is_one(name) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metadata_name_the_channels_of_the_task(folders, tmp_path, name) -> None:
-    meta, template = (load(BUNDLES / each / "metadata.json") for each in (name, "ssn_brats"))
-    assert meta.keys() == template.keys()
-    task = make_workflow(name, **at_home(name, folders, str(tmp_path))).parser.get_parsed_content("task")
-    image, pred = meta["network_data_format"]["inputs"]["image"], meta["network_data_format"]["outputs"]["pred"]
-    assert len(image["channel_def"]) == image["num_channels"] == task.in_channels
-    assert [channel.lower() for channel in image["channel_def"].values()] == list(task.channel_names)
-    assert len(pred["channel_def"]) == pred["num_channels"]
-    if not name.startswith("ssn_"):  # whose output is a distribution's parameters
-        channels = [channel.removeprefix("logit of ").split(" (")[0] for channel in pred["channel_def"].values()]
-        assert channels == list(task.class_names)
-
-
-@pytest.mark.parametrize("name", ["ssn_brats", "ssn_lidc", "baselines_lidc", *SOFT])
-def test_monai_verifies_the_network(folders, name) -> None:
-    """Of networks whose output is a tensor."""
-    meta, config = str(BUNDLES / name / "metadata.json"), str(BUNDLES / name / "train.json")
-    n = {"ssn_lidc": 16, "baselines_lidc": 16, "ssn_brats": 4}.get(name, 2)
-    options = {"n": n, "device": "cpu", "dataset_dir": folders[HOME_TASK[name]]}
-    verify_net_in_out("network_def", meta_file=meta, config_file=config, **options)
-
-
-def test_metadata_of_a_network_of_experts(folders, tmp_path) -> None:
-    """``forward`` gives its loss samples and weights; what MONAI's metadata can say is one sample's logits."""
-    formats = load(BUNDLES / "mose_cityscapes" / "metadata.json")["network_data_format"]
-    options = at_home("mose_cityscapes", folders, str(tmp_path))
-    network = make_workflow("mose_cityscapes", **options).parser.get_parsed_content("network_def").eval()
-    image = torch.rand(2, formats["inputs"]["image"]["num_channels"], 20, 36)
-    logits = network.predictive(image).sample_logits(6)
-    assert logits.shape == (2, 6, formats["outputs"]["pred"]["num_channels"], 20, 36)
+def test_metadata_hold_what_is_the_methods_own(name) -> None:
+    assert list(load(BUNDLES / name / "metadata.json")) == ["name", "task", "description", "references"]
 
 
 @pytest.mark.parametrize("method", ["ssn", "ssn_unet", "threshold", "independent", "dropout"])

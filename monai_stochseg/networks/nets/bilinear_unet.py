@@ -166,6 +166,9 @@ class BilinearUNet(nn.Module):
 def halve(x: torch.Tensor) -> torch.Tensor:
     """Half the size, as the mean of two voxels along each axis; the last of an odd number stands alone."""
     kernel = [min(2, n) for n in x.shape[2:]]  # avg_pool3d refuses 2 along an axis of one voxel, ceil_mode or not
+    if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript would compile the other tests
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            kernel = [2] * (x.dim() - 2)  # for other sizes than the example's
     return F.avg_pool2d(x, kernel, ceil_mode=True) if x.dim() == 4 else F.avg_pool3d(x, kernel, ceil_mode=True)
 
 

@@ -20,6 +20,7 @@ from monai_stochseg.distributions.expert_mixture import sample_weights
 from monai_stochseg.distributions.images import check_image_axes, resolve_spatial_dims
 from monai_stochseg.distributions.weights import check_probabilities
 from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
+from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
 
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
@@ -125,7 +126,7 @@ class MixtureOfStochasticExperts(nn.Module):
         global_features, *dense = self._features(x)
         mean = self.prior_mean.repeat_interleave(self.num_samples, dim=0).expand(len(x), -1, -1)
         log_std = self.prior_log_std().repeat_interleave(self.num_samples)[:, None]
-        logits = self._decode(dense, draw_latent(mean, log_std, generator))
+        logits = self.decode(dense, draw_latent(mean, log_std, generator))
         return ExpertSamples(logits, sample_weights(self._gate(global_features), self.num_samples), self.num_experts)
 
     def prior_log_std(self) -> torch.Tensor:
@@ -157,7 +158,7 @@ class MixtureOfStochasticExperts(nn.Module):
 
         def decode(latent: torch.Tensor) -> torch.Tensor:
             with autocast:
-                return self._decode(dense, latent[:, None])[:, 0]
+                return self.decode(dense, latent[:, None])[:, 0]
 
         return ExpertMixtureDistribution(
             self._gate(global_features) if gate is None else gate.to(self.prior_mean),
@@ -166,6 +167,11 @@ class MixtureOfStochasticExperts(nn.Module):
             decode,
             self.num_samples if self.representation == "compact" else None,
         )
+
+    def gate_and_features(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The probabilities of the experts ``[B, K]``, and the dense features that :py:meth:`decode` takes."""
+        global_features, *dense = self._features(x)
+        return self._gate(global_features), dense
 
     def _features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The backbone's global features, the dense features, and what else the head takes."""
@@ -186,18 +192,27 @@ class MixtureOfStochasticExperts(nn.Module):
 
     def _gate(self, global_features: torch.Tensor) -> torch.Tensor:
         if self.gating is None:
-            return self.prior_mean.new_full((len(global_features), self.num_experts), 1 / self.num_experts)
+            return self.prior_mean.new_full((global_features.shape[0], self.num_experts), 1 / self.num_experts)
         with torch.autocast(global_features.device.type, enabled=False):
             probabilities: torch.Tensor = self.gating(full_precision(global_features).flatten(2).mean(2)).softmax(1)
             return probabilities
 
-    def _decode(self, dense: Sequence[torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
-        """Latents ``[B, N, L]`` to logits ``[B, N, C, *S]``."""
+    def decode(self, dense: Sequence[torch.Tensor], latents: torch.Tensor) -> torch.Tensor:
+        """
+        The logits of given latents.
+
+        Args:
+            dense: features of :py:meth:`gate_and_features`.
+            latents: ``[B, N, L]``.
+
+        Returns:
+            ``[B, N, C, *S]``.
+        """
         features, *rest = dense
         batch, n = latents.shape[:2]
         # convolutions of one voxel run several times faster on it
         features = features.contiguous(memory_format=_CHANNELS_LAST[features.dim()])
-        logits = self.head(self.injection(features, latents), *(x.repeat_interleave(n, dim=0) for x in rest))
+        logits = self.head(self.injection(features, latents), *(repeat_items(x, n) for x in rest))
         return full_precision(logits).unflatten(0, (batch, n))
 
 

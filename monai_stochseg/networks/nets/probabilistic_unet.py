@@ -21,6 +21,7 @@ from monai_stochseg.distributions import (
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
 from monai_stochseg.distributions.base import plain
 from monai_stochseg.distributions.images import check_features, check_image_axes
+from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
@@ -142,7 +143,7 @@ class ProbabilisticUNet(nn.Module):
         check_image_axes(x, self.spatial_dims)
         x = full_precision(x)
         if self.prior_net is None:
-            zeros = x.new_zeros(len(x), self.latent_dim)
+            zeros = x.new_zeros(x.shape[0], self.latent_dim)
             return Gaussian(zeros, zeros)
         return Gaussian(*self.prior_net(x))
 
@@ -181,6 +182,26 @@ class ProbabilisticUNet(nn.Module):
             return decode
         first = self.combination.first(self._features(x))
         return lambda z: self.combination(first, z)
+
+    def decode(self, x: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """
+        The logits of several latents of each image at once.
+
+        Args:
+            x: image ``[B, in_channels, *S]``.
+            latents: ``[B, N, L]``.
+
+        Returns:
+            ``[B, N, C, *S]``.
+        """
+        n = latents.shape[1]
+        flat = latents.flatten(0, 1)
+        if self.latent_at_input:
+            first = self.combination.first(self._features(_join(repeat_items(x, n), flat)))
+        else:
+            first = repeat_items(self.combination.first(self._features(x)), n)
+        logits: torch.Tensor = self.combination(first, flat)
+        return logits.unflatten(0, (-1, n))
 
     def predictive(self, x: torch.Tensor) -> LatentDistribution:
         """The predictive distribution of an image ``[B, in_channels, *S]``, its latent drawn from the prior."""

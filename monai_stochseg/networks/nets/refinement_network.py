@@ -13,6 +13,7 @@ from monai_stochseg.distributions.arguments import check_arguments, check_at_lea
 from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks import NoiseInjection
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
+from monai_stochseg.networks.blocks.repeat import repeat_items
 
 _ACT = ("LEAKYRELU", {"negative_slope": 0.2})
 _LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
@@ -109,7 +110,7 @@ class RefinementNetwork(nn.Module):
         """The image with its calibration output, then the features of each level, from the largest to the smallest."""
         check_image_axes(x, self.spatial_dims)
         x, calibration = full_precision(x), full_precision(calibration)
-        expected = (len(x), self.out_channels, *x.shape[2:])
+        expected = (x.shape[0], self.out_channels, *x.shape[2:])
         if calibration.shape != expected:
             raise ValueError(
                 f"calibration must be [B, C, *S] = {expected} for x of shape {tuple(x.shape)}, with the refinement's "
@@ -125,7 +126,7 @@ class RefinementNetwork(nn.Module):
         """Mean and log-deviation of the code, each ``[B, L]``, from the features of :py:meth:`encode`."""
         deepest = full_precision(features[-1])
         if self.code is None:
-            zeros = deepest.new_zeros(len(deepest), self.latent_dim)
+            zeros = deepest.new_zeros(deepest.shape[0], self.latent_dim)
             return zeros, zeros
         with torch.autocast(deepest.device.type, enabled=False):
             mean, raw = self.code(deepest.flatten(2).mean(2)).chunk(2, dim=1)
@@ -138,7 +139,7 @@ class RefinementNetwork(nn.Module):
         noise = codes
         for block, skip in zip(self.decoder[:-1], reversed(skips), strict=True):
             y = block(y, noise, skip.shape[2:])
-            y = torch.cat([skip.repeat_interleave(n, dim=0), y], dim=1)
+            y = torch.cat([repeat_items(skip, n), y], dim=1)
             noise = codes.reshape(batch * n, 1, -1)  # each sample has features of its own from here on
         logits = full_precision(self.final(self.decoder[-1](y, noise, image.shape[2:])))
         return logits.unflatten(0, (batch, n))

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every bundle packed: MONAI's and its Model Zoo's own checks, with their default arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_runs import NAMES, make_workflow, run_workflow
+from monai.bundle import ckpt_export, create_workflow, load, verify_net_in_out
+from tiny import HOME, HOME_TASK, METHODS, RUN
+
+from monai_stochseg.__main__ import main
+from monai_stochseg.bundle.metadata import size_divisor
+from monai_stochseg.bundle.pack import pack
+from monai_stochseg.networks.export import exportable
+from monai_stochseg.networks.nets import BilinearUNet
+
+TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version")
+TEXTS += ("task", "description", "authors", "copyright")
+TENSOR = {
+    "type": "object",
+    "properties": {
+        **{key: {"type": "string"} for key in ("type", "format", "dtype")},
+        "num_channels": {"type": "integer"},
+        "spatial_shape": {"type": "array", "items": {"type": ["string", "integer"]}},
+        "value_range": {"type": "array", "items": {"type": "number"}},
+        "is_patch_data": {"type": "boolean"},
+        "channel_def": {"type": "object"},
+    },
+    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
+}
+FORMAT = {
+    "type": "object",
+    "properties": {key: {"type": "object", "additionalProperties": TENSOR} for key in ("inputs", "outputs")},
+    "required": ["inputs", "outputs"],
+}
+#: What MONAI's schema of a bundle's metadata (meta_schema_20240725) asks for.
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        **{key: {"type": "string"} for key in TEXTS},
+        **{key: {"type": "string"} for key in ("data_source", "data_type", "image_classes", "label_classes")},
+        **{key: {"type": "string"} for key in ("pred_classes", "intended_use")},
+        **{key: {"type": "object"} for key in ("changelog", "required_packages_version", "eval_metrics")},
+        "references": {"type": "array", "items": {"type": "string"}},
+    },
+    "patternProperties": {"^[_a-zA-Z0-9]+_data_format$": FORMAT},
+    "required": [*TEXTS, "required_packages_version", "network_data_format"],
+}
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def untrained_output(folder: Path, name: str, ids: dict[str, Any]) -> str:
+    """What a training leaves, with the weights that the network starts with."""
+    folder.mkdir()
+    parser = make_workflow(name, **RUN, **ids, output_dir=str(folder)).parser
+    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    (folder / "config.json").write_text(json.dumps(config))
+    best = {"network": parser.get_parsed_content("network_def").state_dict(), "epoch": 2, "metric": "ged", "value": 0.5}
+    torch.save({**best, "signature": parser.get_parsed_content("task").signature}, folder / "model_best.pt")
+    return str(folder)
+
+
+@pytest.fixture
+def packed(name, folders, tmp_path) -> Path:
+    ids = {**HOME[name], "dataset_dir": folders[HOME_TASK[name]]}
+    return Path(pack(untrained_output(tmp_path / "output", name, ids), str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_takes_it(packed, name, folders, monkeypatch) -> None:
+    monkeypatch.chdir(packed)
+    metadata = read(packed / "configs" / "metadata.json")
+    jsonschema.validate(metadata, SCHEMA)
+    for config, kind in (("train", "train"), ("inference", "infer")):
+        files = {"config_file": f"configs/{config}.json", "dataset_dir": folders[HOME_TASK[name]], "device": "cpu"}
+        assert create_workflow(workflow_type=kind, logging_file=False, **files).check_properties() == []
+    assert metadata["version"] in metadata["changelog"]  # the zoo's check of the directory
+    verify_net_in_out("network_def", "configs/metadata.json", "configs/inference.json", device="cpu")
+    network = load(name, bundle_dir=str(packed.parent), workflow_type="inference", device="cpu")
+    weights = torch.load(packed / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_metadata_say(packed, name, folders) -> None:
+    metadata = read(packed / "configs" / "metadata.json")
+    ids = {**HOME[name], "dataset_dir": folders[HOME_TASK[name]]}
+    task = make_workflow(name, **RUN, **ids, output_dir=str(packed)).parser.get_parsed_content("task")
+    image = metadata["network_data_format"]["inputs"]["image"]
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    assert list(image["channel_def"].values()) == list(task.channel_names)
+    assert list(pred["channel_def"].values()) == list(task.class_names)
+    assert (image["num_channels"], pred["num_channels"]) == (task.in_channels, task.num_classes)
+    assert len(image["spatial_shape"]) == len(pred["spatial_shape"]) == task.spatial_dims
+    assert metadata["data_source"] == task.described.source
+    assert metadata["label_classes"].startswith("0 ")
+    assert metadata["eval_metrics"] == {"ged": 0.5}
+
+
+@pytest.mark.parametrize("name", ["ssn_brats", "probunet_lidc", "mose_lidc", "car_lidc", "svls_kits"])
+def test_ckpt_export_as_documented(packed, name, monkeypatch) -> None:
+    """The single answer, traced."""
+    monkeypatch.chdir(packed)
+    ckpt_export(
+        "network_def",
+        filepath="models/answer.ts",
+        ckpt_file="models/model.pt",
+        meta_file="configs/metadata.json",
+        config_file="configs/inference.json",
+        use_trace=True,
+    )
+    traced = torch.jit.load("models/answer.ts")
+    network = load(name, bundle_dir=str(packed.parent), workflow_type="inference", device="cpu").eval()
+    metadata = read(packed / "configs" / "metadata.json")["network_data_format"]
+    shape = [24] * len(metadata["inputs"]["image"]["spatial_shape"])
+    image = torch.rand(2, metadata["inputs"]["image"]["num_channels"], *shape)
+    with torch.no_grad():
+        answer = traced(image)
+        torch.testing.assert_close(answer, network(image))
+    assert answer.shape == (2, metadata["outputs"]["pred"]["num_channels"], *shape)
+
+
+def test_a_packed_answer_is_that_of_the_bundle(folders, tmp_path) -> None:
+    """In windows too, whose parameters are stitched."""
+    ids = {**HOME["ssn_brats"], "dataset_dir": folders["brats"]}
+    output = untrained_output(tmp_path / "output", "ssn_brats", ids)
+    target = pack(output, str(tmp_path / "ssn"))
+    given = {"dataset_dir": folders["brats"], "device": "cpu", "max_cases": 1, "eval_samples": 3}
+    run_workflow(files=[f"{target}/configs/inference.json"], **given, prediction_dir=str(tmp_path / "packed"))
+    own = {key: value for key, value in ids.items() if key not in ("num_samples", "pretrain_epochs", "test_samples")}
+    for key in ("eval_samples", "split_fractions", "patches_per_image", "dataset_dir"):
+        own.pop(key, None)
+    files = {"checkpoint": f"{output}/model_best.pt", "prediction_dir": str(tmp_path / "own")}
+    run_workflow("ssn_brats", base="inference", **own, **given, **files, output_dir=output)
+    files = sorted((tmp_path / "own").glob("*.nii.gz"))
+    assert len(files) == 8
+    for file in files:
+        voxels, expected = (nib.load(each).get_fdata() for each in (tmp_path / "packed" / file.name, file))
+        np.testing.assert_allclose(voxels, expected, atol=1e-5)
+
+
+def test_writes_the_formats_that_are_asked_for(folders, tmp_path, capsys) -> None:
+    ids = {**METHODS["ssn"].ids, "dataset_dir": folders["lidc"]}
+    output = untrained_output(tmp_path / "output", "ssn_lidc", ids)
+    target = tmp_path / "ssn"
+    main(["pack", f"--output_dir={output}", f"--to={target}", "--formats=['ts']"])
+    assert sorted(path.name for path in (target / "models").iterdir()) == ["model.pt", "model.ts"]
+    metadata = read(target / "configs" / "metadata.json")
+    jsonschema.validate(metadata, SCHEMA)
+    assert metadata["sampler_data_format"]["inputs"]["noise"]["spatial_shape"] == ["2 + 2 * voxels"]
+    traced = torch.jit.load(str(target / "models" / "model.ts"))
+    network = load("ssn", bundle_dir=str(tmp_path), workflow_type="inference", device="cpu").eval()
+    image = torch.rand(2, 1, 20, 12)
+    module = exportable(network.network)
+    noise = module.draw_noise(image, 5)
+    with torch.no_grad():
+        for output, expected in zip(traced(image, noise), module(image, noise), strict=True):
+            torch.testing.assert_close(output, expected)
+    with pytest.raises(SystemExit, match=r"formats must be a list of \['ts', 'onnx', 'pt2'\].*got 'ts'"):
+        main(["pack", f"--output_dir={output}", f"--to={tmp_path / 'b'}", "--formats=ts"])
+
+
+def test_a_method_that_cannot_be_exported_is_one_line(folders, tmp_path) -> None:
+    ids = {**METHODS["dropout"].ids, "dataset_dir": folders["lidc"]}
+    output = untrained_output(tmp_path / "output", "baselines_lidc", ids)
+    with pytest.raises(SystemExit, match="ExportError: network DropoutUNet draws its samples inside"):
+        main(["pack", f"--output_dir={output}", f"--to={tmp_path / 'b'}", "--formats=['ts']"])
+    assert not (tmp_path / "b").exists()
+
+
+def test_size_divisor() -> None:
+    assert size_divisor(BilinearUNet(2, 1, 2, (2, 4)).eval(), 1, 2) == 1
+    with pytest.raises(ValueError, match="Conv2d takes no image of 64 voxels along each axis"):
+        size_divisor(torch.nn.Conv2d(1, 2, 3, padding=-40).eval(), 1, 2)
