@@ -11,6 +11,7 @@ import inspect
 import json
 import pkgutil
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from monai.bundle import run as bundle_run
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from own_folders import raster_folder
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import monai_stochseg
 from monai_stochseg.__main__ import COMMANDS
@@ -40,8 +43,11 @@ DOCUMENTS = [
     *(folder / "README.md" for folder in BUNDLES),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOOLS = ("ruff", "mypy", "pytest")
+BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOOLS = ("ruff", "mypy", "pytest", "sphinx-build")
+SPAN = re.compile(r"`([^`\n]+)`")
+# What docs/papers.md writes for short.
+SHORT = {"X ": "python -m monai.bundle run --config_file ", "B/": "bundles/", ",T": ",'bundles/tasks/cityscapes.json'"}
 
 
 def blocks(name: str, *languages: str) -> list[str]:
@@ -115,18 +121,33 @@ def check_package_command(words: list[str]) -> None:
     given = options(left)
     known = {name for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if words[0] == "prepare":
-        source = prepare_lidc if "dicom_dir" in given else import_lidc
+        source = import_lidc if "prepared_set" in given else prepare_lidc
         known |= inspect.signature(source).parameters.keys()
     assert given.keys() <= known
 
 
 def check_install(words: list[str]) -> None:
-    """``pip install -e .[EXTRA]``: the extras exist."""
+    """``pip install [-c FILE] -e .[EXTRA]``: the extras and the file exist."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
+    if words[1] == "-c":
+        assert (ROOT / words[2]).is_file()
+        words = [words[0], *words[3:]]
     assert words[:2] == ["install", "-e"]
     (extras,) = re.findall(r"^\.(?:\[(.*)\])?$", words[2])
     assert set(extras.split(",")) - {""} <= setup["options.extras_require"].keys()
+
+
+def test_the_lowest_versions_are_the_bounds() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    required = [Requirement(line) for line in setup["options"]["install_requires"].split()]
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {r.name: r for r in (Requirement(line) for line in lines if not line.startswith("#"))}
+    assert pinned.keys() == {requirement.name for requirement in required}
+    for requirement in required:
+        (lowest,) = (Version(each.version) for each in requirement.specifier if each.operator == ">=")
+        assert [Version(each.version) for each in pinned[requirement.name].specifier] == [lowest], requirement
 
 
 def check_command(words: list[str]) -> None:
@@ -139,7 +160,7 @@ def check_command(words: list[str]) -> None:
     if words[:2] == ["python", "-m"]:
         checks[words[2]](words[3:])
     elif words[0] == "python":
-        assert (ROOT / words[1] / "__main__.py").is_file()
+        assert (ROOT / words[1]).is_file() or (ROOT / words[1] / "__main__.py").is_file()
     elif words[0] == "pip":
         check_install(words[1:])
     else:
@@ -205,6 +226,7 @@ def test_documents_show_commands(tmp_path) -> None:
         "python -m monai_stochseg train",
         "python benchmark",
         "pip install -e .[tests]",
+        "pip install -c constraints-none.txt -e .",
         "conda install monai_stochseg",
     ],
 )
@@ -212,6 +234,113 @@ def test_wrong_commands_are_found(command, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises((AssertionError, KeyError, ValueError, FileNotFoundError)):
         check_command(command.split())
+
+
+def inline_commands(name: str) -> Iterator[list[str]]:
+    """The words of the commands within the lines of a document that name a command and its options."""
+    text = BLOCK.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    for span in SPAN.findall(text):
+        if name == "docs/papers.md" and span.startswith("X "):
+            for short, long in SHORT.items():
+                span = span.replace(short, long)
+        if re.match(r"(python|torchrun|pip install) ", span) and not re.search(r"\.\.\.|--config_file$", span):
+            yield shlex.split(span)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_within_lines(name, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in inline_commands(name):
+        if words[:2] == ["python", "-m"] and len(words) < 5:  # the name of a command alone
+            assert words[2] != "monai_stochseg" or {*words[3:]} <= COMMANDS.keys()
+            continue
+        try:
+            check_command(words)
+        except Exception as error:
+            raise AssertionError(f"{' '.join(words)}: {error!r}") from error
+
+
+@functools.cache
+def ids(bundle: str) -> set[str]:
+    """The ids at the top of a bundle's files and of those that all bundles share."""
+    files = [*(ROOT / "bundles" / bundle).glob("*.json"), *ROOT.glob("bundles/*.json"), *ROOT.glob("bundles/tasks/*")]
+    return {name.split("#")[0].lstrip("+") for file in files for name in json.loads(file.read_text(encoding="utf-8"))}
+
+
+def package_options() -> set[str]:
+    """Of all commands of the package, and of the programs beside it."""
+    functions = [getattr(importlib.import_module(COMMANDS[name][0]), name) for name in COMMANDS]
+    functions += [prepare_lidc, import_lidc]
+    names = {name for function in functions for name in inspect.signature(function).parameters}
+    return names | {"config_file", "check", "nproc_per_node", "standalone", "number", "seeds", "learning_rate"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])  # which names former options
+def test_options_within_lines(name) -> None:
+    """``--name`` is an id of the bundle, elsewhere of any bundle, or an option of a command."""
+    bundles = [name.split("/")[1]] if name.startswith("bundles/") else [folder.name for folder in BUNDLES]
+    known = set.union(package_options(), *(ids(bundle) for bundle in bundles))
+    text = BLOCK.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    found = {option for span in SPAN.findall(text) for option in re.findall(r"(?:^|\s)--(\w+)", span)}
+    assert found <= known, found - known
+
+
+def wrong_defaults(readme: str, train: dict[str, Any]) -> list[str]:
+    """Ids of a README's table whose default is not that of ``train.json``, where that is a value and no expression."""
+    (table,) = re.findall(r"^\| id \| default \|.*\n.*\n((?:\|.*\n)*)", readme, re.MULTILINE)
+    wrong = []
+    for row in table.splitlines():
+        _, names, shown, *_ = row.split("|")
+        found = re.findall(r"`(\w+)`", names)
+        cells = re.split(r"[,;] ", shown.strip())
+        for position, name in enumerate(found):
+            # several ids, and as many defaults: each by its place
+            cell = cells[position] if len(cells) == len(found) > 1 else shown
+            if shown.strip() and not is_shown(train.get(name), cell):
+                wrong.append(f"{name}: {train[name]} in train.json, {cell.strip()!r} in the README")
+    return wrong
+
+
+def is_shown(value: Any, cell: str) -> bool:
+    """Whether a value of a configuration stands in the cell of a table; always, of null and of an expression."""
+    if value is None or isinstance(value, dict) or (isinstance(value, str) and value[:1] in ("$", "@")):
+        return True
+    if isinstance(value, (bool, str)):
+        return re.search(rf"\b{value}\b", cell) is not None
+    if isinstance(value, (int, float)):
+        return value in numbers(cell)
+    if all(isinstance(item, (int, float)) for item in value):
+        given = numbers(re.sub(r"([\d.]+)\^(\d)", lambda power: " ".join([power[1]] * int(power[2])), cell))
+        return any(given[start : start + len(value)] == value for start in range(len(given)))
+    return all(is_shown(item, cell) for item in value)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w])", text)]
+
+
+@pytest.mark.parametrize("bundle", [folder.name for folder in BUNDLES])
+def test_defaults_of_a_readme_are_those_of_its_configuration(bundle) -> None:
+    train = json.loads((ROOT / "bundles" / bundle / "train.json").read_text(encoding="utf-8"))
+    assert wrong_defaults((ROOT / "bundles" / bundle / "README.md").read_text(encoding="utf-8"), train) == []
+
+
+@pytest.mark.parametrize(
+    ("default", "other", "name"),
+    [
+        ("| 0.002, Adam", "| 0.003, Adam", "learning_rate"),
+        ("16, 4, 1000, 16", "16, 4, 16, 1000", "images_per_epoch"),
+        ("16 32 48 64, `BATCH`", "16 32 64 64, `BATCH`", "channels"),
+        ("`mean` | how", "`random` | how", "raters"),
+        ("10, False, 0.1", "10, True, 0.1", "diagonal"),
+    ],
+)
+def test_a_wrong_default_is_found(default, other, name) -> None:
+    folder = ROOT / "bundles" / "ssn_lidc"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert default in readme
+    found = wrong_defaults(readme.replace(default, other), json.loads((folder / "train.json").read_text()))
+    assert [line.split(":")[0] for line in found][:1] == [name]
 
 
 def execute(snippets: list[str], **names: Any) -> dict[str, Any]:

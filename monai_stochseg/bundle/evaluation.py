@@ -84,7 +84,7 @@ def make_evaluator(
         handlers = [
             WeightsLoader(network, checkpoint, signature=task.signature),
             CaseTable(_table(options, part), {k: m for k, (m, _) in chosen.items()}, standard_error=True),
-            SampleFigure(path, task.class_names, **drawing),
+            SampleFigure(path, task.class_names, **drawing, epoch=False),
             *task.evaluation_figures(chosen, options.output_dir, part, model_name),
             *statistics("evaluation"),
         ]

@@ -17,11 +17,13 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+import monai_stochseg
 from monai_stochseg.bundle.copies import bundles_folder
 from monai_stochseg.bundle.exports import check_formats, write_exports
 from monai_stochseg.bundle.inference_config import dumps, packed_inference
 from monai_stochseg.bundle.metadata import bundle_metadata
-from monai_stochseg.bundle.run_config import CONFIG_FILE
+from monai_stochseg.bundle.run_config import CONFIG_FILE, TRAINED_BY
+from monai_stochseg.data import CaseError
 from monai_stochseg.handlers.case_table import SUMMARY_ROWS
 from monai_stochseg.handlers.load_weights import load_state, read_checkpoint
 from monai_stochseg.networks.export import SingleAnswer
@@ -60,6 +62,7 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
         FileExistsError: if the folder is there already.
         ExportError: if a format is unknown, or the network cannot be written in it.
         ImportError: if a package that a format needs is not installed.
+        CaseError: if another version of this package trained it.
 
     """
     check_formats(formats)
@@ -71,6 +74,7 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
         raise FileNotFoundError(f"output_dir: there is no {config_file}; it is written by a training of a bundle.")
     checkpoint = read_checkpoint(output / "model_best.pt")
     config = _read(config_file)
+    _check_version(config.pop(TRAINED_BY, {}).get("monai_stochseg"), config_file)
     name = _bundle_name(config)
     source = bundles_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +103,16 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
 def _read(file: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return content
+
+
+def _check_version(found: str | None, config_file: Path) -> None:
+    """A packed bundle runs with the installed version, which may give its ids another meaning than that of training."""
+    current = monai_stochseg.__version__
+    if found != current:
+        cure = "train again" if found is None else f"install monai_stochseg {found} to pack it, or train again"
+        raise CaseError(
+            f"output_dir: {config_file} is of monai_stochseg {found or 'before 0.1.0'}, and this is {current}: {cure}."
+        )
 
 
 def _bundle_name(config: Mapping[str, Any]) -> str:

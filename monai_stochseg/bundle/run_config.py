@@ -9,17 +9,20 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 
 from monai_stochseg.bundle.root import running_workflows
+from monai_stochseg.bundle.version import package_version
 from monai_stochseg.data import new_file
 
-__all__ = ["CONFIG_FILE", "RunConfig"]
+__all__ = ["CONFIG_FILE", "TRAINED_BY", "RunConfig"]
 
 CONFIG_FILE = "config.json"
+TRAINED_BY = "trained_by"  # the entry of the file that says which version of the package trained
 
 
 class RunConfig:
     """
     Handler of a trainer that writes the configuration which is run, all files and overrides in one, to
-    ``config.json``: ``python -m monai_stochseg pack`` makes a bundle of it.
+    ``config.json``, and the package's version and commit under ``trained_by``: ``python -m monai_stochseg pack`` makes
+    a bundle of it.
 
     A trainer that no ``ConfigWorkflow`` runs has none, and nothing is written.
 
@@ -42,8 +45,9 @@ class RunConfig:
         workflow = next(running_workflows(), None)
         if workflow is None or engine.state.rank != 0:
             return
+        config = {key: value for key, value in workflow.parser.get().items() if key != "_meta_"}
         try:
-            text = json.dumps({key: value for key, value in workflow.parser.get().items() if key != "_meta_"}, indent=4)
+            text = json.dumps({**config, TRAINED_BY: package_version()}, indent=4)
         except TypeError as error:  # an override in Python need not be JSON
             engine.logger.warning(f"{self.path} is not written, the configuration is no JSON: {error}")
             return

@@ -23,6 +23,7 @@ from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.run_config import RunConfig
 from monai_stochseg.bundle.runtime import process_rank
 from monai_stochseg.bundle.split import SPLIT_FILE
+from monai_stochseg.bundle.version import package_version
 from monai_stochseg.engines import AdversarialRefinementTrainer, StochasticEvaluator
 from monai_stochseg.handlers import (
     EpochSeed,
@@ -174,8 +175,15 @@ def _handlers(
             tracking_uri=options.tracking_uri,
             experiment_name=options.experiment_name,
             evaluator=evaluator,
-            experiment_param={**task.parameters, **options.parameters, "seed": options.seed},
-            artifacts=[*figures, *companions],
+            experiment_param={
+                **task.parameters,
+                "batch_size": options.batch_size,
+                **options.parameters,
+                "seed": options.seed,
+                **package_version(),
+            },
+            artifacts=companions,
+            figures=figures,
         ),
         LossGuard(network),
         LrScheduleHandler(lr_scheduler, print_lr=False),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from monai_stochseg.data import new_file, remove_partial
 
 __all__ = ["make_database", "naming_database", "without_environment"]
+
+# Two lines for each new database, in a format that no other line of a training has.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 _JOURNALS = ("", "-journal", "-wal", "-shm")
 

@@ -50,7 +50,8 @@ class MLFlowTracker(MLFlowHandler):
         run_name: name of the run, default its time and a random suffix. Runs are never shared, even when names are
             equal.
         experiment_param: flat dictionary of the run's settings, logged as MLflow's parameters.
-        artifacts: files and folders to log when training completes.
+        artifacts: files and folders to log when training completes; a warning names those that are not there.
+        figures: the same, of a run that need not have them: no network of it may have been the best.
         iteration_log: whether to log at each iteration, or a filter of events as in MONAI.
         output_transform: what to log of an iteration's output.
         tag_name: name of the loss.
@@ -71,6 +72,7 @@ class MLFlowTracker(MLFlowHandler):
         run_name: str | None = None,
         experiment_param: Mapping[str, Any] | None = None,
         artifacts: str | Sequence[str | os.PathLike[str]] | None = None,
+        figures: Sequence[str | os.PathLike[str]] = (),
         iteration_log: bool | Callable[[Engine, int], bool] = True,
         output_transform: Callable = iteration_loss,
         tag_name: str = "train_loss",
@@ -81,6 +83,7 @@ class MLFlowTracker(MLFlowHandler):
             raise TypeError(f"experiment_param must be flat, but {nested} are dictionaries.")
         self.is_active = not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
         self.evaluator = evaluator
+        self.figures = [Path(figure) for figure in figures]
         self._pending: list[Metric] = []
         if not self.is_active:
             return
@@ -148,6 +151,8 @@ class MLFlowTracker(MLFlowHandler):
         for path in self.artifacts:
             if path and not os.path.exists(path):
                 engine.logger.warning(f"there is no artifact {path} to log")
+        there = [figure for figure in self.figures if figure.exists() and figure not in self.artifacts]
+        self.artifacts = [*self.artifacts, *there]
         self._send()
         with naming_database(self._place):
             self.complete()

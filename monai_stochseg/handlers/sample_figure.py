@@ -21,10 +21,11 @@ class SampleFigure:
         channel: channel of the image that is shown.
         max_samples: number of samples that are shown; default: one row of them.
         indexing: ``"xy"`` or ``"ij"``, see :py:func:`monai_stochseg.visualize.plot_samples`.
-        title: stands above the figure.
+        title: stands above the figure, before the epoch and the value of the key metric.
         max_raters: number of raters that are shown; default: all.
         colours: of the classes, see :py:func:`monai_stochseg.visualize.plot_samples`.
         calibration_key: entry of the output that is a calibration output, which is shown in the place of the entropy.
+        epoch: whether the evaluator's epoch is that of a training, and is shown.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SampleFigure:
         max_raters: int | None = None,
         colours: Sequence[str] | None = None,
         calibration_key: str | None = None,
+        epoch: bool = True,
     ) -> None:
         self.filename = Path(filename)
         self.class_names = class_names
@@ -48,6 +50,7 @@ class SampleFigure:
         self.max_raters = max_raters
         self.colours = colours
         self.calibration_key = calibration_key
+        self.epoch = epoch
         self._first: dict = {}
         self._best: float | None = None
 
@@ -73,6 +76,15 @@ class SampleFigure:
         self._best = value
         return True
 
+    def _caption(self, engine: Engine) -> str | None:
+        """The title, then the epoch of a training and the key metric."""
+        state, parts = engine.state, [] if self.title is None else [self.title]
+        if self.epoch:
+            parts.append(f"epoch {state.epoch}")
+        if state.key_metric_name is not None:
+            parts.append(f"{state.key_metric_name} {state.metrics[state.key_metric_name]:.4g}")
+        return ", ".join(parts) or None
+
     def _draw(self, engine: Engine) -> None:
         first, self._first = self._first, {}
         if engine.state.rank != 0 or not self._is_best(engine):
@@ -86,7 +98,7 @@ class SampleFigure:
             self.channel,
             self.max_samples,
             indexing=self.indexing,
-            title=self.title,
+            title=self._caption(engine),
             max_raters=self.max_raters,
             colours=self.colours,
             calibration=None if self.calibration_key is None else first[self.calibration_key],

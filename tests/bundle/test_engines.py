@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from filelock import FileLock
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.training import statistics
+from monai_stochseg.bundle.version import package_version
 from monai_stochseg.data import brats_datalist
 from monai_stochseg.inferers import draw_samples
 from monai_stochseg.losses import OptimalTransportLoss
@@ -68,8 +70,15 @@ def test_train_leaves_what_it_promises(trained, folders) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{output}/mlruns.db")
     assert len(client.get_metric_history(run.info.run_id, "val_ged")) == 3
     assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2
-    assert run.data.params.items() >= {"rank": "2", "task": "BraTS", "simulated": "True", "seed": "0"}.items()
+    expected = {"rank": "2", "task": "BraTS", "simulated": "True", "seed": "0", "batch_size": "2"}
+    assert run.data.params.items() >= {**expected, **package_version()}.items()
     assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"samples.png", "split.json"}
+
+
+def test_all_lines_of_a_training_have_one_format(trained) -> None:
+    dated = [line for line in trained[1].splitlines() if re.match(r"\d{4}[-/]", line)]
+    assert len(dated) > 20
+    assert [line for line in dated if not re.match(r"[\d-]+ [\d:]+,\d{3} - [A-Z]+ - ", line)] == []
 
 
 def test_evaluation_is_of_the_part_that_is_asked_for(trained, folders, tmp_path) -> None:

@@ -12,7 +12,7 @@ from tiny import METHODS, RUN
 
 from monai_stochseg.__main__ import main
 from monai_stochseg.bundle.pack import pack
-from monai_stochseg.data import simulated_brain_folder
+from monai_stochseg.data import CaseError, simulated_brain_folder
 
 SIZES = {"roi_size": [16] * 3, "patch_size": [8] * 3, "split_fractions": [0.5, 0.25, 0.25], "strides": [2]}
 
@@ -80,11 +80,26 @@ def test_monai_loads_it(output, tmp_path) -> None:
     assert all(torch.equal(value, best[key]) for key, value in network.state_dict().items())
 
 
+def test_a_wrong_argument_ends_in_one_line(output, tmp_path) -> None:
+    (output / "model_best.pt").unlink()
+    for to, line in (
+        (tmp_path, f"FileExistsError: to: {tmp_path} is there already"),
+        (tmp_path / "ssn", "FileNotFoundError: no checkpoint at "),
+    ):
+        with pytest.raises(SystemExit, match=f"^{line}[^\n]*$"):
+            main(["pack", f"--output_dir={output}", f"--to={to}"])
+
+
 def test_refuses(output, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere/config.json"):
         pack(str(tmp_path / "nowhere"), str(tmp_path / "ssn"))
     with pytest.raises(FileExistsError, match="is there already"):
         pack(str(output), str(tmp_path))
+    config = json.loads((output / "config.json").read_text())
+    for found, cure in (({"monai_stochseg": "0.0.9"}, "install monai_stochseg 0.0.9 to pack it"), ({}, "train again")):
+        (output / "config.json").write_text(json.dumps({**config, "trained_by": found}))
+        with pytest.raises(CaseError, match=rf"config.json is of monai_stochseg .*, and this is .*: {cure}"):
+            pack(str(output), str(tmp_path / "ssn"))
     (output / "model_best.pt").unlink()
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*model_best.pt: train first"):
         pack(str(output), str(tmp_path / "ssn"))

@@ -10,6 +10,7 @@ from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
 from monai_stochseg.bundle.run_config import RunConfig
+from monai_stochseg.bundle.version import package_version
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ def run(folder, engine: Engine, **given: Any) -> None:
 
 def test_the_configuration_is_that_of_the_workflow_with_its_overrides(tmp_path, engine) -> None:
     run(tmp_path, engine, rank=7)
-    assert json.loads((tmp_path / "output" / "config.json").read_text()) == {"rank": 7, "run": "$None"}
+    found = json.loads((tmp_path / "output" / "config.json").read_text())
+    assert found == {"rank": 7, "run": "$None", "trained_by": package_version()}
 
 
 def test_a_trainer_without_a_workflow_has_none(tmp_path, engine) -> None:

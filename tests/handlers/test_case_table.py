@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from statistics import stdev
 
 import pytest
 import torch
 from ignite.engine import Engine
+from matplotlib.figure import Figure
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.handlers import IgniteMetricHandler, from_engine
 from torch import nn
@@ -109,6 +111,27 @@ def test_the_figure_goes_with_the_best_metric(tmp_path):
     figure.unlink()
     engine.run(global_epoch=2)  # the same value again is no new best
     assert not figure.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, r"epoch 3, ged \d\.\d+"), ({"title": "simulated CT", "epoch": False}, r"simulated CT, ged \d\.\d+")],
+)
+def test_the_caption_of_the_figure(tmp_path, monkeypatch, options, expected):
+    """What it is, the epoch of a training, and the key metric."""
+    captions = []
+    monkeypatch.setattr(
+        "monai_stochseg.handlers.sample_figure.plot_samples",
+        lambda *args, title, **kwargs: captions.append(title) or Figure(),
+    )
+    ged = GeneralizedEnergyDistanceMetric(2)
+    engine = evaluator(
+        [SampleFigure(tmp_path / "samples.png", **options)],
+        {"ged": IgniteMetricHandler(metric_fn=ged, output_transform=from_engine(["samples", "label"]))},
+    )
+    engine.run(global_epoch=3)
+    (caption,) = captions
+    assert re.fullmatch(expected, caption)
 
 
 def test_standard_errors_and_values_over_all_cases(tmp_path):

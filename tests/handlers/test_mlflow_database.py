@@ -56,6 +56,11 @@ def test_a_process_that_is_killed_meanwhile_leaves_nothing_in_the_way(tmp_path):
     assert not [name for name in os.listdir(path.parent) if name.startswith(".partial")]
 
 
+def test_making_one_prints_nothing(tmp_path, capfd):
+    make_database(tmp_path / "mlruns.db")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_two_processes_at_once_make_one(tmp_path):
     assert _in_children(*[partial(make_database, tmp_path / "mlruns.db")] * 2) == [0, 0]
     assert _experiments(tmp_path / "mlruns.db") == ["Default"]

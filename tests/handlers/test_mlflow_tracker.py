@@ -168,6 +168,17 @@ def test_a_missing_artifact_is_named(database, tmp_path, caplog):
     assert "there is no artifact" in caplog.text
 
 
+def test_a_figure_is_logged_where_there_is_one(database, tmp_path, caplog):
+    figure = tmp_path / "samples.txt"
+    for name in ("none", "some"):
+        _train(MLFlowTracker(database, experiment_name=name, figures=[figure]), max_epochs=1)
+        figure.write_text("drawn")
+    client = _client(database)
+    logged = [client.list_artifacts(_runs(client, name)[0].info.run_id) for name in ("none", "some")]
+    assert [[file.path for file in files] for files in logged] == [[], ["samples.txt"]]
+    assert "there is no artifact" not in caplog.text
+
+
 def test_other_ranks_do_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_rank", lambda: 1)

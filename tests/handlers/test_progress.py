@@ -6,6 +6,7 @@ import sys
 
 import ignite.distributed as idist
 import pytest
+from ignite.engine import Events
 from tiny_training import make_trainer
 
 from monai_stochseg.handlers import TrainingProgress
@@ -38,3 +39,39 @@ def test_shows_epoch_and_loss_on_a_terminal(monkeypatch):
 def test_is_silent_elsewhere(monkeypatch, terminal, rank):
     monkeypatch.setattr(idist, "get_rank", lambda: rank)
     assert printed(monkeypatch, terminal) == ""
+
+
+class _Line:
+    """A handler that writes a line at the end of each epoch, or stops the training there."""
+
+    def __init__(self, stream: io.StringIO, event: Events, error: BaseException | None = None) -> None:
+        self.stream, self.event, self.error = stream, event, error
+
+    def attach(self, engine):
+        engine.add_event_handler(self.event, self._write)
+
+    def _write(self):
+        if self.error is not None:
+            raise self.error
+        self.stream.write("LINE\n")
+
+
+def test_the_bar_is_closed_before_the_next_line(monkeypatch):
+    """Also of a handler that was attached before the bar: its line begins where the bar's was emptied."""
+    stream = _Stream(terminal=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = TrainingProgress(file=stream, mininterval=0)
+    make_trainer([_Line(stream, Events.EPOCH_COMPLETED), bar], max_epochs=2).run()
+    *before, after = stream.getvalue().split("LINE\n")
+    assert len(before) == 2
+    assert all("training" in text and text.endswith(" \r") for text in before)
+    assert after == ""
+
+
+def test_the_bar_is_closed_when_the_training_stops(monkeypatch):
+    stream = _Stream(terminal=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    stop = _Line(stream, Events.ITERATION_COMPLETED(once=2), ValueError("stopped"))
+    with pytest.raises(ValueError, match="stopped"):
+        make_trainer([TrainingProgress(file=stream, mininterval=0), stop], max_epochs=2).run()
+    assert stream.getvalue().endswith(" \r")
