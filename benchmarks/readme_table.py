@@ -29,6 +29,7 @@ NAMES = {
     "ssn": "Stochastic Segmentation Network",
     "ssn_diagonal": "SSN, diagonal covariance",
     "probunet": "Probabilistic U-Net",
+    "phiseg": "PHiSeg",
     "mose": "Mixture of Stochastic Experts",
     "car": "calibrated adversarial refinement",
     "threshold": "uniform threshold: a null without covariance",

@@ -111,6 +111,7 @@ def _distributions() -> dict[str, Good]:
     inferer = SlidingWindowInferer((8, 9), sw_batch_size=1)
     factor = _normal(B, RANK, C, *SIZE)
     return {
+        "AncestralDistribution": Good({"decoder": lambda choose: choose(0, Gaussian(logits, logits))}, draws),
         "DeterministicDistribution": Good({"logits": logits}, draws),
         "IndependentDistribution": Good({"logits": logits}, draws),
         "ThresholdDistribution": Good({"logits": logits, "order": [0, 1, 2]}, draws),
@@ -192,8 +193,8 @@ def _losses() -> dict[str, Good]:
         "ConsistencyLoss": called(void, input=calibrated, **rated),
         "DiscriminatorLoss": called({}, discriminator=_discriminator, **pair),
         "ELBOLoss": called(
-            {**void, "target_reconstruction": 1.0},
-            input=LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long)),
+            {**void, "target_reconstruction": 1.0, "level_weights": [2.0]},
+            input=LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long), (logits,)),
             **rated,
         ),
         "LogitAdversarialLoss": called({}, input=_normal(B, 1), target_is_real=True, for_discriminator=True),
@@ -414,6 +415,15 @@ def _networks() -> dict[str, Good]:
             experts,
         ),
         "MixtureOfStochasticExpertsUNet": Good({**unet, **mixture}, experts),
+        "PHiSeg": Good(
+            {**unet, "latent_levels": 2},
+            {
+                "forward": rated["forward"],
+                "level_weights": {},
+                "reconstruct": {"x": image, "y": target[:, :1]},
+                "predictive": {"x": image},
+            },
+        ),
         "ProbabilisticUNet": Good({**unet, "latent_dim": 2, **given}, rated),
         "RefinementDiscriminator": Good(
             {"spatial_dims": 2, "in_channels": 1, "num_classes": C, "channels": channels},

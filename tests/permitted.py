@@ -87,6 +87,7 @@ PERMITTED = [
         "NaN, inf",
         "They are terms of a loss. Who sums them looks at the sum: the loss, or the trainer.",
     ),
+    Permit("losses/ELBOLoss*", "input.partial", "empty", "Without deep supervision there are none."),
     Permit("losses/ConsistencyLoss*", "input.mean input.log_std", "NaN, inf", "kind='calibration' does not use them."),
     Permit("losses/SoftDiceCELoss*", "rater_weights", "*", "A soft target has merged its raters: nothing is read."),
     Permit("losses/SoftDiceCELoss* losses/CalibrationLoss*", "target", "not whole", "Probabilities are not whole."),
@@ -158,7 +159,7 @@ PERMITTED = [
     Permit("transforms/MergeLabelPartsd*", "data.label_classes", "None", "A case without classes stays as it is."),
     Permit("transforms/MergeLabelPartsd*", "data.label", "*", "What LoadCased gives: masks of any size."),
     Permit(
-        "networks/ProbabilisticUNet* networks/Image2ImageVAE*",
+        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg*",
         "y",
         "not whole, negative, beyond the classes",
         "The loss checks the same labels: to look at them in the forward pass would wait for the device once more.",

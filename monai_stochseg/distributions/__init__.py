@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictive distributions over the logit maps of an image."""
 
+from .ancestral import AncestralDistribution
 from .base import PredictiveDistribution, autocast_mode, full_precision
 from .dropout import DropoutDistribution
 from .expert_mixture import ExpertMixtureDistribution
@@ -18,6 +19,7 @@ from .weights import check_weights, draw_map, weights_of, with_weights
 from .windowed import WindowedDistribution
 
 __all__ = [
+    "AncestralDistribution",
     "DeterministicDistribution",
     "DropoutDistribution",
     "ExpertMixtureDistribution",

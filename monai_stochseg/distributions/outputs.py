@@ -44,11 +44,14 @@ class LatentOutput(NamedTuple):
         logits: ``[B, C, *S]``, decoded from latents that were drawn from the posteriors.
         levels: one for each latent: a single one of a Probabilistic U-Net, several of a hierarchical network.
         rater: ``[B]``, the rater whose label the posteriors have seen.
+        partial: logits ``[B, C, *S]`` of the first levels alone, of the first two, ..., each of which is to fit the
+            label as well (deep supervision). Default: none.
     """
 
     logits: torch.Tensor
     levels: tuple[LatentLevel, ...]
     rater: torch.Tensor
+    partial: tuple[torch.Tensor, ...] = ()
 
 
 class RefinementOutput(NamedTuple):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ignite.distributed as idist
 import torch
 from monai.utils import LossReduction
@@ -28,7 +30,8 @@ class ELBOLoss(_Loss):
     Negative evidence lower bound of a network with a latent (Kohl et al. 2018, https://arxiv.org/abs/1806.05034,
     equation 4): cross entropy of the logits of a latent from the posterior, plus beta times the divergence of the
     posterior from the prior, KL(Q || P), summed over the latent's dimensions, and over the levels of a network that has
-    several latents.
+    several latents. Where the output has ``partial`` logits (deep supervision), the cross entropy of each of them is
+    added.
 
     Computed in float32 or better under autocast too. ``beta`` is an attribute that a schedule may set.
 
@@ -46,11 +49,12 @@ class ELBOLoss(_Loss):
             plain bound.
         multiplier_rate: change of log lambda per step at a relative violation of 1.
         momentum: weight of the past in the moving average.
+        level_weights: weights of the levels' divergences, in the order of the output's levels. Default: 1 each.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
 
     Raises:
-        ValueError: for a negative beta, a target or rate that is not positive, a momentum outside [0, 1), or an unknown
-            option.
+        ValueError: for a negative beta or level weight, a target or rate that is not positive, a momentum outside
+            [0, 1), or an unknown option.
 
     Example::
 
@@ -74,6 +78,7 @@ class ELBOLoss(_Loss):
         target_reconstruction: float | None = None,
         multiplier_rate: float = 0.01,
         momentum: float = 0.99,
+        level_weights: Sequence[float] | None = None,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
@@ -82,6 +87,11 @@ class ELBOLoss(_Loss):
         if target_reconstruction is not None:
             check_positive(target_reconstruction=target_reconstruction)
         check_fraction(momentum=momentum)
+        if level_weights is not None and len(level_weights) == 0:
+            raise ValueError("level_weights must hold one value for each level, got none.")
+        for i, weight in enumerate(level_weights or ()):
+            check_at_least(0, **{f"level_weights[{i}]": weight})
+        self.level_weights = None if level_weights is None else [float(weight) for weight in level_weights]
         self.beta = beta
         self.reconstruction = check_option("reconstruction", reconstruction, ("sum", "mean"))
         self.ignore_index = ignore_index
@@ -112,14 +122,24 @@ class ELBOLoss(_Loss):
             FloatingPointError: when a term is not finite; names it.
         """
         check_fields(input)
-        logits, levels, rater = input
+        logits, levels, rater, partial = input
         if not levels:
             raise ValueError("input must have at least one level, a posterior and a prior, got none.")
+        if any(part.shape != logits.shape for part in partial):
+            shapes = [tuple(part.shape) for part in partial]
+            raise ValueError(f"partial must have the shape of logits, {tuple(logits.shape)}, got {shapes}.")
+        weights = self.level_weights or [1.0] * len(levels)
+        if len(weights) != len(levels):
+            raise ValueError(f"level_weights must hold one value for each of {len(levels)} levels, got {weights}.")
         labels, valid = self._check(logits, target, rater, rater_weights)
         with torch.autocast(logits.device.type, enabled=False):
-            terms = [gaussian_kl(*posterior, *prior).flatten(1).sum(1) for posterior, prior in levels]
+            terms = [
+                weight * gaussian_kl(*posterior, *prior).flatten(1).sum(1)
+                for weight, (posterior, prior) in zip(weights, levels, strict=True)
+            ]
             divergence = torch.stack(terms).sum(0)
-            reconstruction = self._reconstruction(full_precision(logits), labels, valid)
+            supervised = [self._reconstruction(full_precision(part), labels, valid) for part in (*partial, logits)]
+            reconstruction = torch.stack(supervised).sum(0)
         if self.target_reconstruction is None:
             item = reconstruction + self.beta * divergence
         else:
@@ -207,7 +227,7 @@ def gaussian_kl(
 
 def _terms(output: LatentOutput) -> dict[str, torch.Tensor]:
     """The output's tensors by name."""
-    terms = {"logits": output.logits}
+    terms = {"logits": output.logits, **{f"partial[{i}]": part for i, part in enumerate(output.partial)}}
     for i, level in enumerate(output.levels):
         place = "" if len(output.levels) == 1 else f" of level {i}"
         for name, normal in level._asdict().items():

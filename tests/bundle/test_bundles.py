@@ -99,6 +99,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mose_cityscapes": {"channels": [2] * 4, "scale": [0.8, 0.99]},
     "mose_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
     "msvls_lidc": {"manifest": "kohl"},
+    "phiseg_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_levels": 3},
     "probunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
     "ssn_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
     "svls_brats": {"roi_size": [32] * 3},
@@ -243,9 +244,10 @@ def test_the_recipe_of_ssn_brats_is_the_papers(folders, tmp_path) -> None:
     np.testing.assert_allclose(found[[0, -1]], [1e-3, 1e-3 / 64])
 
 
-@pytest.mark.parametrize("name", ["baselines_lidc", "mose_lidc", "probunet_lidc", "ssn_lidc"])
+@pytest.mark.parametrize("name", ["baselines_lidc", "mose_lidc", "phiseg_lidc", "probunet_lidc", "ssn_lidc"])
 def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
-    thin = {"channels": [2], **({"num_hypotheses": 2} if name == "baselines_lidc" else {})}
+    own = {"baselines_lidc": {"num_hypotheses": 2}, "phiseg_lidc": {"channels": [2] * 5}}
+    thin = {"channels": [2], **own.get(name, {})}
     config, parser = paper(name, folders, tmp_path, **thin)
     length = tuple(config[key] for key in ("max_epochs", "images_per_epoch", "batch_size"))
     optimizer, found = parser.get_parsed_content("optimizer"), rates(parser, config["max_epochs"])
@@ -256,6 +258,12 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
         assert (config["rank"], config["num_samples"], config["raters"]) == (10, 20, "random")
         assert (config["covariance_init"], config["pretrain_epochs"]) == (None, 0)
+        assert set(found) == {1e-3}
+    elif name == "phiseg_lidc":
+        assert (length, config["manifest"]) == ((500, 12_000, 12), "phiseg")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
+        assert (config["latent_levels"], config["latent_dim"]) == (5, 2)
+        assert parser.get_parsed_content("loss").level_weights == [256, 64, 16, 4, 1]
         assert set(found) == {1e-3}
     elif name == "mose_lidc":
         assert (length, config["manifest"]) == ((200, None, 16), "phiseg")
@@ -385,6 +393,7 @@ def test_one_annotation_by_one_id(tmp_path, overlays, name) -> None:
     small |= (
         {"channels": [2, 4, 8, 8], "discriminator_channels": [2, 4]} if name == "car_lidc" else {"channels": [2] * 4}
     )
+    small |= {"latent_levels": 3} if name == "phiseg_lidc" else {}
     found = []
     for ids in ({}, {"one_rater": True}):
         parser = make_workflow(name, *overlays, **small, output_dir=str(tmp_path), **ids).parser

@@ -178,7 +178,11 @@ def test_rejects_options(arguments, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda o, y: (o.logits, y), TypeError, r"input must be LatentOutput\(logits, levels, rater\), got a Tensor"),
+        (
+            lambda o, y: (o.logits, y),
+            TypeError,
+            r"input must be LatentOutput\(logits, levels, rater, partial\), got a Tensor",
+        ),
         (lambda o, y: ((*o,), y), TypeError, "input must be LatentOutput.*, got tuple"),
         (lambda o, y: (o._replace(levels=()), y), ValueError, "at least one level"),
         (lambda o, y: (o, y[:, 0]), ValueError, r"target must be \[B, raters, \*S\]"),
@@ -227,3 +231,41 @@ def test_a_missing_rater_is_not_read_and_must_not_be_drawn():
     torch.testing.assert_close(ELBOLoss()(given, target, weights), expected, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"drew the raters \[0, 2\], one of whom is missing"):
         ELBOLoss()(given, target, weights.flip(0))
+
+
+def test_deep_supervision_adds_the_cross_entropy_of_each_part():
+    given, target = inputs()
+    parts = tuple(torch.randn_like(given.logits).requires_grad_() for _ in range(2))
+    deep = given._replace(partial=parts)
+    value = ELBOLoss(reduction="none")(deep, target)
+    plain = ELBOLoss(reduction="none")(given, target)
+    for part in parts:
+        plain = plain + F.cross_entropy(part, target[:, 0], reduction="none").flatten(1).sum(1)
+    torch.testing.assert_close(value, plain)
+    wanted = (*tensors(given), *parts)
+    for one, two in zip(*(torch.autograd.grad(v.sum(), wanted) for v in (value, plain)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_each_level_has_its_weight():
+    given, target = inputs()
+    (level,) = given.levels
+    both = given._replace(levels=(level, LatentLevel(level.prior, level.posterior)))
+    value = ELBOLoss(2.0, level_weights=[4, 0.5], reduction="none")(both, target)
+    kl = plain_kl(tensors(given)[1:]), plain_kl((*level.prior, *level.posterior))
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten(1).sum(1)
+    torch.testing.assert_close(value, voxels + 2 * (4 * kl[0] + 0.5 * kl[1]))
+
+
+def test_parts_and_weights_must_fit():
+    given, target = inputs()
+    with pytest.raises(ValueError, match=r"level_weights must hold one value for each of 1 levels, got \[1.0, 2.0\]"):
+        ELBOLoss(level_weights=[1, 2])(given, target)
+    with pytest.raises(ValueError, match=r"level_weights\[1\] must not be negative, got -1"):
+        ELBOLoss(level_weights=[1, -1])
+    with pytest.raises(ValueError, match=r"partial must have the shape of logits, \(2, 3, 4, 5\), got"):
+        ELBOLoss()(given._replace(partial=(given.logits[..., 1:],)), target)
+    broken = given.logits.detach().clone()
+    broken[1, 0, 0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"the partial\[0\] of batch item 1 is nan"):
+        ELBOLoss()(given._replace(partial=(broken,)), target)

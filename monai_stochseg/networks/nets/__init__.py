@@ -13,6 +13,7 @@ from .image_to_image_vae import Image2ImageVAE
 from .mheads_unet import MHeads, MHeadsUNet
 from .mixture_of_stochastic_experts import MixtureOfStochasticExperts, MixtureOfStochasticExpertsUNet
 from .null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
+from .phiseg import PHiSeg
 from .probabilistic_unet import ProbabilisticUNet
 from .refinement_discriminator import RefinementDiscriminator
 from .refinement_network import RefinementNetwork
@@ -36,6 +37,7 @@ __all__ = [
     "MixtureOfStochasticExperts",
     "MixtureOfStochasticExpertsUNet",
     "MonteCarloDropout",
+    "PHiSeg",
     "ProbabilisticUNet",
     "RefinementDiscriminator",
     "RefinementNetwork",
