@@ -30,6 +30,7 @@ NAMES = {
     "ssn_diagonal": "SSN, diagonal covariance",
     "probunet": "Probabilistic U-Net",
     "phiseg": "PHiSeg",
+    "hprobunet": "Hierarchical Probabilistic U-Net",
     "mose": "Mixture of Stochastic Experts",
     "car": "calibrated adversarial refinement",
     "threshold": "uniform threshold: a null without covariance",

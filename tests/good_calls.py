@@ -193,8 +193,9 @@ def _losses() -> dict[str, Good]:
         "ConsistencyLoss": called(void, input=calibrated, **rated),
         "DiscriminatorLoss": called({}, discriminator=_discriminator, **pair),
         "ELBOLoss": called(
-            {**void, "target_reconstruction": 1.0, "level_weights": [2.0]},
+            {**void, "target_reconstruction": 1.0, "level_weights": [2.0], "top_k": 0.5},
             input=LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long), (logits,)),
+            generator=_generator(),
             **rated,
         ),
         "LogitAdversarialLoss": called({}, input=_normal(B, 1), target_is_real=True, for_discriminator=True),
@@ -369,6 +370,11 @@ def _networks() -> dict[str, Good]:
         "posterior": {"x": image, "y": target[:, :1]},
         "predictive": {"x": image},
     }
+    hierarchy = {
+        "forward": rated["forward"],
+        "reconstruct": {"x": image, "y": target[:, :1]},
+        "predictive": {"x": image},
+    }
     logits = _normal(B, C, *SIZE)
     masked = {**both, "distribution": {"logits": logits, "mask": torch.ones(B, 1, *SIZE)}}
     refined = {"num_samples": 2, "generator": _generator()}
@@ -415,15 +421,10 @@ def _networks() -> dict[str, Good]:
             experts,
         ),
         "MixtureOfStochasticExpertsUNet": Good({**unet, **mixture}, experts),
-        "PHiSeg": Good(
-            {**unet, "latent_levels": 2},
-            {
-                "forward": rated["forward"],
-                "level_weights": {},
-                "reconstruct": {"x": image, "y": target[:, :1]},
-                "predictive": {"x": image},
-            },
+        "HierarchicalProbabilisticUNet": Good(
+            {**sizes, "channels": channels, "latent_dims": [1], "blocks_per_level": 1}, hierarchy
         ),
+        "PHiSeg": Good({**unet, "latent_levels": 2}, {**hierarchy, "level_weights": {}}),
         "ProbabilisticUNet": Good({**unet, "latent_dim": 2, **given}, rated),
         "RefinementDiscriminator": Good(
             {"spatial_dims": 2, "in_channels": 1, "num_classes": C, "channels": channels},

@@ -159,7 +159,7 @@ PERMITTED = [
     Permit("transforms/MergeLabelPartsd*", "data.label_classes", "None", "A case without classes stays as it is."),
     Permit("transforms/MergeLabelPartsd*", "data.label", "*", "What LoadCased gives: masks of any size."),
     Permit(
-        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg*",
+        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg* networks/Hierarchical*",
         "y",
         "not whole, negative, beyond the classes",
         "The loss checks the same labels: to look at them in the forward pass would wait for the device once more.",

@@ -17,6 +17,7 @@ from monai_stochseg.handlers.metric_figure import MetricFigure
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.optimizer_state import OptimizerState
 from monai_stochseg.handlers.progress import TrainingProgress
+from monai_stochseg.handlers.reconstruction_iou import ReconstructionIoU
 from monai_stochseg.handlers.refinement_monitor import RefinementMonitor
 from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
@@ -39,6 +40,7 @@ __all__ = [
     "MetricFigure",
     "NonFiniteError",
     "OptimizerState",
+    "ReconstructionIoU",
     "RefinementMonitor",
     "ReliabilityFigure",
     "SampleFigure",

@@ -96,6 +96,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "calibration_def#channels": [2, 4],
         "calibration_def#num_convs": [1, 1],
     },
+    "hprobunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_dims": [1, 1]},
     "mose_cityscapes": {"channels": [2] * 4, "scale": [0.8, 0.99]},
     "mose_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
     "msvls_lidc": {"manifest": "kohl"},
@@ -244,9 +245,12 @@ def test_the_recipe_of_ssn_brats_is_the_papers(folders, tmp_path) -> None:
     np.testing.assert_allclose(found[[0, -1]], [1e-3, 1e-3 / 64])
 
 
-@pytest.mark.parametrize("name", ["baselines_lidc", "mose_lidc", "phiseg_lidc", "probunet_lidc", "ssn_lidc"])
+@pytest.mark.parametrize(
+    "name", ["baselines_lidc", "hprobunet_lidc", "mose_lidc", "phiseg_lidc", "probunet_lidc", "ssn_lidc"]
+)
 def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
-    own = {"baselines_lidc": {"num_hypotheses": 2}, "phiseg_lidc": {"channels": [2] * 5}}
+    own = {"baselines_lidc": {"num_hypotheses": 2}}
+    own |= {key: {"channels": [2] * 5} for key in ("phiseg_lidc", "hprobunet_lidc")}
     thin = {"channels": [2], **own.get(name, {})}
     config, parser = paper(name, folders, tmp_path, **thin)
     length = tuple(config[key] for key in ("max_epochs", "images_per_epoch", "batch_size"))
@@ -273,7 +277,13 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         np.testing.assert_allclose(found, 1e-3 * np.linspace(1, 1 / 200, 200))
     else:
         assert (length, config["manifest"]) == ((240, 32_000, 32), "kohl")
-        assert (config["channels"], config["norm"]) == ([32, 64, 128, 256, 512], None)
+        if name == "hprobunet_lidc":
+            assert config["channels"] == [24, 48, 96, *[192] * 5]
+            assert (config["latent_dims"], config["blocks_per_level"]) == ([1] * 4, 3)
+            loss = parser.get_parsed_content("loss")
+            assert (loss.target_reconstruction, loss.target_per_voxel, loss.top_k) == (0.05, True, 0.02)
+        else:
+            assert (config["channels"], config["norm"]) == ([32, 64, 128, 256, 512], None)
         if name == "baselines_lidc":
             assert (config["num_hypotheses"], config["latent_dim"], config["beta"]) == (16, 3, 10.0)
         assert optimizer.defaults["weight_decay"] == 1e-5
@@ -393,7 +403,7 @@ def test_one_annotation_by_one_id(tmp_path, overlays, name) -> None:
     small |= (
         {"channels": [2, 4, 8, 8], "discriminator_channels": [2, 4]} if name == "car_lidc" else {"channels": [2] * 4}
     )
-    small |= {"latent_levels": 3} if name == "phiseg_lidc" else {}
+    small |= {"phiseg_lidc": {"latent_levels": 3}, "hprobunet_lidc": {"latent_dims": [1]}}.get(name, {})
     found = []
     for ids in ({}, {"one_rater": True}):
         parser = make_workflow(name, *overlays, **small, output_dir=str(tmp_path), **ids).parser

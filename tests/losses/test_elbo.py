@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from monai_stochseg.distributions import Gaussian, LatentLevel, LatentOutput
 from monai_stochseg.losses import ELBOLoss, gaussian_kl
+from monai_stochseg.losses.elbo import worst_voxels
 
 BATCH, CLASSES, LATENT = 2, 3, 4
 
@@ -269,3 +270,70 @@ def test_parts_and_weights_must_fit():
     broken[1, 0, 0, 0] = torch.nan
     with pytest.raises(FloatingPointError, match=r"the partial\[0\] of batch item 1 is nan"):
         ELBOLoss()(given._replace(partial=(broken,)), target)
+
+
+@pytest.mark.parametrize("reconstruction", ["sum", "mean"])
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
+def test_of_all_voxels_the_worst_count(shape, reconstruction):
+    given, target = inputs(shape)
+    target[0].flatten()[:3] = 255
+    loss = ELBOLoss(0.0, reconstruction, 255, top_k=0.3, top_k_sampled=False, reduction="none")
+    value = loss(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none", ignore_index=255).flatten(1)
+    number = int(0.3 * (voxels.numel() - 3))
+    chosen = voxels >= voxels.flatten().topk(number).values[-1]
+    plain = (voxels * chosen).sum(1)
+    plain = plain if reconstruction == "sum" else plain / chosen.sum(1).clamp(min=1)
+    torch.testing.assert_close(value, plain)
+    gradients = [torch.autograd.grad(v.sum(), given.logits)[0] for v in (value, plain)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_voxels_are_drawn_in_proportion_to_their_values():
+    """Of three voxels one is drawn; a value of 0 and a void voxel never."""
+    values = torch.tensor([[1.0, 3.0, 0.0, 9.0]])
+    valid = torch.tensor([[True, True, True, False]])
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([worst_voxels(values, valid, 0.34, True, generator) for _ in range(2000)])
+    assert (draws.sum((1, 2)) == 1).all()
+    torch.testing.assert_close(draws.float().mean((0, 1)), torch.tensor([0.25, 0.75, 0, 0]), atol=0.03, rtol=0)
+
+
+def test_a_target_for_each_voxel_that_counts():
+    given, target = inputs()
+    loss = ELBOLoss(
+        0.0, target_reconstruction=0.05, target_per_voxel=True, top_k=0.25, top_k_sampled=False, momentum=0.0
+    )
+    value = loss(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten()
+    worst = voxels.topk(10).values
+    torch.testing.assert_close(value, (worst.sum() - 0.05 * 10) / BATCH)
+    assert loss.violation.item() == min(1, worst.mean().item() / 0.05 - 1)
+    nothing = ELBOLoss(0.0, "sum", 255, 0.05, target_per_voxel=True, top_k=0.25)
+    assert nothing(given, torch.full_like(target, 255)).item() == 0
+    assert nothing.violation.item() == 0
+
+
+def test_the_draw_of_voxels_replays():
+    given, target = inputs()
+    loss = ELBOLoss(top_k=0.2)
+    one, two = (loss(given, target, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert one.item() == two.item()
+    assert len({loss(given, target).item() for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_k": 0.0}, r"top_k must lie in \(0, 1\], got 0.0"),
+        ({"top_k": 1.5}, r"top_k must lie in \(0, 1\], got 1.5"),
+        ({"target_per_voxel": True}, "target_per_voxel=True needs a target_reconstruction"),
+        (
+            {"target_per_voxel": True, "target_reconstruction": 1.0, "reconstruction": "mean"},
+            "target_per_voxel=True needs a target_reconstruction, and reconstruction 'sum', got 1.0 and 'mean'",
+        ),
+    ],
+)
+def test_rejects_options_of_the_worst_voxels(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ELBOLoss(**arguments)

@@ -9,6 +9,7 @@ from .deepmedic import DeepMedic
 from .dropout_unet import DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
 from .given_probabilities import GivenProbabilities
+from .hierarchical_probabilistic_unet import HierarchicalProbabilisticUNet
 from .image_to_image_vae import Image2ImageVAE
 from .mheads_unet import MHeads, MHeadsUNet
 from .mixture_of_stochastic_experts import MixtureOfStochasticExperts, MixtureOfStochasticExpertsUNet
@@ -30,6 +31,7 @@ __all__ = [
     "DropoutUNet",
     "Ensemble",
     "GivenProbabilities",
+    "HierarchicalProbabilisticUNet",
     "Image2ImageVAE",
     "IndependentSampler",
     "MHeads",

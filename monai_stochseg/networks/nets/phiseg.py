@@ -9,26 +9,17 @@ from monai.utils import InterpolateMode
 from torch import nn
 from torch.nn import functional as F
 
-from monai_stochseg.distributions import (
-    AncestralDistribution,
-    Gaussian,
-    LatentLevel,
-    LatentOutput,
-    autocast_mode,
-    draw_latent,
-    full_precision,
-)
+from monai_stochseg.distributions import Gaussian, full_precision
 from monai_stochseg.distributions.ancestral import Choose
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
-from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks.latent_head import LatentHead
-from monai_stochseg.networks.blocks.rater_label import check_one_label, draw_label, label_channels
+from monai_stochseg.networks.blocks.latent_hierarchy import LatentHierarchy, Walk
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, conv_block, init_orthogonal
 
 _CONVS = 2  # of a block behind a latent, and of one that joins two levels
 
 
-class PHiSeg(nn.Module):
+class PHiSeg(LatentHierarchy):
     """
     PHiSeg (Baumgartner et al. 2019, https://arxiv.org/abs/1906.04045): a hierarchy of latents, one for each of several
     resolutions, each with a place for each voxel of its grid. The default is the paper's network on LIDC, with 7
@@ -74,7 +65,7 @@ class PHiSeg(nn.Module):
         latent_dim: int = 2,
         norm: str | tuple | None = "BATCH",
     ) -> None:
-        super().__init__()
+        super().__init__(spatial_dims, out_channels)
         check_num_classes(out_channels=out_channels)
         check_at_least(1, in_channels=in_channels, latent_dim=latent_dim)
         if not 1 <= latent_levels <= len(channels):
@@ -82,8 +73,6 @@ class PHiSeg(nn.Module):
                 f"latent_levels must lie between 1 and the {len(channels)} resolutions of channels, "
                 f"got {latent_levels}."
             )
-        self.spatial_dims = spatial_dims
-        self.out_channels = out_channels
         self.latent_levels = latent_levels
         self.prior_net = _Hierarchy(spatial_dims, in_channels, channels, latent_levels, latent_dim, norm)
         self.posterior_net = _Hierarchy(
@@ -98,65 +87,10 @@ class PHiSeg(nn.Module):
         """
         return [2.0 ** (self.spatial_dims * level) for level in reversed(range(self.latent_levels))]
 
-    @check_arguments
-    def forward(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor | None = None,
-        rater_weights: torch.Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> LatentOutput:
-        """
-        A training step: of several raters one is drawn per item, and the latents from its posteriors.
-
-        Args:
-            x: image ``[B, in_channels, *S]``.
-            y: integer labels of the raters, ``[B, raters, *S]``. In the posterior a void voxel has no class.
-            rater_weights: ``[B, raters]``, non-negative, each row with a positive sum; a missing rater has weight 0.
-            generator: source of the drawn raters and of the noise; the default is PyTorch's global one.
-
-        Raises:
-            ValueError: without a label, or when shapes do not fit.
-        """
-        check_image_axes(x, self.spatial_dims)
-        label, rater = draw_label(x, y, rater_weights, generator)
-        posteriors, latents = self._posterior(x, label, lambda _, normal: draw_latent(*normal, generator))
-        features = self.prior_net.encoder(full_precision(x))
-        priors, _ = self.prior_net(features, lambda level, _: latents[level])
-        *partial, logits = self.likelihood(latents, [f.shape[2:] for f in features])
-        levels = tuple(LatentLevel(*normals) for normals in zip(posteriors, priors, strict=True))
-        return LatentOutput(logits, levels, rater, tuple(partial))
-
-    @check_arguments
-    def reconstruct(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """
-        The logits ``[B, C, *S]`` of the means of the posteriors of one rater's label ``[B, 1, *S]``.
-
-        Raises:
-            ValueError: when the label's shape does not fit.
-        """
-        check_image_axes(x, self.spatial_dims)
-        _, latents = self._posterior(x, check_one_label(x, y), lambda _, normal: normal.mean)
-        sizes = [f.shape[2:] for f in self.prior_net.encoder(full_precision(x))]
-        return self.likelihood(latents, sizes)[-1]
-
-    def predictive(self, x: torch.Tensor) -> AncestralDistribution:
-        """The predictive distribution of an image ``[B, in_channels, *S]``: its encoder runs once for all samples."""
-        check_image_axes(x, self.spatial_dims)
-        features = self.prior_net.encoder(full_precision(x))
-        autocast = autocast_mode(x.device)
-
-        def decode(choose: Choose) -> torch.Tensor:
-            with autocast:
-                _, latents = self.prior_net(features, choose)
-                return self.likelihood(latents, [f.shape[2:] for f in features])[-1]
-
-        return AncestralDistribution(decode)
-
-    def _posterior(self, x: torch.Tensor, y: torch.Tensor, choose: Choose) -> tuple[list[Gaussian], list[torch.Tensor]]:
-        x = full_precision(x)
-        joined = torch.cat([x, label_channels(y, self.out_channels, x) - 0.5], dim=1)
-        return self.posterior_net(self.posterior_net.encoder(joined), choose)
+    def decode(self, features: Sequence[torch.Tensor], walk: Walk) -> list[torch.Tensor]:
+        """Logits ``[B, C, *S]`` of the first level, of the first two, ..., and of all."""
+        logits: list[torch.Tensor] = self.likelihood(walk.latents, [f.shape[2:] for f in features])
+        return logits
 
 
 class _Hierarchy(nn.Module):
@@ -187,7 +121,7 @@ class _Hierarchy(nn.Module):
         for part in (self.raises, self.joins, self.heads):
             part.apply(init_orthogonal)
 
-    def forward(self, features: Sequence[torch.Tensor], choose: Choose) -> tuple[list[Gaussian], list[torch.Tensor]]:
+    def forward(self, features: Sequence[torch.Tensor], choose: Choose) -> Walk:
         normals: list[Gaussian] = []
         latents: list[torch.Tensor] = []
         for level, head in enumerate(self.heads):
@@ -197,7 +131,7 @@ class _Hierarchy(nn.Module):
                 own = self.joins[level - 1](torch.cat([own, coarser], dim=1))
             normals.append(head(own))
             latents.append(choose(level, normals[-1]))
-        return normals, latents
+        return Walk(normals, latents)
 
 
 class _Likelihood(nn.Module):
