@@ -31,6 +31,7 @@ NAMES = {
     "probunet": "Probabilistic U-Net",
     "phiseg": "PHiSeg",
     "hprobunet": "Hierarchical Probabilistic U-Net",
+    "flowssn": "Flow-SSN",
     "mose": "Mixture of Stochastic Experts",
     "car": "calibrated adversarial refinement",
     "threshold": "uniform threshold: a null without covariance",

@@ -19,6 +19,7 @@ from monai_stochseg.data import RaterLayout
 from monai_stochseg.distributions import (
     DeterministicDistribution,
     ExpertSamples,
+    FlowOutput,
     Gaussian,
     LatentLevel,
     LatentOutput,
@@ -75,6 +76,10 @@ def _decoder(z: torch.Tensor) -> torch.Tensor:
     return torch.ones(1, C, *SIZE) * z.sum(1).reshape(-1, 1, 1, 1)
 
 
+def _categorical(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return (y * t.reshape(-1, *[1] * (y.ndim - 1))).softmax(1)
+
+
 def _distance(self_pairs: bool = False) -> dict[str, Any]:
     options = {"distance": LabelMapDistance(C)}
     return options | {"self_pairs": True} if self_pairs else options
@@ -90,6 +95,13 @@ class _TwoMaps(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.conv(x)
         return features, features
+
+
+class _Field(nn.Module):
+    """A flow."""
+
+    def forward(self, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return _categorical(y, t)
 
 
 @cache
@@ -126,6 +138,11 @@ def _distributions() -> dict[str, Good]:
             },
             {"sample_logits": {"n": 4, "generator": _generator()}, "mode_logits": {}},
         ),
+        "FlowDistribution": Good(
+            {"mean": logits, "categorical": _categorical, "num_steps": 2},
+            {**draws, "decode": {"noise": _normal(B, 2, C, *SIZE)}, "ends": {"noise": _normal(B, 2, C, *SIZE)}},
+        ),
+        "integrate_flow": function(categorical=_categorical, start=logits, num_steps=2),
         "HypothesesDistribution": Good({"logits": _normal(B, N, C, *SIZE), "weights": _uniform(B, N)}, draws),
         "LatentDistribution": Good(
             {"mean": vector, "log_std": vector, "decoder": _decoder},
@@ -198,6 +215,7 @@ def _losses() -> dict[str, Good]:
             generator=_generator(),
             **rated,
         ),
+        "FlowMatchingLoss": called(void, input=FlowOutput(logits, torch.zeros(B, dtype=torch.long)), **rated),
         "LogitAdversarialLoss": called({}, input=_normal(B, 1), target_is_real=True, for_discriminator=True),
         "MultipleHypothesesLoss": called(void, input=samples, **rated),
         "OptimalTransportLoss": called(
@@ -400,6 +418,17 @@ def _networks() -> dict[str, Good]:
             {**forward, "output_size": {"input_size": [8, 6]}, "input_size": {"output_size": [6, 4]}},
         ),
         "DeterministicSampler": Good({"network": answer}, masked),
+        "FlowSSN": Good(
+            {
+                "base": answer,
+                "out_channels": C,
+                "flow": _Field(),
+                "flow_channels": channels,
+                "num_steps": 2,
+                "spatial_dims": 2,
+            },
+            {"forward": rated["forward"], "mean": {"x": image}, "predictive": {"x": image}},
+        ),
         "GivenProbabilities": Good({"out_channels": C}, {"forward": {"x": soft}}),
         "IndependentSampler": Good({"network": answer}, masked),
         "ThresholdSampler": Good({"network": answer, "order": [0, 1, 2]}, masked),

@@ -159,7 +159,8 @@ PERMITTED = [
     Permit("transforms/MergeLabelPartsd*", "data.label_classes", "None", "A case without classes stays as it is."),
     Permit("transforms/MergeLabelPartsd*", "data.label", "*", "What LoadCased gives: masks of any size."),
     Permit(
-        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg* networks/Hierarchical*",
+        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg* networks/Hierarchical* "
+        "networks/FlowSSN*",
         "y",
         "not whole, negative, beyond the classes",
         "The loss checks the same labels: to look at them in the forward pass would wait for the device once more.",
@@ -176,7 +177,7 @@ PERMITTED = [
         "one axis more",
         "The network runs when samples are drawn.",
     ),
-    Permit("networks/*", "channels scales", "longer", "Any number of levels."),
+    Permit("networks/*", "channels scales flow_channels", "longer", "Any number of levels."),
     Permit("networks/*", "dropout gating_level", "zero", "No dropout, and the first level."),
     Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),
@@ -188,6 +189,10 @@ PERMITTED = [
     Permit("inferers/RaterInferer*", "label", "smaller size", "Nothing else fixes the size."),
     Permit("inferers/ValidConvolutionInferer*", "roi_size", "negative", "It stands for the whole axis, as in MONAI."),
     Permit("inferers/ValidConvolutionInferer*", "margin cval", "zero, negative", "No margin, and any value to pad."),
+    Permit(
+        "distributions/integrate_flow", "start", "one axis less, one axis more", "It has any number of axes behind C."
+    ),
+    Permit("distributions/WindowedDistribution", "noise_channels", "zero", "There is no such noise."),
     Permit(
         "distributions/DeterministicDistribution distributions/*tDistribution distributions/ThresholdDistribution",
         "logits",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
+__all__ = ["FlowOutput", "Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
 
 
 class Gaussian(NamedTuple):
@@ -52,6 +52,19 @@ class LatentOutput(NamedTuple):
     levels: tuple[LatentLevel, ...]
     rater: torch.Tensor
     partial: tuple[torch.Tensor, ...] = ()
+
+
+class FlowOutput(NamedTuple):
+    """
+    A training step of a flow, as :py:class:`monai_stochseg.losses.FlowMatchingLoss` takes it.
+
+    Args:
+        logits: ``[B, C, *S]``, of the categorical of the label to which the path leads.
+        rater: ``[B]``, the rater whose label this is.
+    """
+
+    logits: torch.Tensor
+    rater: torch.Tensor
 
 
 class RefinementOutput(NamedTuple):

@@ -9,7 +9,7 @@ from monai.utils import LossReduction
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import LatentOutput, check_labels, check_weights, full_precision
+from monai_stochseg.distributions import LatentOutput, full_precision
 from monai_stochseg.distributions.arguments import (
     check_arguments,
     check_at_least,
@@ -20,7 +20,7 @@ from monai_stochseg.distributions.arguments import (
     check_same_shape,
 )
 from monai_stochseg.distributions.noise import draw_uniform
-from monai_stochseg.losses.raters import check_target
+from monai_stochseg.losses.raters import drawn_labels
 
 # The constraint's multiplier stays between exp(-10) and exp(10).
 _LOG_MULTIPLIER_BOUND = 10.0
@@ -159,7 +159,7 @@ class ELBOLoss(_Loss):
         weights = self.level_weights or [1.0] * len(levels)
         if len(weights) != len(levels):
             raise ValueError(f"level_weights must hold one value for each of {len(levels)} levels, got {weights}.")
-        labels, valid = self._check(logits, target, rater, rater_weights)
+        labels, valid = drawn_labels(logits, target, rater, rater_weights, self.ignore_index)
         with torch.autocast(logits.device.type, enabled=False):
             terms = [
                 weight * gaussian_kl(*posterior, *prior).flatten(1).sum(1)
@@ -185,28 +185,6 @@ class ELBOLoss(_Loss):
         if self.reduction == LossReduction.NONE.value:
             return item
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
-
-    def _check(
-        self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor, rater_weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The labels ``[B, *S]`` of the posterior's rater with void voxels as 0, and which voxels count."""
-        target = check_target(target, logits, "logits")
-        whole = not (rater.is_floating_point() or rater.is_complex() or rater.dtype == torch.bool)
-        fits = whole and rater.shape == logits.shape[:1]
-        if not fits or not bool(((rater >= 0) & (rater < target.shape[1])).all()):
-            raise ValueError(
-                f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
-                f"got {rater.tolist()}: give the loss the labels that the network was given."
-            )
-        weights = check_weights(rater_weights, target, maps_name="target")
-        items = torch.arange(len(target), device=target.device)
-        if not bool((weights[items, rater] > 0).all()):
-            raise ValueError(
-                f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0 in rater_weights: "
-                "give the network the rater_weights as well."
-            )
-        labels, valid = check_labels(target, logits.shape[1], self.ignore_index, weights=weights)
-        return labels[items, rater], valid[items, rater]
 
     def _reconstruction(
         self, logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor, generator: torch.Generator | None

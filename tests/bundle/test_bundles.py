@@ -96,6 +96,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "calibration_def#channels": [2, 4],
         "calibration_def#num_convs": [1, 1],
     },
+    "flowssn_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "warmup_epochs": 2},
     "hprobunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_dims": [1, 1]},
     "mose_cityscapes": {"channels": [2] * 4, "scale": [0.8, 0.99]},
     "mose_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
@@ -289,6 +290,17 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         assert optimizer.defaults["weight_decay"] == 1e-5
         np.testing.assert_allclose(found[[0, -1]], [1e-4, 1e-6])
         assert len(set(found)) == 6
+
+
+def test_the_recipe_of_flowssn_is_the_authors(folders, tmp_path) -> None:
+    config, parser = paper("flowssn_lidc", folders, tmp_path, channels=[2])
+    assert (config["max_epochs"], config["images_per_epoch"], config["batch_size"]) == (1000, None, 32)
+    assert (config["manifest"], config["crop_size"]) == ("phiseg", [128, 128])
+    assert (config["flow_channels"], config["num_steps"], config["eval_samples"]) == ([16] * 3, 10, 32)
+    optimizer = parser.get_parsed_content("optimizer")
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.defaults["weight_decay"] == 1e-4
+    np.testing.assert_allclose(rates(parser, 8), 1e-4 * np.array([1, 2, 3, 4, 5, 6, 6, 6]) / 6)
 
 
 def test_the_probabilistic_unet_has_the_papers_number_of_parameters(folders, tmp_path) -> None:

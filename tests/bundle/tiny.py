@@ -39,6 +39,7 @@ _SSN = {"rank": 2, "num_samples": 3, "pretrain_epochs": 1, **SAMPLES, **_NET}
 _PROBUNET = {"latent_dim": 2, **SAMPLES, **_NET}
 _PHISEG = {"latent_levels": 2, **SAMPLES, **_NET}
 _HPROBUNET = {"latent_dims": [1], "blocks_per_level": 1, **SAMPLES, **_NET}
+_FLOWSSN = {"flow_channels": [4, 4], "num_steps": 2, **SAMPLES, **_NET}
 _MOSE = {"num_experts": 3, "num_samples": 1, **SAMPLES, **_NET}
 _CAR = {"num_samples": 2, "d_on": 1, "d_off": 1, **SAMPLES, **_NET}
 _BASELINES = ("deterministic", "threshold", "independent", "dropout", "ensemble", "mheads", "image2image_vae")
@@ -53,6 +54,7 @@ METHODS = {
     "probunet_latent_at_input": Method("probunet_lidc", {**_PROBUNET, "latent_at_input": True}),
     "phiseg": Method("phiseg_lidc", _PHISEG),
     "hprobunet": Method("hprobunet_lidc", _HPROBUNET),
+    "flowssn": Method("flowssn_lidc", _FLOWSSN),
     "mose": Method("mose_lidc", _MOSE),
     "car": Method("car_lidc", _CAR),
     **{name: Method("baselines_lidc", {"method": name, "num_hypotheses": 2, **SAMPLES, **_NET}) for name in _BASELINES},
@@ -65,6 +67,7 @@ METHODS = {
 HOME: dict[str, dict[str, Any]] = {
     "baselines_lidc": {"num_hypotheses": 2, **SAMPLES, **_NET},
     "car_lidc": _CAR,
+    "flowssn_lidc": _FLOWSSN,
     "hprobunet_lidc": _HPROBUNET,
     "mose_cityscapes": {
         **_NET,
@@ -86,7 +89,16 @@ HOME: dict[str, dict[str, Any]] = {
 }
 HOME_TASK = {
     **dict.fromkeys(
-        ("baselines_lidc", "car_lidc", "hprobunet_lidc", "mose_lidc", "phiseg_lidc", "probunet_lidc", "ssn_lidc"),
+        (
+            "baselines_lidc",
+            "car_lidc",
+            "flowssn_lidc",
+            "hprobunet_lidc",
+            "mose_lidc",
+            "phiseg_lidc",
+            "probunet_lidc",
+            "ssn_lidc",
+        ),
         "lidc",
     ),
     "mose_cityscapes": "cityscapes",

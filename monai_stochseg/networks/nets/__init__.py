@@ -8,6 +8,7 @@ from .calibration_network import BlackBoxCalibrationNetwork, CalibrationNetwork
 from .deepmedic import DeepMedic
 from .dropout_unet import DropoutUNet, MonteCarloDropout
 from .ensemble import Ensemble, UNetEnsemble
+from .flow_ssn import FlowSSN
 from .given_probabilities import GivenProbabilities
 from .hierarchical_probabilistic_unet import HierarchicalProbabilisticUNet
 from .image_to_image_vae import Image2ImageVAE
@@ -30,6 +31,7 @@ __all__ = [
     "DeterministicSampler",
     "DropoutUNet",
     "Ensemble",
+    "FlowSSN",
     "GivenProbabilities",
     "HierarchicalProbabilisticUNet",
     "Image2ImageVAE",
