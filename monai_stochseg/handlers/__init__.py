@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from monai_stochseg.handlers.averaged_weights import AveragedWeights
 from monai_stochseg.handlers.calibration_loader import CalibrationLoader
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
@@ -28,6 +29,7 @@ from monai_stochseg.handlers.training_validation import TrainingValidation
 from .volume_table import VolumeTable
 
 __all__ = [
+    "AveragedWeights",
     "CalibrationLoader",
     "CaseTable",
     "EpochSeed",

@@ -297,6 +297,7 @@ def test_the_recipe_of_flowssn_is_the_authors(folders, tmp_path) -> None:
     assert (config["max_epochs"], config["images_per_epoch"], config["batch_size"]) == (1000, None, 32)
     assert (config["manifest"], config["crop_size"]) == ("phiseg", [128, 128])
     assert (config["flow_channels"], config["num_steps"], config["eval_samples"]) == ([16] * 3, 10, 32)
+    assert parser.get_parsed_content("options").averaging == 0.9999
     optimizer = parser.get_parsed_content("optimizer")
     assert type(optimizer) is torch.optim.AdamW
     assert optimizer.defaults["weight_decay"] == 1e-4
