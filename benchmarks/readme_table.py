@@ -37,6 +37,7 @@ NAMES = {
     "threshold": "uniform threshold: a null without covariance",
     "independent": "independent pixels: a null",
     "deterministic": "deterministic U-Net",
+    "tta": "test-time augmentation",
     "mheads": "M-heads",
     "image2image_vae": "Image2Image VAE",
     "ensemble": "ensemble of four",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.transforms import Compose, RandFlip
 from monai.utils import LossReduction
 from torch import nn
 
@@ -76,6 +77,10 @@ def _decoder(z: torch.Tensor) -> torch.Tensor:
     return torch.ones(1, C, *SIZE) * z.sum(1).reshape(-1, 1, 1, 1)
 
 
+def _answer(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    return x.expand(-1, C, *x.shape[2:])
+
+
 def _categorical(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return (y * t.reshape(-1, *[1] * (y.ndim - 1))).softmax(1)
 
@@ -124,6 +129,9 @@ def _distributions() -> dict[str, Good]:
     factor = _normal(B, RANK, C, *SIZE)
     return {
         "AncestralDistribution": Good({"decoder": lambda choose: choose(0, Gaussian(logits, logits))}, draws),
+        "AugmentedDistribution": Good(
+            {"answer": _answer, "x": _normal(B, 1, *SIZE), "transform": Compose([RandFlip(prob=1.0)])}, draws
+        ),
         "DeterministicDistribution": Good({"logits": logits}, draws),
         "IndependentDistribution": Good({"logits": logits}, draws),
         "ThresholdDistribution": Good({"logits": logits, "order": [0, 1, 2]}, draws),
@@ -432,6 +440,10 @@ def _networks() -> dict[str, Good]:
         "GivenProbabilities": Good({"out_channels": C}, {"forward": {"x": soft}}),
         "IndependentSampler": Good({"network": answer}, masked),
         "ThresholdSampler": Good({"network": answer, "order": [0, 1, 2]}, masked),
+        "TestTimeAugmentation": Good(
+            {"network": answer, "transform": Compose([RandFlip(prob=1.0)]), "spatial_dims": 2}, both
+        ),
+        "augmentation_transform": function(spatial_dims=2),
         "DropoutUNet": Good(unet, both),
         "MonteCarloDropout": Good({"network": dropout}, both),
         "Ensemble": Good({"members": [answer, nn.Conv2d(1, C, 1)]}, both),

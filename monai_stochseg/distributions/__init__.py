@@ -2,6 +2,7 @@
 """Predictive distributions over the logit maps of an image."""
 
 from .ancestral import AncestralDistribution
+from .augmented import AugmentedDistribution
 from .base import PredictiveDistribution, autocast_mode, full_precision
 from .dropout import DropoutDistribution
 from .expert_mixture import ExpertMixtureDistribution
@@ -21,6 +22,7 @@ from .windowed import WindowedDistribution
 
 __all__ = [
     "AncestralDistribution",
+    "AugmentedDistribution",
     "DeterministicDistribution",
     "DropoutDistribution",
     "ExpertMixtureDistribution",

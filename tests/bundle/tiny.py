@@ -42,7 +42,7 @@ _HPROBUNET = {"latent_dims": [1], "blocks_per_level": 1, **SAMPLES, **_NET}
 _FLOWSSN = {"flow_channels": [4, 4], "num_steps": 2, **SAMPLES, **_NET}
 _MOSE = {"num_experts": 3, "num_samples": 1, **SAMPLES, **_NET}
 _CAR = {"num_samples": 2, "d_on": 1, "d_off": 1, **SAMPLES, **_NET}
-_BASELINES = ("deterministic", "threshold", "independent", "dropout", "ensemble", "mheads", "image2image_vae")
+_BASELINES = ("deterministic", "threshold", "independent", "tta", "dropout", "ensemble", "mheads", "image2image_vae")
 _SOFT = {"channels": [2, 4], "strides": [2]}
 METHODS = {
     "ssn": Method("ssn_lidc", _SSN),

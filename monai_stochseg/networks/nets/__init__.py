@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks, one a file."""
 
+from .augmentation_sampler import TestTimeAugmentation, augmentation_transform
 from .bilinear_unet import BilinearUNet
 from .black_box import BlackBox
 from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement
@@ -46,6 +47,8 @@ __all__ = [
     "RefinementDiscriminator",
     "RefinementNetwork",
     "StochasticSegmentationNetwork",
+    "TestTimeAugmentation",
     "ThresholdSampler",
     "UNetEnsemble",
+    "augmentation_transform",
 ]
