@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.transforms import Compose, RandFlip
 from monai.utils import LossReduction
 from torch import nn
 
@@ -19,6 +20,7 @@ from monai_stochseg.data import RaterLayout
 from monai_stochseg.distributions import (
     DeterministicDistribution,
     ExpertSamples,
+    FlowOutput,
     Gaussian,
     LatentLevel,
     LatentOutput,
@@ -75,6 +77,14 @@ def _decoder(z: torch.Tensor) -> torch.Tensor:
     return torch.ones(1, C, *SIZE) * z.sum(1).reshape(-1, 1, 1, 1)
 
 
+def _answer(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    return x.expand(-1, C, *x.shape[2:])
+
+
+def _categorical(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return (y * t.reshape(-1, *[1] * (y.ndim - 1))).softmax(1)
+
+
 def _distance(self_pairs: bool = False) -> dict[str, Any]:
     options = {"distance": LabelMapDistance(C)}
     return options | {"self_pairs": True} if self_pairs else options
@@ -90,6 +100,13 @@ class _TwoMaps(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.conv(x)
         return features, features
+
+
+class _Field(nn.Module):
+    """A flow."""
+
+    def forward(self, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return _categorical(y, t)
 
 
 @cache
@@ -111,6 +128,10 @@ def _distributions() -> dict[str, Good]:
     inferer = SlidingWindowInferer((8, 9), sw_batch_size=1)
     factor = _normal(B, RANK, C, *SIZE)
     return {
+        "AncestralDistribution": Good({"decoder": lambda choose: choose(0, Gaussian(logits, logits))}, draws),
+        "AugmentedDistribution": Good(
+            {"answer": _answer, "x": _normal(B, 1, *SIZE), "transform": Compose([RandFlip(prob=1.0)])}, draws
+        ),
         "DeterministicDistribution": Good({"logits": logits}, draws),
         "IndependentDistribution": Good({"logits": logits}, draws),
         "ThresholdDistribution": Good({"logits": logits, "order": [0, 1, 2]}, draws),
@@ -125,6 +146,11 @@ def _distributions() -> dict[str, Good]:
             },
             {"sample_logits": {"n": 4, "generator": _generator()}, "mode_logits": {}},
         ),
+        "FlowDistribution": Good(
+            {"mean": logits, "categorical": _categorical, "num_steps": 2},
+            {**draws, "decode": {"noise": _normal(B, 2, C, *SIZE)}, "ends": {"noise": _normal(B, 2, C, *SIZE)}},
+        ),
+        "integrate_flow": function(categorical=_categorical, start=logits, num_steps=2),
         "HypothesesDistribution": Good({"logits": _normal(B, N, C, *SIZE), "weights": _uniform(B, N)}, draws),
         "LatentDistribution": Good(
             {"mean": vector, "log_std": vector, "decoder": _decoder},
@@ -192,10 +218,12 @@ def _losses() -> dict[str, Good]:
         "ConsistencyLoss": called(void, input=calibrated, **rated),
         "DiscriminatorLoss": called({}, discriminator=_discriminator, **pair),
         "ELBOLoss": called(
-            {**void, "target_reconstruction": 1.0},
-            input=LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long)),
+            {**void, "target_reconstruction": 1.0, "level_weights": [2.0], "top_k": 0.5},
+            input=LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long), (logits,)),
+            generator=_generator(),
             **rated,
         ),
+        "FlowMatchingLoss": called(void, input=FlowOutput(logits, torch.zeros(B, dtype=torch.long)), **rated),
         "LogitAdversarialLoss": called({}, input=_normal(B, 1), target_is_real=True, for_discriminator=True),
         "MultipleHypothesesLoss": called(void, input=samples, **rated),
         "OptimalTransportLoss": called(
@@ -373,6 +401,11 @@ def _networks() -> dict[str, Good]:
         "posterior": {"x": image, "y": target[:, :1]},
         "predictive": {"x": image},
     }
+    hierarchy = {
+        "forward": rated["forward"],
+        "reconstruct": {"x": image, "y": target[:, :1]},
+        "predictive": {"x": image},
+    }
     logits = _normal(B, C, *SIZE)
     masked = {**both, "distribution": {"logits": logits, "mask": torch.ones(B, 1, *SIZE)}}
     refined = {"num_samples": 2, "generator": _generator()}
@@ -398,9 +431,24 @@ def _networks() -> dict[str, Good]:
             {**forward, "output_size": {"input_size": [8, 6]}, "input_size": {"output_size": [6, 4]}},
         ),
         "DeterministicSampler": Good({"network": answer}, masked),
+        "FlowSSN": Good(
+            {
+                "base": answer,
+                "out_channels": C,
+                "flow": _Field(),
+                "flow_channels": channels,
+                "num_steps": 2,
+                "spatial_dims": 2,
+            },
+            {"forward": rated["forward"], "mean": {"x": image}, "predictive": {"x": image}},
+        ),
         "GivenProbabilities": Good({"out_channels": C}, {"forward": {"x": soft}}),
         "IndependentSampler": Good({"network": answer}, masked),
         "ThresholdSampler": Good({"network": answer, "order": [0, 1, 2]}, masked),
+        "TestTimeAugmentation": Good(
+            {"network": answer, "transform": Compose([RandFlip(prob=1.0)]), "spatial_dims": 2}, both
+        ),
+        "augmentation_transform": function(spatial_dims=2),
         "DropoutUNet": Good(unet, both),
         "MonteCarloDropout": Good({"network": dropout}, both),
         "Ensemble": Good({"members": [answer, nn.Conv2d(1, C, 1)]}, both),
@@ -419,6 +467,10 @@ def _networks() -> dict[str, Good]:
             experts,
         ),
         "MixtureOfStochasticExpertsUNet": Good({**unet, **mixture}, experts),
+        "HierarchicalProbabilisticUNet": Good(
+            {**sizes, "channels": channels, "latent_dims": [1], "blocks_per_level": 1}, hierarchy
+        ),
+        "PHiSeg": Good({**unet, "latent_levels": 2}, {**hierarchy, "level_weights": {}}),
         "ProbabilisticUNet": Good({**unet, "latent_dim": 2, **given}, rated),
         "RefinementDiscriminator": Good(
             {"spatial_dims": 2, "in_channels": 1, "num_classes": C, "channels": channels},

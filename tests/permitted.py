@@ -87,6 +87,7 @@ PERMITTED = [
         "NaN, inf",
         "They are terms of a loss. Who sums them looks at the sum: the loss, or the trainer.",
     ),
+    Permit("losses/ELBOLoss*", "input.partial", "empty", "Without deep supervision there are none."),
     Permit("losses/ConsistencyLoss*", "input.mean input.log_std", "NaN, inf", "kind='calibration' does not use them."),
     Permit("losses/SoftDiceCELoss*", "rater_weights", "*", "A soft target has merged its raters: nothing is read."),
     Permit("losses/SoftDiceCELoss* losses/CalibrationLoss*", "target", "not whole", "Probabilities are not whole."),
@@ -166,7 +167,8 @@ PERMITTED = [
     Permit("transforms/MergeLabelPartsd*", "data.label_classes", "None", "A case without classes stays as it is."),
     Permit("transforms/MergeLabelPartsd*", "data.label", "*", "What LoadCased gives: masks of any size."),
     Permit(
-        "networks/ProbabilisticUNet* networks/Image2ImageVAE*",
+        "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg* networks/Hierarchical* "
+        "networks/FlowSSN*",
         "y",
         "not whole, negative, beyond the classes",
         "The loss checks the same labels: to look at them in the forward pass would wait for the device once more.",
@@ -178,13 +180,14 @@ PERMITTED = [
         "They are a softmax. To look at them would wait for the device at each step.",
     ),
     Permit(
-        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive",
+        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive networks/TestTimeAugmentation.predictive",
         "x",
         "one axis more",
         "The network runs when samples are drawn.",
     ),
-    Permit("networks/*", "channels scales", "longer", "Any number of levels."),
+    Permit("networks/*", "channels scales flow_channels", "longer", "Any number of levels."),
     Permit("networks/*", "dropout gating_level", "zero", "No dropout, and the first level."),
+    Permit("networks/augmentation_transform", "rotation scale intensity", "zero", "Such a change is left out."),
     Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),
     Permit("networks/Mixture*", "x", "smaller size", "The gate has no size."),
@@ -195,6 +198,10 @@ PERMITTED = [
     Permit("inferers/RaterInferer*", "label", "smaller size", "Nothing else fixes the size."),
     Permit("inferers/ValidConvolutionInferer*", "roi_size", "negative", "It stands for the whole axis, as in MONAI."),
     Permit("inferers/ValidConvolutionInferer*", "margin cval", "zero, negative", "No margin, and any value to pad."),
+    Permit(
+        "distributions/integrate_flow", "start", "one axis less, one axis more", "It has any number of axes behind C."
+    ),
+    Permit("distributions/WindowedDistribution", "noise_channels", "zero", "There is no such noise."),
     Permit(
         "distributions/DeterministicDistribution distributions/*tDistribution distributions/ThresholdDistribution",
         "logits",

@@ -3,8 +3,8 @@
 
 from .baselines import Baseline, make_baseline
 from .evaluation import make_answer_evaluator, make_evaluator
-from .latent_figure import save_latent_plane
 from .label_server import ServerAnswer, ServerCase
+from .latent_figure import save_latent_plane
 from .options import Options
 from .prediction import make_answer_predictor, make_predictor
 from .root import find_bundle

@@ -14,6 +14,7 @@ from monai_stochseg.networks.nets import (
     Image2ImageVAE,
     IndependentSampler,
     MHeadsUNet,
+    TestTimeAugmentation,
     ThresholdSampler,
     UNetEnsemble,
 )
@@ -42,8 +43,8 @@ def make_baseline(
     same U-Net.
 
     Args:
-        method: ``deterministic``, ``threshold`` and ``independent``, which sample one deterministic network in three
-            ways; ``dropout``, ``ensemble``, ``mheads`` or ``image2image_vae``.
+        method: ``deterministic``, ``threshold``, ``independent`` and ``tta``, test-time augmentation, which sample one
+            deterministic network in four ways; ``dropout``, ``ensemble``, ``mheads`` or ``image2image_vae``.
         task: what is asked; it says the dimensions, channels, classes and void label.
         channels: number of channels of each level.
         norm: normalisation, by MONAI's name.
@@ -66,6 +67,7 @@ def make_baseline(
         "independent": lambda: Baseline(
             IndependentSampler(BilinearUNet(*core, **options)), RaterCrossEntropyLoss(void)
         ),
+        "tta": lambda: Baseline(TestTimeAugmentation(BilinearUNet(*core, **options)), RaterCrossEntropyLoss(void)),
         "dropout": lambda: Baseline(DropoutUNet(*core, **options), RaterCrossEntropyLoss(void)),
         "ensemble": lambda: Baseline(UNetEnsemble(*core, num_hypotheses, **options), RaterCrossEntropyLoss(void)),
         "mheads": lambda: Baseline(

@@ -27,6 +27,8 @@ class Options:
         num_workers: processes that load.
         cache_rate: share of the cases kept in memory.
         amp: bfloat16 autocast. Default: on a GPU that has it.
+        averaging: decay of an exponential average of the weights, which is validated and kept as the best, see
+            :py:class:`monai_stochseg.handlers.AveragedWeights`. Default: none.
         experiment_name: MLflow's experiment.
         parameters: what the method was made with, for MLflow.
         tracking_uri: an MLflow server or database. Default: one in ``output_dir``.
@@ -48,6 +50,7 @@ class Options:
     num_workers: int = 0
     cache_rate: float = 1.0
     amp: bool | None = None
+    averaging: float | None = None
     experiment_name: str = "monai_stochseg"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tracking_uri: str | None = None

@@ -26,6 +26,7 @@ from monai_stochseg.bundle.split import SPLIT_FILE
 from monai_stochseg.bundle.version import package_version
 from monai_stochseg.engines import AdversarialRefinementTrainer, StochasticEvaluator
 from monai_stochseg.handlers import (
+    AveragedWeights,
     EpochSeed,
     FolderLock,
     LossGuard,
@@ -120,6 +121,10 @@ def make_trainer(
             discriminator_optimizer=adversary.optimizer,
             **(adversary.options or {}),
         )
+    if options.averaging is not None:
+        averaged = AveragedWeights(network, options.averaging)
+        evaluator.network = averaged.network
+        own = [*own, averaged]
     state |= {type(handler).__name__: handler for handler in own if hasattr(handler, "load_state_dict")}
     if task.draws_split:
         own = [SplitRecord(task.split(task.cases("all")), _split_file(options)), *own]
@@ -163,6 +168,7 @@ def _handlers(
         extra=state,
         companions=companions,
         signature=task.signature,
+        best_network=next((handler.network for handler in own if isinstance(handler, AveragedWeights)), None),
     )
     return [
         FolderLock(options.lock_dir or options.output_dir),

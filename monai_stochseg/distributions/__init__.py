@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictive distributions over the logit maps of an image."""
 
+from .ancestral import AncestralDistribution
+from .augmented import AugmentedDistribution
 from .base import PredictiveDistribution, autocast_mode, full_precision
 from .dropout import DropoutDistribution
 from .expert_mixture import ExpertMixtureDistribution
+from .flow import FlowDistribution, integrate_flow
 from .hypotheses import HypothesesDistribution
 from .labels import check_labels
 from .latent import LatentDistribution
@@ -11,17 +14,21 @@ from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
 from .masked import MaskedDistribution
 from .noise import draw_latent, draw_noise, draw_seeds
-from .outputs import Gaussian, LatentLevel, LatentOutput, RefinementOutput
+from .outputs import FlowOutput, Gaussian, LatentLevel, LatentOutput, RefinementOutput
 from .refined import RefinedDistribution
 from .weighted_samples import ExpertSamples
 from .weights import check_weights, draw_map, weights_of, with_weights
 from .windowed import WindowedDistribution
 
 __all__ = [
+    "AncestralDistribution",
+    "AugmentedDistribution",
     "DeterministicDistribution",
     "DropoutDistribution",
     "ExpertMixtureDistribution",
     "ExpertSamples",
+    "FlowDistribution",
+    "FlowOutput",
     "Gaussian",
     "HypothesesDistribution",
     "IndependentDistribution",
@@ -43,6 +50,7 @@ __all__ = [
     "draw_noise",
     "draw_seeds",
     "full_precision",
+    "integrate_flow",
     "split_parameters",
     "weights_of",
     "with_weights",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
+__all__ = ["FlowOutput", "Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
 
 
 class Gaussian(NamedTuple):
@@ -44,10 +44,26 @@ class LatentOutput(NamedTuple):
         logits: ``[B, C, *S]``, decoded from latents that were drawn from the posteriors.
         levels: one for each latent: a single one of a Probabilistic U-Net, several of a hierarchical network.
         rater: ``[B]``, the rater whose label the posteriors have seen.
+        partial: logits ``[B, C, *S]`` of the first levels alone, of the first two, ..., each of which is to fit the
+            label as well (deep supervision). Default: none.
     """
 
     logits: torch.Tensor
     levels: tuple[LatentLevel, ...]
+    rater: torch.Tensor
+    partial: tuple[torch.Tensor, ...] = ()
+
+
+class FlowOutput(NamedTuple):
+    """
+    A training step of a flow, as :py:class:`monai_stochseg.losses.FlowMatchingLoss` takes it.
+
+    Args:
+        logits: ``[B, C, *S]``, of the categorical of the label to which the path leads.
+        rater: ``[B]``, the rater whose label this is.
+    """
+
+    logits: torch.Tensor
     rater: torch.Tensor
 
 

@@ -23,10 +23,11 @@ class WindowedDistribution(PredictiveDistribution):
     window: a network with a latent says one thing about the whole image. The windows' logits are stitched by the
     inferer, as they are for a single answer.
 
-    A limit: noise of each voxel or feature, such as the masks of dropout, repeats from window to window of equal size,
-    so that places a window apart are correlated, and windows that overlap disagree. Only a network whose parameters can
-    be stitched before they are sampled has one noise field for the whole image, see
-    :py:class:`monai_stochseg.inferers.PredictiveInferer`.
+    Noise that lies on the image's grid (``noise_channels``) is one field for the whole image, of which a window gets
+    its part.
+
+    A limit: any other noise of each voxel or feature, such as the masks of dropout, repeats from window to window of
+    equal size, so that places a window apart are correlated, and windows that overlap disagree.
 
     Hypotheses, such as the members of an ensemble, are drawn without replacement for the image too, see
     :py:class:`HypothesesDistribution`.
@@ -40,6 +41,8 @@ class WindowedDistribution(PredictiveDistribution):
             same: a sample has no weight of its own in each window.
         inferer: calls a function on windows, one at a time, and stitches what it returns, for instance MONAI's
             ``SlidingWindowInferer``.
+        noise_channels: number of channels of the noise that lies on the image's grid; the distributions of windows then
+            have ``decode(noise)``, of standard normal noise ``[1, n, noise_channels, *W]``. Default: there is none.
 
     Raises:
         ValueError: when the inferer's ``sw_batch_size`` is not 1; at a draw, when windows come several at a time or
@@ -52,6 +55,7 @@ class WindowedDistribution(PredictiveDistribution):
         image: torch.Tensor,
         predictive: Callable[[torch.Tensor], PredictiveDistribution],
         inferer: Inferer | Callable[..., torch.Tensor],
+        noise_channels: int = 0,
     ) -> None:
         check_axes("[B, C_in, *S] with 2 or 3 spatial axes", 4, image=image)
         roi_size = getattr(inferer, "roi_size", None)
@@ -63,6 +67,8 @@ class WindowedDistribution(PredictiveDistribution):
         self.image = full_precision(image)
         self.predictive = predictive
         self.inferer = inferer
+        check_at_least(0, noise_channels=noise_channels)
+        self.noise_channels = noise_channels
         self._autocast = autocast_mode(self.image.device)
         self._decks = [Deck() for _ in self.image]
 
@@ -88,9 +94,14 @@ class WindowedDistribution(PredictiveDistribution):
     def _stitch(self, image: torch.Tensor, deck: Deck, seeds: Sequence[int] = ()) -> torch.Tensor:
         """One image's samples of the seeds, ``[1, n * C, *S]``; its mode without seeds."""
         hypotheses: list[torch.Tensor] = []  # of the samples, the same in all windows
+        channels = image.shape[1]
+        if self.noise_channels:
+            shape = (1, self.noise_channels, *image.shape[2:])
+            image = torch.cat([image, *(_field(seed, shape, image) for seed in seeds)], dim=1)
 
         def predict(window: torch.Tensor) -> torch.Tensor:
             _check_batch_size(len(window))
+            window, noise = window[:, :channels], window[:, channels:]
             distribution = self.predictive(window)
             if distribution.weights is not None:
                 raise ValueError(
@@ -104,11 +115,19 @@ class WindowedDistribution(PredictiveDistribution):
                     number = distribution.logits.shape[1]
                     hypotheses.append(deck.deal(len(seeds), lambda start: _permutation(number, seeds[start])))
                 return take_hypotheses(distribution.logits, hypotheses[0]).flatten(1, 2)
+            if self.noise_channels:
+                decode: Callable[[torch.Tensor], torch.Tensor] = getattr(distribution, "decode")  # noqa: B009
+                return decode(noise.unflatten(1, (len(seeds), -1))).flatten(1, 2)
             generators = [torch.Generator(window.device).manual_seed(seed) for seed in seeds]
             return torch.cat([distribution.sample_logits(1, generator) for generator in generators], 1).flatten(1, 2)
 
         with self._autocast:
             return full_precision(self.inferer(image, predict))
+
+
+def _field(seed: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def _permutation(n: int, seed: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from monai_stochseg.handlers.averaged_weights import AveragedWeights
 from monai_stochseg.handlers.calibration_loader import CalibrationLoader
 from monai_stochseg.handlers.case_table import CaseTable
 from monai_stochseg.handlers.epoch_seed import EpochSeed
@@ -17,6 +18,7 @@ from monai_stochseg.handlers.metric_figure import MetricFigure
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.optimizer_state import OptimizerState
 from monai_stochseg.handlers.progress import TrainingProgress
+from monai_stochseg.handlers.reconstruction_iou import ReconstructionIoU
 from monai_stochseg.handlers.refinement_monitor import RefinementMonitor
 from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
@@ -27,6 +29,7 @@ from monai_stochseg.handlers.training_validation import TrainingValidation
 from .volume_table import VolumeTable
 
 __all__ = [
+    "AveragedWeights",
     "CalibrationLoader",
     "CaseTable",
     "EpochSeed",
@@ -39,6 +42,7 @@ __all__ = [
     "MetricFigure",
     "NonFiniteError",
     "OptimizerState",
+    "ReconstructionIoU",
     "RefinementMonitor",
     "ReliabilityFigure",
     "SampleFigure",

@@ -94,6 +94,7 @@ class TrainingCheckpoint:
         extra: more objects with ``state_dict`` and ``load_state_dict`` to keep in the last state, by name.
         companions: other files of a run, such as its split, which are moved aside along with its checkpoints when a
             new training begins in their folder.
+        best_network: whose weights are kept as the best, such as an average of the trained ones; default: ``network``.
         signature: what the network is trained for, written into both files, and compared where a training resumes; see
             :py:attr:`monai_stochseg.tasks.Task.signature`.
 
@@ -118,6 +119,7 @@ class TrainingCheckpoint:
         extra: Mapping[str, Any] | None = None,
         companions: Sequence[str | os.PathLike[str]] = (),
         signature: Mapping[str, Any] | None = None,
+        best_network: nn.Module | None = None,
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'mode must be "min" or "max" but is {mode!r}.')
@@ -130,6 +132,7 @@ class TrainingCheckpoint:
         self.last_path = Path(save_dir) / last_filename
         self.best_path = Path(save_dir) / best_filename
         self.network = network
+        self.best_network = network if best_network is None else best_network
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
@@ -250,7 +253,7 @@ class TrainingCheckpoint:
         if math.isnan(value) or (self.best_value is not None and not self._better(value, self.best_value)):
             return
         described = {"metric": name, "mode": self.mode, "value": value, "epoch": epoch, "signature": self.signature}
-        if self._write(trainer, {"network": get_state_dict(self.network), **described}, self.best_path):
+        if self._write(trainer, {"network": get_state_dict(self.best_network), **described}, self.best_path):
             self.best_value, self.best_epoch = value, epoch
             trainer.logger.info(f"New best {name} {value:.6g} at epoch {epoch}: {self.best_path}")
 

@@ -21,7 +21,8 @@ class PredictiveInferer(Inferer):
     Some networks give the distribution's parameters as one tensor, which their ``distribution(parameters, mask=)``
     reads, such as a Stochastic Segmentation Network: the parameters are stitched from the windows first and sampled
     once. Any other network needs ``predictive(x)``: with an inferer of windows each sample has one noise in all of
-    them, see :py:class:`monai_stochseg.distributions.WindowedDistribution`.
+    them, and one noise field where the network has ``noise_channels``, the number of channels of noise on the image's
+    grid, see :py:class:`monai_stochseg.distributions.WindowedDistribution`.
 
     Args:
         inferer: how windows are taken and stitched, for instance MONAI's ``SlidingWindowInferer`` or
@@ -84,6 +85,9 @@ class PredictiveInferer(Inferer):
             distribution = predictive(inputs, *args, **kwargs)
         else:
             distribution = WindowedDistribution(
-                inputs, lambda window: predictive(window, *args, **kwargs), self.inferer
+                inputs,
+                lambda window: predictive(window, *args, **kwargs),
+                self.inferer,
+                getattr(module, "noise_channels", 0),
             )
         return distribution if mask is None else MaskedDistribution(distribution, mask)

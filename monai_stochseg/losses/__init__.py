@@ -6,6 +6,7 @@ from .calibration import CalibrationLoss
 from .consistency import ConsistencyLoss
 from .coupling import solve_coupling
 from .elbo import ELBOLoss, gaussian_kl
+from .flow_matching import FlowMatchingLoss
 from .multiple_hypotheses import MultipleHypothesesLoss
 from .optimal_transport import OptimalTransportLoss
 from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
@@ -19,6 +20,7 @@ __all__ = [
     "DiscriminatorLoss",
     "DiscriminatorTerms",
     "ELBOLoss",
+    "FlowMatchingLoss",
     "LogitAdversarialLoss",
     "MultipleHypothesesLoss",
     "OptimalTransportLoss",

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ignite.distributed as idist
 import torch
 from monai.utils import LossReduction
 from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
-from monai_stochseg.distributions import LatentOutput, check_labels, check_weights, full_precision
+from monai_stochseg.distributions import LatentOutput, full_precision
 from monai_stochseg.distributions.arguments import (
     check_arguments,
     check_at_least,
@@ -17,7 +19,8 @@ from monai_stochseg.distributions.arguments import (
     check_positive,
     check_same_shape,
 )
-from monai_stochseg.losses.raters import check_target
+from monai_stochseg.distributions.noise import draw_uniform
+from monai_stochseg.losses.raters import drawn_labels
 
 # The constraint's multiplier stays between exp(-10) and exp(10).
 _LOG_MULTIPLIER_BOUND = 10.0
@@ -28,7 +31,8 @@ class ELBOLoss(_Loss):
     Negative evidence lower bound of a network with a latent (Kohl et al. 2018, https://arxiv.org/abs/1806.05034,
     equation 4): cross entropy of the logits of a latent from the posterior, plus beta times the divergence of the
     posterior from the prior, KL(Q || P), summed over the latent's dimensions, and over the levels of a network that has
-    several latents.
+    several latents. Where the output has ``partial`` logits (deep supervision), the cross entropy of each of them is
+    added.
 
     Computed in float32 or better under autocast too. ``beta`` is an attribute that a schedule may set.
 
@@ -36,6 +40,10 @@ class ELBOLoss(_Loss):
     ``lambda * (reconstruction - target) + beta * KL``. Each step in training mode multiplies lambda by
     ``exp(multiplier_rate * v)``, v being the moving average over steps, and over processes, of the relative violation
     ``reconstruction / target - 1`` cut to [-1, 1]. lambda and v are buffers: save the loss with the network.
+
+    With ``top_k`` the reconstruction is that of the hierarchical network's paper (Kohl et al. 2019,
+    https://arxiv.org/abs/1905.13077): of all voxels of the batch only a share counts, drawn without replacement in
+    proportion to their cross entropy, so that the worst are the likeliest.
 
     Args:
         beta: weight of the divergence.
@@ -46,11 +54,17 @@ class ELBOLoss(_Loss):
             plain bound.
         multiplier_rate: change of log lambda per step at a relative violation of 1.
         momentum: weight of the past in the moving average.
+        top_k: share of the batch's voxels that count, in (0, 1]. Default: all.
+        top_k_sampled: False takes the worst voxels themselves and draws nothing.
+        target_per_voxel: True: ``target_reconstruction`` is for each voxel that counts, and is multiplied by their
+            number; for ``reconstruction="sum"``.
+        level_weights: weights of the levels' divergences, in the order of the output's levels. Default: 1 each.
         reduction: ``"mean"`` over the batch, ``"sum"`` or ``"none"``.
 
     Raises:
-        ValueError: for a negative beta, a target or rate that is not positive, a momentum outside [0, 1), or an unknown
-            option.
+        ValueError: for a negative beta or level weight, a target or rate that is not positive, a momentum outside
+            [0, 1), a top_k outside (0, 1], a target for each voxel where there is none or voxels are averaged, or an
+            unknown option.
 
     Example::
 
@@ -74,6 +88,10 @@ class ELBOLoss(_Loss):
         target_reconstruction: float | None = None,
         multiplier_rate: float = 0.01,
         momentum: float = 0.99,
+        top_k: float | None = None,
+        top_k_sampled: bool = True,
+        target_per_voxel: bool = False,
+        level_weights: Sequence[float] | None = None,
         reduction: LossReduction | str = LossReduction.MEAN,
     ) -> None:
         super().__init__(reduction=check_option("reduction", reduction, LossReduction).value)
@@ -82,6 +100,21 @@ class ELBOLoss(_Loss):
         if target_reconstruction is not None:
             check_positive(target_reconstruction=target_reconstruction)
         check_fraction(momentum=momentum)
+        if top_k is not None and not 0 < top_k <= 1:
+            raise ValueError(f"top_k must lie in (0, 1], got {top_k}.")
+        if target_per_voxel and (target_reconstruction is None or reconstruction != "sum"):
+            raise ValueError(
+                "target_per_voxel=True needs a target_reconstruction, and reconstruction 'sum', got "
+                f"{target_reconstruction} and {reconstruction!r}."
+            )
+        self.top_k = top_k
+        self.top_k_sampled = top_k_sampled
+        self.target_per_voxel = target_per_voxel
+        if level_weights is not None and len(level_weights) == 0:
+            raise ValueError("level_weights must hold one value for each level, got none.")
+        for i, weight in enumerate(level_weights or ()):
+            check_at_least(0, **{f"level_weights[{i}]": weight})
+        self.level_weights = None if level_weights is None else [float(weight) for weight in level_weights]
         self.beta = beta
         self.reconstruction = check_option("reconstruction", reconstruction, ("sum", "mean"))
         self.ignore_index = ignore_index
@@ -94,7 +127,11 @@ class ELBOLoss(_Loss):
 
     @check_arguments
     def forward(
-        self, input: LatentOutput, target: torch.Tensor, rater_weights: torch.Tensor | None = None
+        self,
+        input: LatentOutput,
+        target: torch.Tensor,
+        rater_weights: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """
         Args:
@@ -104,6 +141,7 @@ class ELBOLoss(_Loss):
             target: integer labels of the raters, ``[B, raters, *S]``, the same that the network got.
             rater_weights: ``[B, raters]``, the same that the network got. The network drew the rater by them, so the
                 loss does not weigh again. A missing rater has weight 0.
+            generator: source of the draw of voxels; the default is PyTorch's global one.
 
         Raises:
             TypeError: when ``input`` is not a LatentOutput.
@@ -112,53 +150,51 @@ class ELBOLoss(_Loss):
             FloatingPointError: when a term is not finite; names it.
         """
         check_fields(input)
-        logits, levels, rater = input
+        logits, levels, rater, partial = input
         if not levels:
             raise ValueError("input must have at least one level, a posterior and a prior, got none.")
-        labels, valid = self._check(logits, target, rater, rater_weights)
+        if any(part.shape != logits.shape for part in partial):
+            shapes = [tuple(part.shape) for part in partial]
+            raise ValueError(f"partial must have the shape of logits, {tuple(logits.shape)}, got {shapes}.")
+        weights = self.level_weights or [1.0] * len(levels)
+        if len(weights) != len(levels):
+            raise ValueError(f"level_weights must hold one value for each of {len(levels)} levels, got {weights}.")
+        labels, valid = drawn_labels(logits, target, rater, rater_weights, self.ignore_index)
         with torch.autocast(logits.device.type, enabled=False):
-            terms = [gaussian_kl(*posterior, *prior).flatten(1).sum(1) for posterior, prior in levels]
+            terms = [
+                weight * gaussian_kl(*posterior, *prior).flatten(1).sum(1)
+                for weight, (posterior, prior) in zip(weights, levels, strict=True)
+            ]
             divergence = torch.stack(terms).sum(0)
-            reconstruction = self._reconstruction(full_precision(logits), labels, valid)
+            supervised = [
+                self._reconstruction(full_precision(part), labels, valid, generator) for part in (*partial, logits)
+            ]
+            reconstruction, count = (torch.stack(terms).sum(0) for terms in zip(*supervised, strict=True))
         if self.target_reconstruction is None:
             item = reconstruction + self.beta * divergence
         else:
-            item = self.log_multiplier.exp() * (reconstruction - self.target_reconstruction) + self.beta * divergence
+            aim = self.target_reconstruction * (count if self.target_per_voxel else torch.ones_like(reconstruction))
+            item = self.log_multiplier.exp() * (reconstruction - aim) + self.beta * divergence
         if not torch.isfinite(item).all():
             sums = {"reconstruction": reconstruction, "divergence": divergence, "loss": item}
             raise FloatingPointError(_describe(_terms(input) | sums))
         if self.target_reconstruction is not None and self.training:
-            self._update_multiplier(reconstruction.detach().mean() / self.target_reconstruction - 1)
+            # without a voxel that counts there is nothing to violate
+            violation = torch.where(aim.mean() > 0, reconstruction.detach().mean() / aim.mean() - 1, 0.0)
+            self._update_multiplier(violation)
         if self.reduction == LossReduction.NONE.value:
             return item
         return item.sum() if self.reduction == LossReduction.SUM.value else item.mean()
 
-    def _check(
-        self, logits: torch.Tensor, target: torch.Tensor, rater: torch.Tensor, rater_weights: torch.Tensor | None
+    def _reconstruction(
+        self, logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor, generator: torch.Generator | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The labels ``[B, *S]`` of the posterior's rater with void voxels as 0, and which voxels count."""
-        target = check_target(target, logits, "logits")
-        whole = not (rater.is_floating_point() or rater.is_complex() or rater.dtype == torch.bool)
-        fits = whole and rater.shape == logits.shape[:1]
-        if not fits or not bool(((rater >= 0) & (rater < target.shape[1])).all()):
-            raise ValueError(
-                f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
-                f"got {rater.tolist()}: give the loss the labels that the network was given."
-            )
-        weights = check_weights(rater_weights, target, maps_name="target")
-        items = torch.arange(len(target), device=target.device)
-        if not bool((weights[items, rater] > 0).all()):
-            raise ValueError(
-                f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0 in rater_weights: "
-                "give the network the rater_weights as well."
-            )
-        labels, valid = check_labels(target, logits.shape[1], self.ignore_index, weights=weights)
-        return labels[items, rater], valid[items, rater]
-
-    def _reconstruction(self, logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Cross entropy per item, ``[B]``."""
-        voxels = (F.cross_entropy(logits, labels, reduction="none") * valid).flatten(1).sum(1)
-        return voxels if self.reconstruction == "sum" else voxels / valid.flatten(1).sum(1).clamp(min=1)
+        """Cross entropy of each item, ``[B]``, and the number of its voxels that count."""
+        voxels = F.cross_entropy(logits, labels, reduction="none")
+        if self.top_k is not None:
+            valid = worst_voxels(voxels.detach(), valid, self.top_k, self.top_k_sampled, generator)
+        total, count = (voxels * valid).flatten(1).sum(1), valid.flatten(1).sum(1).to(voxels)
+        return (total if self.reconstruction == "sum" else total / count.clamp(min=1)), count
 
     @torch.no_grad()
     def _update_multiplier(self, violation: torch.Tensor) -> None:
@@ -167,6 +203,30 @@ class ELBOLoss(_Loss):
         self.violation.lerp_(violation.clamp(-1, 1).to(self.violation), 1 - self.momentum)
         self.log_multiplier.add_(self.violation, alpha=self.multiplier_rate)
         self.log_multiplier.clamp_(-_LOG_MULTIPLIER_BOUND, _LOG_MULTIPLIER_BOUND)
+
+
+def worst_voxels(
+    values: torch.Tensor, valid: torch.Tensor, share: float, sampled: bool, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """
+    Which voxels of a batch count, ``[B, *S]``: a share of the valid ones, at least one, those of the largest values.
+
+    Args:
+        values: non-negative, ``[B, *S]``.
+        valid: ``[B, *S]``.
+        share: of the valid voxels.
+        sampled: voxels are drawn without replacement in proportion to their values, by Gumbel noise on their logs.
+        generator: source of the noise.
+    """
+    score = values.double().log() if sampled else values.double()
+    if sampled:  # an exponential number's log is a Gumbel number with its sign turned
+        noise = draw_uniform(tuple(score.shape), score, generator)
+        score = score - (-torch.log1p(-noise)).log()
+    score = torch.where(valid & ~score.isnan(), score, -torch.inf).flatten()
+    number = max(1, int(share * int(valid.sum())))
+    chosen = torch.zeros_like(valid).flatten()
+    chosen[score.topk(number).indices] = True
+    return chosen.reshape(valid.shape) & valid
 
 
 @check_arguments
@@ -207,7 +267,7 @@ def gaussian_kl(
 
 def _terms(output: LatentOutput) -> dict[str, torch.Tensor]:
     """The output's tensors by name."""
-    terms = {"logits": output.logits}
+    terms = {"logits": output.logits, **{f"partial[{i}]": part for i, part in enumerate(output.partial)}}
     for i, level in enumerate(output.levels):
         place = "" if len(output.levels) == 1 else f" of level {i}"
         for name, normal in level._asdict().items():

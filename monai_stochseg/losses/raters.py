@@ -6,9 +6,10 @@ from __future__ import annotations
 import torch
 from monai.utils import LossReduction
 
+from monai_stochseg.distributions import check_labels, check_weights
 from monai_stochseg.distributions.base import plain
 
-__all__ = ["check_target", "reduce_raters"]
+__all__ = ["check_target", "drawn_labels", "reduce_raters"]
 
 
 def check_target(target: torch.Tensor, like: torch.Tensor, name: str) -> torch.Tensor:
@@ -32,6 +33,45 @@ def check_target(target: torch.Tensor, like: torch.Tensor, name: str) -> torch.T
             f"{tuple(target.shape)}."
         )
     return plain(target)
+
+
+def drawn_labels(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    rater: torch.Tensor,
+    rater_weights: torch.Tensor | None,
+    ignore_index: int | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The labels ``[B, *S]`` of the raters that a network has drawn, void voxels as 0, and which voxels count.
+
+    Args:
+        logits: ``[B, C, *S]``.
+        target: integer labels of the raters, ``[B, R, *S]``.
+        rater: the rater of each item, ``[B]``.
+        rater_weights: ``[B, R]``; a missing rater has weight 0.
+        ignore_index: label of void voxels.
+
+    Raises:
+        ValueError: when shapes do not fit, a label is outside the classes, or the network drew a missing rater.
+    """
+    target = check_target(target, logits, "logits")
+    whole = not (rater.is_floating_point() or rater.is_complex() or rater.dtype == torch.bool)
+    fits = whole and rater.shape == logits.shape[:1]
+    if not fits or not bool(((rater >= 0) & (rater < target.shape[1])).all()):
+        raise ValueError(
+            f"rater must name one of the target's {target.shape[1]} raters for each of {len(logits)} items, "
+            f"got {rater.tolist()}: give the loss the labels that the network was given."
+        )
+    weights = check_weights(rater_weights, target, maps_name="target")
+    items = torch.arange(len(target), device=target.device)
+    if not bool((weights[items, rater] > 0).all()):
+        raise ValueError(
+            f"the network drew the raters {rater.tolist()}, one of whom is missing, of weight 0 in rater_weights: "
+            "give the network the rater_weights as well."
+        )
+    labels, valid = check_labels(target, logits.shape[1], ignore_index, weights=weights)
+    return labels[items, rater], valid[items, rater]
 
 
 def reduce_raters(values: torch.Tensor, weights: torch.Tensor, reduction: str) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 from monai_stochseg.benchmark import BenchmarkError, find_methods
 from monai_stochseg.benchmark.methods import check_ids
 
-BASELINES = ["deterministic", "threshold", "independent", "dropout", "ensemble", "mheads", "image2image_vae"]
+BASELINES = ["deterministic", "threshold", "independent", "tta", "dropout", "ensemble", "mheads", "image2image_vae"]
 
 
 def join(folder: Path, name: str, benchmark: str | None = None) -> None:
@@ -43,7 +43,7 @@ def test_all_methods() -> None:
     assert {*BASELINES, "ssn", "ssn_diagonal", "probunet"} <= methods.keys()
     assert methods["ssn_diagonal"].ids == {"diagonal": True}
     assert methods["ssn"].trained is methods["ssn"]
-    for name in ("deterministic", "independent"):
+    for name in ("deterministic", "independent", "tta"):
         assert methods[name].trained == methods["threshold"]
         assert methods[name].ids == {"method": name}
 

@@ -13,6 +13,7 @@ CASES = [
     ("deterministic", nets.DeterministicSampler, RaterCrossEntropyLoss),
     ("threshold", nets.ThresholdSampler, RaterCrossEntropyLoss),
     ("independent", nets.IndependentSampler, RaterCrossEntropyLoss),
+    ("tta", nets.TestTimeAugmentation, RaterCrossEntropyLoss),
     ("dropout", nets.DropoutUNet, RaterCrossEntropyLoss),
     ("ensemble", nets.UNetEnsemble, RaterCrossEntropyLoss),
     ("mheads", nets.MHeadsUNet, MultipleHypothesesLoss),
@@ -40,9 +41,9 @@ def test_network_and_loss_fit_the_task(method, network_class, loss_class, spatia
     assert network.eval().predictive(image).sample_logits(5).shape == (2, 5, 3, *[4] * spatial_dims)
 
 
-def test_one_training_serves_the_three_samplers_of_a_deterministic_network():
-    states = [make_baseline(method, asked(), (2, 4)).network.state_dict().keys() for method, *_ in CASES[:3]]
-    assert states[0] == states[1] == states[2]
+def test_one_training_serves_the_four_samplers_of_a_deterministic_network():
+    states = [make_baseline(method, asked(), (2, 4)).network.state_dict().keys() for method, *_ in CASES[:4]]
+    assert states[0] == states[1] == states[2] == states[3]
 
 
 def test_the_image2image_vae_has_its_own_latent_and_beta():

@@ -104,9 +104,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "calibration_def#channels": [2, 4],
         "calibration_def#num_convs": [1, 1],
     },
+    "flowssn_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "warmup_epochs": 2},
+    "hprobunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_dims": [1, 1]},
     "mose_cityscapes": {"channels": [2] * 4, "scale": [0.8, 0.99]},
     "mose_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
     "msvls_lidc": {"manifest": "kohl"},
+    "phiseg_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_levels": 3},
     "probunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
     "ssn_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
     "svls_brats": {"roi_size": [32] * 3},
@@ -274,9 +277,13 @@ def test_the_recipe_of_ssn_brats_is_the_papers(folders, tmp_path) -> None:
     np.testing.assert_allclose(found[[0, -1]], [1e-3, 1e-3 / 64])
 
 
-@pytest.mark.parametrize("name", ["baselines_lidc", "mose_lidc", "probunet_lidc", "ssn_lidc"])
+@pytest.mark.parametrize(
+    "name", ["baselines_lidc", "hprobunet_lidc", "mose_lidc", "phiseg_lidc", "probunet_lidc", "ssn_lidc"]
+)
 def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
-    thin = {"channels": [2], **({"num_hypotheses": 2} if name == "baselines_lidc" else {})}
+    own = {"baselines_lidc": {"num_hypotheses": 2}}
+    own |= {key: {"channels": [2] * 5} for key in ("phiseg_lidc", "hprobunet_lidc")}
+    thin = {"channels": [2], **own.get(name, {})}
     config, parser = paper(name, folders, tmp_path, **thin)
     length = tuple(config[key] for key in ("max_epochs", "images_per_epoch", "batch_size"))
     optimizer, found = parser.get_parsed_content("optimizer"), rates(parser, config["max_epochs"])
@@ -288,6 +295,12 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         assert (config["rank"], config["num_samples"], config["raters"]) == (10, 20, "random")
         assert (config["covariance_init"], config["pretrain_epochs"]) == (None, 0)
         assert set(found) == {1e-3}
+    elif name == "phiseg_lidc":
+        assert (length, config["manifest"]) == ((500, 12_000, 12), "phiseg")
+        assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
+        assert (config["latent_levels"], config["latent_dim"]) == (5, 2)
+        assert parser.get_parsed_content("loss").level_weights == [256, 64, 16, 4, 1]
+        assert set(found) == {1e-3}
     elif name == "mose_lidc":
         assert (length, config["manifest"]) == ((200, None, 16), "phiseg")
         assert (config["channels"], config["norm"]) == ([32, 64, 128, 192, 192, 192, 192], "BATCH")
@@ -296,12 +309,30 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         np.testing.assert_allclose(found, 1e-3 * np.linspace(1, 1 / 200, 200))
     else:
         assert (length, config["manifest"]) == ((240, 32_000, 32), "kohl")
-        assert (config["channels"], config["norm"]) == ([32, 64, 128, 256, 512], None)
+        if name == "hprobunet_lidc":
+            assert config["channels"] == [24, 48, 96, *[192] * 5]
+            assert (config["latent_dims"], config["blocks_per_level"]) == ([1] * 4, 3)
+            loss = parser.get_parsed_content("loss")
+            assert (loss.target_reconstruction, loss.target_per_voxel, loss.top_k) == (0.05, True, 0.02)
+        else:
+            assert (config["channels"], config["norm"]) == ([32, 64, 128, 256, 512], None)
         if name == "baselines_lidc":
             assert (config["num_hypotheses"], config["latent_dim"], config["beta"]) == (16, 3, 10.0)
         assert optimizer.defaults["weight_decay"] == 1e-5
         np.testing.assert_allclose(found[[0, -1]], [1e-4, 1e-6])
         assert len(set(found)) == 6
+
+
+def test_the_recipe_of_flowssn_is_the_authors(folders, tmp_path) -> None:
+    config, parser = paper("flowssn_lidc", folders, tmp_path, channels=[2])
+    assert (config["max_epochs"], config["images_per_epoch"], config["batch_size"]) == (1000, None, 32)
+    assert (config["manifest"], config["crop_size"]) == ("phiseg", [128, 128])
+    assert (config["flow_channels"], config["num_steps"], config["eval_samples"]) == ([16] * 3, 10, 32)
+    assert parser.get_parsed_content("options").averaging == 0.9999
+    optimizer = parser.get_parsed_content("optimizer")
+    assert type(optimizer) is torch.optim.AdamW
+    assert optimizer.defaults["weight_decay"] == 1e-4
+    np.testing.assert_allclose(rates(parser, 8), 1e-4 * np.array([1, 2, 3, 4, 5, 6, 6, 6]) / 6)
 
 
 def test_the_probabilistic_unet_has_the_papers_number_of_parameters(folders, tmp_path) -> None:
@@ -416,6 +447,7 @@ def test_one_annotation_by_one_id(tmp_path, overlays, name) -> None:
     small |= (
         {"channels": [2, 4, 8, 8], "discriminator_channels": [2, 4]} if name == "car_lidc" else {"channels": [2] * 4}
     )
+    small |= {"phiseg_lidc": {"latent_levels": 3}, "hprobunet_lidc": {"latent_dims": [1]}}.get(name, {})
     found = []
     for ids in ({}, {"one_rater": True}):
         parser = make_workflow(name, *overlays, **small, output_dir=str(tmp_path), **ids).parser

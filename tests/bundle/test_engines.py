@@ -132,6 +132,30 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folders, make_output, name, 
     assert_equal(resumed, whole)
 
 
+@pytest.mark.parametrize("name", ["flowssn_lidc", "svls_kits"])
+def test_averaged_weights_by_one_id(folders, make_output, name) -> None:
+    """They are the best, are evaluated, and go on in a resumed training bit for bit."""
+    averaging = {"options#averaging": 0.5, "images_per_epoch": 6}
+
+    def train(output: str, **override: Any) -> dict[str, Any]:
+        folder = make_output(output)
+        run_workflow(name, **at_home(name, folders, folder, val_interval=10, **averaging, **override))
+        return torch.load(Path(folder) / "model_last.pt", weights_only=True)
+
+    whole = train("whole", max_epochs=3)
+    train("parts", max_epochs=1, **{"lr_scheduler#total_iters": 3})
+    resumed = train("parts", max_epochs=3, resume=True)
+    for state in (whole, resumed):
+        assert state["extra"]["AveragedWeights"]["n_averaged"] == 9
+    assert_equal(resumed["network"], whole["network"])
+    assert_equal(resumed["extra"]["AveragedWeights"], whole["extra"]["AveragedWeights"])
+    average = {k.removeprefix("module."): v for k, v in whole["extra"]["AveragedWeights"].items() if k != "n_averaged"}
+    assert_equal(saved(make_output("whole")), average)
+    assert any(not torch.equal(average[key], value) for key, value in whole["network"].items())
+    run_workflow(name, "evaluate", **at_home(name, folders, make_output("whole")))
+    assert (Path(make_output("whole")) / "evaluation_test.csv").is_file()
+
+
 @pytest.mark.parametrize("name", ["ssn_brats", "svls_kits", "mose_cityscapes"])
 def test_the_number_of_workers_changes_nothing(folders, make_output, name) -> None:
     """Random patches, rotations, and a crop with a class switch."""

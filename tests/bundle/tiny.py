@@ -37,9 +37,12 @@ class Method(NamedTuple):
 _NET = {"channels": [2, 4]}
 _SSN = {"rank": 2, "num_samples": 3, "pretrain_epochs": 1, **SAMPLES, **_NET}
 _PROBUNET = {"latent_dim": 2, **SAMPLES, **_NET}
+_PHISEG = {"latent_levels": 2, **SAMPLES, **_NET}
+_HPROBUNET = {"latent_dims": [1], "blocks_per_level": 1, **SAMPLES, **_NET}
+_FLOWSSN = {"flow_channels": [4, 4], "num_steps": 2, **SAMPLES, **_NET}
 _MOSE = {"num_experts": 3, "num_samples": 1, **SAMPLES, **_NET}
 _CAR = {"num_samples": 2, "d_on": 1, "d_off": 1, **SAMPLES, **_NET}
-_BASELINES = ("deterministic", "threshold", "independent", "dropout", "ensemble", "mheads", "image2image_vae")
+_BASELINES = ("deterministic", "threshold", "independent", "tta", "dropout", "ensemble", "mheads", "image2image_vae")
 _SOFT = {"channels": [2, 4], "strides": [2]}
 METHODS = {
     "ssn": Method("ssn_lidc", _SSN),
@@ -49,6 +52,9 @@ METHODS = {
     "probunet_fixed_prior": Method("probunet_lidc", {**_PROBUNET, "fixed_prior": True}),
     "probunet_posterior_of_label": Method("probunet_lidc", {**_PROBUNET, "posterior_image": False}),
     "probunet_latent_at_input": Method("probunet_lidc", {**_PROBUNET, "latent_at_input": True}),
+    "phiseg": Method("phiseg_lidc", _PHISEG),
+    "hprobunet": Method("hprobunet_lidc", _HPROBUNET),
+    "flowssn": Method("flowssn_lidc", _FLOWSSN),
     "mose": Method("mose_lidc", _MOSE),
     "car": Method("car_lidc", _CAR),
     **{name: Method("baselines_lidc", {"method": name, "num_hypotheses": 2, **SAMPLES, **_NET}) for name in _BASELINES},
@@ -61,6 +67,8 @@ METHODS = {
 HOME: dict[str, dict[str, Any]] = {
     "baselines_lidc": {"num_hypotheses": 2, **SAMPLES, **_NET},
     "car_lidc": _CAR,
+    "flowssn_lidc": _FLOWSSN,
+    "hprobunet_lidc": _HPROBUNET,
     "mose_cityscapes": {
         **_NET,
         **TASKS["cityscapes"],
@@ -71,6 +79,7 @@ HOME: dict[str, dict[str, Any]] = {
     },
     "mose_lidc": _MOSE,
     "msvls_lidc": _SOFT,
+    "phiseg_lidc": _PHISEG,
     "probunet_lidc": _PROBUNET,
     "ssn_brats": {**METHODS["ssn_unet"].ids, **TASKS["brats"], "patches_per_image": 2},
     "ssn_lidc": _SSN,
@@ -79,7 +88,19 @@ HOME: dict[str, dict[str, Any]] = {
     "svls_prostatex": {**_SOFT, **TASKS["prostatex"]},
 }
 HOME_TASK = {
-    **dict.fromkeys(("baselines_lidc", "car_lidc", "mose_lidc", "probunet_lidc", "ssn_lidc"), "lidc"),
+    **dict.fromkeys(
+        (
+            "baselines_lidc",
+            "car_lidc",
+            "flowssn_lidc",
+            "hprobunet_lidc",
+            "mose_lidc",
+            "phiseg_lidc",
+            "probunet_lidc",
+            "ssn_lidc",
+        ),
+        "lidc",
+    ),
     "mose_cityscapes": "cityscapes",
     "msvls_lidc": "lidc_3d",
     "ssn_brats": "brats",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from monai_stochseg.distributions import Gaussian, LatentLevel, LatentOutput
 from monai_stochseg.losses import ELBOLoss, gaussian_kl
+from monai_stochseg.losses.elbo import worst_voxels
 
 BATCH, CLASSES, LATENT = 2, 3, 4
 
@@ -178,7 +179,11 @@ def test_rejects_options(arguments, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda o, y: (o.logits, y), TypeError, r"input must be LatentOutput\(logits, levels, rater\), got a Tensor"),
+        (
+            lambda o, y: (o.logits, y),
+            TypeError,
+            r"input must be LatentOutput\(logits, levels, rater, partial\), got a Tensor",
+        ),
         (lambda o, y: ((*o,), y), TypeError, "input must be LatentOutput.*, got tuple"),
         (lambda o, y: (o._replace(levels=()), y), ValueError, "at least one level"),
         (lambda o, y: (o, y[:, 0]), ValueError, r"target must be \[B, raters, \*S\]"),
@@ -227,3 +232,108 @@ def test_a_missing_rater_is_not_read_and_must_not_be_drawn():
     torch.testing.assert_close(ELBOLoss()(given, target, weights), expected, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"drew the raters \[0, 2\], one of whom is missing"):
         ELBOLoss()(given, target, weights.flip(0))
+
+
+def test_deep_supervision_adds_the_cross_entropy_of_each_part():
+    given, target = inputs()
+    parts = tuple(torch.randn_like(given.logits).requires_grad_() for _ in range(2))
+    deep = given._replace(partial=parts)
+    value = ELBOLoss(reduction="none")(deep, target)
+    plain = ELBOLoss(reduction="none")(given, target)
+    for part in parts:
+        plain = plain + F.cross_entropy(part, target[:, 0], reduction="none").flatten(1).sum(1)
+    torch.testing.assert_close(value, plain)
+    wanted = (*tensors(given), *parts)
+    for one, two in zip(*(torch.autograd.grad(v.sum(), wanted) for v in (value, plain)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_each_level_has_its_weight():
+    given, target = inputs()
+    (level,) = given.levels
+    both = given._replace(levels=(level, LatentLevel(level.prior, level.posterior)))
+    value = ELBOLoss(2.0, level_weights=[4, 0.5], reduction="none")(both, target)
+    kl = plain_kl(tensors(given)[1:]), plain_kl((*level.prior, *level.posterior))
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten(1).sum(1)
+    torch.testing.assert_close(value, voxels + 2 * (4 * kl[0] + 0.5 * kl[1]))
+
+
+def test_parts_and_weights_must_fit():
+    given, target = inputs()
+    with pytest.raises(ValueError, match=r"level_weights must hold one value for each of 1 levels, got \[1.0, 2.0\]"):
+        ELBOLoss(level_weights=[1, 2])(given, target)
+    with pytest.raises(ValueError, match=r"level_weights\[1\] must not be negative, got -1"):
+        ELBOLoss(level_weights=[1, -1])
+    with pytest.raises(ValueError, match=r"partial must have the shape of logits, \(2, 3, 4, 5\), got"):
+        ELBOLoss()(given._replace(partial=(given.logits[..., 1:],)), target)
+    broken = given.logits.detach().clone()
+    broken[1, 0, 0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"the partial\[0\] of batch item 1 is nan"):
+        ELBOLoss()(given._replace(partial=(broken,)), target)
+
+
+@pytest.mark.parametrize("reconstruction", ["sum", "mean"])
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
+def test_of_all_voxels_the_worst_count(shape, reconstruction):
+    given, target = inputs(shape)
+    target[0].flatten()[:3] = 255
+    loss = ELBOLoss(0.0, reconstruction, 255, top_k=0.3, top_k_sampled=False, reduction="none")
+    value = loss(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none", ignore_index=255).flatten(1)
+    number = int(0.3 * (voxels.numel() - 3))
+    chosen = voxels >= voxels.flatten().topk(number).values[-1]
+    plain = (voxels * chosen).sum(1)
+    plain = plain if reconstruction == "sum" else plain / chosen.sum(1).clamp(min=1)
+    torch.testing.assert_close(value, plain)
+    gradients = [torch.autograd.grad(v.sum(), given.logits)[0] for v in (value, plain)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_voxels_are_drawn_in_proportion_to_their_values():
+    """Of three voxels one is drawn; a value of 0 and a void voxel never."""
+    values = torch.tensor([[1.0, 3.0, 0.0, 9.0]])
+    valid = torch.tensor([[True, True, True, False]])
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([worst_voxels(values, valid, 0.34, True, generator) for _ in range(2000)])
+    assert (draws.sum((1, 2)) == 1).all()
+    torch.testing.assert_close(draws.float().mean((0, 1)), torch.tensor([0.25, 0.75, 0, 0]), atol=0.03, rtol=0)
+
+
+def test_a_target_for_each_voxel_that_counts():
+    given, target = inputs()
+    loss = ELBOLoss(
+        0.0, target_reconstruction=0.05, target_per_voxel=True, top_k=0.25, top_k_sampled=False, momentum=0.0
+    )
+    value = loss(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten()
+    worst = voxels.topk(10).values
+    torch.testing.assert_close(value, (worst.sum() - 0.05 * 10) / BATCH)
+    assert loss.violation.item() == min(1, worst.mean().item() / 0.05 - 1)
+    nothing = ELBOLoss(0.0, "sum", 255, 0.05, target_per_voxel=True, top_k=0.25)
+    assert nothing(given, torch.full_like(target, 255)).item() == 0
+    assert nothing.violation.item() == 0
+
+
+def test_the_draw_of_voxels_replays():
+    given, target = inputs()
+    loss = ELBOLoss(top_k=0.2)
+    one, two = (loss(given, target, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert one.item() == two.item()
+    assert len({loss(given, target).item() for _ in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_k": 0.0}, r"top_k must lie in \(0, 1\], got 0.0"),
+        ({"top_k": 1.5}, r"top_k must lie in \(0, 1\], got 1.5"),
+        ({"target_per_voxel": True}, "target_per_voxel=True needs a target_reconstruction"),
+        (
+            {"target_per_voxel": True, "target_reconstruction": 1.0, "reconstruction": "mean"},
+            "target_per_voxel=True needs a target_reconstruction, and reconstruction 'sum', got 1.0 and 'mean'",
+        ),
+    ],
+)
+def test_rejects_options_of_the_worst_voxels(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ELBOLoss(**arguments)

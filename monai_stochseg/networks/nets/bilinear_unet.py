@@ -64,7 +64,7 @@ class BilinearEncoder(nn.Module):
         check_norm(norm)
         widths = [in_channels, *channels]
         self.blocks = nn.ModuleList(
-            _block(spatial_dims, before, after, norm) for before, after in zip(widths, channels, strict=False)
+            conv_block(spatial_dims, before, after, norm) for before, after in zip(widths, channels, strict=False)
         )
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         self.dropout_level = len(channels) - _DROPOUT_BLOCKS
@@ -137,7 +137,7 @@ class BilinearUNet(nn.Module):
         self.mode = InterpolateMode.BILINEAR.value if spatial_dims == 2 else InterpolateMode.TRILINEAR.value
         self.align_corners = align_corners
         self.blocks = nn.ModuleList(
-            _block(spatial_dims, channels[level] + channels[level - 1], channels[level - 1], norm)
+            conv_block(spatial_dims, channels[level] + channels[level - 1], channels[level - 1], norm)
             for level in range(len(channels) - 1, 0, -1)
         )
         conv = Conv[Conv.CONV, spatial_dims]
@@ -186,10 +186,17 @@ def init_orthogonal(module: nn.Module) -> None:
             nn.init.trunc_normal_(module.bias, std=_BIAS_STD, a=-2 * _BIAS_STD, b=2 * _BIAS_STD)
 
 
-def _block(spatial_dims: int, in_channels: int, out_channels: int, norm: str | tuple | None) -> nn.Sequential:
+def conv_block(
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    norm: str | tuple | None,
+    num_convs: int = _CONVS_PER_BLOCK,
+) -> nn.Sequential:
+    """3x3 convolutions, each with its normalisation and ReLU."""
     conv = Conv[Conv.CONV, spatial_dims]
     layers: list[nn.Module] = []
-    for i in range(_CONVS_PER_BLOCK):
+    for i in range(num_convs):
         layers.append(conv(out_channels if i else in_channels, out_channels, kernel_size=3, padding=1))
         if norm is not None:
             layers.append(get_norm_layer(norm, spatial_dims, out_channels))

@@ -13,19 +13,15 @@ from monai_stochseg.distributions import (
     LatentLevel,
     LatentOutput,
     autocast_mode,
-    check_weights,
     draw_latent,
-    draw_map,
     full_precision,
 )
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes
-from monai_stochseg.distributions.base import plain
 from monai_stochseg.distributions.images import check_features, check_image_axes
+from monai_stochseg.networks.blocks.latent_head import bounded_log_std
+from monai_stochseg.networks.blocks.rater_label import check_one_label, draw_label, label_channels
 from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearEncoder, BilinearUNet, init_orthogonal
-
-# Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
-_LOG_STD_BOUND = 5.0
 
 
 class ProbabilisticUNet(nn.Module):
@@ -129,11 +125,7 @@ class ProbabilisticUNet(nn.Module):
             ValueError: without a label, or when shapes do not fit.
         """
         check_image_axes(x, self.spatial_dims)
-        y = _check_label(x, y)
-        weights = check_weights(rater_weights, y, maps_name="y")
-        alone = torch.zeros(len(y), dtype=torch.long, device=y.device)  # takes nothing from the generator
-        rater = alone if y.shape[1] == 1 else draw_map(weights, generator)
-        label = y[torch.arange(len(y), device=y.device), rater].unsqueeze(1)
+        label, rater = draw_label(x, y, rater_weights, generator)
         posterior, prior = self.posterior(x, label), self.prior(x)
         logits = self.decoder(x)(draw_latent(*posterior, generator))
         return LatentOutput(logits, (LatentLevel(posterior, prior),), rater)
@@ -156,12 +148,9 @@ class ProbabilisticUNet(nn.Module):
             ValueError: without a label, or when its shape does not fit.
         """
         check_image_axes(x, self.spatial_dims)
-        y = _check_label(x, y)
-        if y.shape[1] != 1:
-            raise ValueError(f"y must be the label of one rater, [B, 1, *S], got {tuple(y.shape)}.")
+        y = check_one_label(x, y)
         x = full_precision(x)
-        classes = torch.arange(self.out_channels, device=y.device).reshape(1, -1, *[1] * (y.dim() - 2))
-        one_hot = (y == classes).to(x) - 0.5
+        one_hot = label_channels(y, self.out_channels, x) - 0.5
         return Gaussian(*self.posterior_net(torch.cat([x, one_hot], dim=1) if self.posterior_image else one_hot))
 
     def decoder(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -233,7 +222,7 @@ class _LatentNet(nn.Module):
         features = self.encoder(x)[-1]
         with torch.autocast(features.device.type, enabled=False):
             mean, raw = self.head(full_precision(features).flatten(2).mean(2)).chunk(2, dim=1)
-            return mean, _LOG_STD_BOUND * torch.tanh(raw / _LOG_STD_BOUND)
+            return mean, bounded_log_std(raw)
 
 
 class _Combination(nn.Module):
@@ -267,14 +256,6 @@ class _Combination(nn.Module):
                 first = first + shift.reshape(*shift.shape, *[1] * (first.dim() - 2))
             result: torch.Tensor = self.rest(first)
             return result
-
-
-def _check_label(x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
-    if y is None:
-        raise ValueError("the posterior needs the label: call network(image, label), or network.predictive(image).")
-    if y.dim() != x.dim() or not y.numel() or y.shape[0] != x.shape[0] or y.shape[2:] != x.shape[2:]:
-        raise ValueError(f"y must be [B, raters, *S] for an image x of {tuple(x.shape)}, got {tuple(y.shape)}.")
-    return plain(y)
 
 
 def _join(x: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
