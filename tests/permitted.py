@@ -180,7 +180,8 @@ PERMITTED = [
         "They are a softmax. To look at them would wait for the device at each step.",
     ),
     Permit(
-        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive networks/TestTimeAugmentation.predictive",
+        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive "
+        "networks/TestTimeAugmentation.predictive",
         "x",
         "one axis more",
         "The network runs when samples are drawn.",
