@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from monai_stochseg.distributions.arguments import check_at_least
 from monai_stochseg.distributions.geometry import Geometry
+from monai_stochseg.distributions.label_maps import add_samples, empty_label_maps
 
 # Of a class that cannot be: its softmax is exactly 0, in the range of float16 too.
 IMPOSSIBLE_LOGIT = -1e4
@@ -35,6 +37,37 @@ class PredictiveDistribution(ABC):
     @abstractmethod
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps, shape ``[B, n, C, *S]``, without gradients."""
+
+    @torch.no_grad()
+    def label_maps(
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Draw ``n`` label maps in chunks, so that memory grows by one byte per voxel and sample and not by C floats.
+
+        Args:
+            n: number of samples, those of :py:meth:`sample_logits`.
+            generator: source of the noise; the default is PyTorch's global one.
+            chunk_size: samples held as logits at a time. A distribution whose samples carry weights is drawn whole.
+
+        Returns:
+            the most probable classes, uint8 ``[B, n, *S]``, and the samples' mean softmax ``[B, C, *S]``, a mean by
+            ``weights`` where there are some.
+
+        Raises:
+            ValueError: when ``n`` or ``chunk_size`` is below 1, or there are more than 256 classes.
+        """
+        check_at_least(1, n=n, chunk_size=chunk_size)
+        if self.weights is not None:
+            chunk_size = n
+        logits = plain(self.sample_logits(min(chunk_size, n), generator))
+        labels, probabilities = empty_label_maps(logits, n)
+        add_samples(logits, labels[:, :chunk_size], probabilities, self.weights)
+        for start in range(chunk_size, n, chunk_size):
+            del logits  # before the next are made
+            logits = plain(self.sample_logits(min(chunk_size, n - start), generator))
+            add_samples(logits, labels[:, start : start + chunk_size], probabilities, self.weights)
+        return labels, probabilities if self.weights is not None else probabilities / n
 
     @abstractmethod
     def mode_logits(self) -> torch.Tensor:

@@ -15,8 +15,16 @@ from monai_stochseg.distributions.arguments import (
     check_same_shape,
 )
 from monai_stochseg.distributions.base import PredictiveDistribution, full_precision, plain
+from monai_stochseg.distributions.label_maps import empty_label_maps, most_probable_class
+from monai_stochseg.distributions.low_rank_blocks import (
+    FlatNormal,
+    in_threads,
+    noise_blocks,
+    rank_noise,
+    sample_blocks,
+)
 from monai_stochseg.distributions.masked import background_outside, check_mask
-from monai_stochseg.distributions.noise import draw_noise, draw_seeds
+from monai_stochseg.distributions.noise import draw_seeds
 
 
 class LowRankNormal(PredictiveDistribution):
@@ -105,10 +113,10 @@ class LowRankNormal(PredictiveDistribution):
             antithetic: draw pairs ``mean + d`` and ``mean - d``; the last of an odd ``n`` stands alone.
             generator: source of the samples' seeds; the default is PyTorch's global one.
         """
-        seeds = draw_seeds(math.ceil(n / 2) if antithetic else n, generator)
+        flat = self._flat()
         samples = []
-        for seed in seeds:
-            deviation = self._deviation(seed)
+        for seed in draw_seeds(math.ceil(n / 2) if antithetic else n, generator):
+            deviation = self._deviation(seed, flat)
             samples.append(self.mean + deviation)
             if antithetic:
                 samples.append(self.mean - deviation)
@@ -118,7 +126,41 @@ class LowRankNormal(PredictiveDistribution):
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` samples without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
-        return self.rsample(n, generator=generator)
+        flat = self._flat()
+        samples = flat.mean.unsqueeze(1).repeat(1, n, 1, 1)
+
+        def draw(share: Sequence[tuple[int, int]]) -> None:
+            for block in sample_blocks(share, flat):
+                samples[block.item, block.samples, :, block.voxels] = block.logits
+
+        in_threads(draw, draw_seeds(n, generator), self.mean.device)
+        return samples.unflatten(3, self.mean.shape[2:])
+
+    @torch.no_grad()
+    def label_maps(
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        See :py:meth:`PredictiveDistribution.label_maps`. Logits are held for a block of voxels at a time, whatever
+        ``chunk_size`` is, and nothing is drawn outside the mask.
+        """
+        flat = self._flat()
+        labels, probabilities = empty_label_maps(flat.mean[:, None], n)
+
+        def draw(share: Sequence[tuple[int, int]]) -> torch.Tensor:
+            total = torch.zeros_like(probabilities)
+            for block in sample_blocks(share, flat):
+                labels[block.item, block.samples, block.voxels] = most_probable_class(block.logits)
+                total[block.item, :, block.voxels] += block.logits.softmax(1).sum(0)
+            return total
+
+        for total in in_threads(draw, draw_seeds(n, generator), self.mean.device):
+            probabilities += total
+        probabilities /= n
+        if self.mask is not None:
+            probabilities[:, 0].masked_fill_(~self.mask[:, 0].flatten(1), 1)
+        shape = self.mean.shape[2:]
+        return labels.unflatten(2, shape), probabilities.unflatten(2, shape)
 
     @check_arguments
     def scaled(
@@ -154,15 +196,26 @@ class LowRankNormal(PredictiveDistribution):
             raise ValueError(f"{name} must hold {len(like)} values, got a tensor of shape {tuple(scale.shape)}.")
         return scale
 
-    def _deviation(self, seed: int) -> torch.Tensor:
-        batch, rank = self.cov_factor.shape[:2]
-        (e1,), (e2,) = draw_noise(seed, 1, rank, self.mean)
-        deviation = torch.bmm((e1 * self._rank_scale)[:, None], self.cov_factor.reshape(batch, rank, -1))
-        deviation = deviation.reshape(self.mean.shape)
+    def _flat(self) -> FlatNormal:
+        inside = None
         if self.mask is not None:
-            deviation = deviation * self.mask
-        deviation = torch.addcmul(deviation, (0.5 * self.log_diag).exp(), e2)
-        return deviation * self._per_class(self._scale)
+            inside = [item.flatten().nonzero().squeeze(1) for item in self.mask]
+        mean, log_diag, factor = (x.flatten(2 - self.mean.dim()) for x in (self.mean, self.log_diag, self.cov_factor))
+        return FlatNormal(mean, log_diag, factor, inside, self._scale, self._rank_scale)
+
+    def _deviation(self, seed: int, flat: FlatNormal) -> torch.Tensor:
+        """The deviation of one sample from the mean, with gradients; 0 outside the mask."""
+        generator = [torch.Generator(self.mean.device).manual_seed(seed)]
+        (e1,) = rank_noise(generator, flat)
+        e2 = torch.zeros_like(flat.mean)
+        for item, voxels, noise in noise_blocks(generator, flat):
+            e2[item, :, voxels] = noise[0]
+        deviation = torch.bmm((e1 * self._rank_scale)[:, None], flat.cov_factor.flatten(2))
+        deviation = deviation.reshape(flat.mean.shape)
+        if self.mask is not None:
+            deviation = deviation * self.mask.flatten(2)
+        deviation = torch.addcmul(deviation, (0.5 * flat.log_diag).exp(), e2)
+        return deviation.unflatten(2, self.mean.shape[2:]) * self._per_class(self._scale)
 
     def _per_class(self, values: torch.Tensor) -> torch.Tensor:
         return values.reshape(1, -1, *[1] * (self.mean.dim() - 2))

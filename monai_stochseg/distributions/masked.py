@@ -38,6 +38,18 @@ class MaskedDistribution(PredictiveDistribution):
         mask = check_mask(self.mask, logits[:, 0])
         return torch.stack([background_outside(sample, mask) for sample in logits.unbind(1)], dim=1)
 
+    @check_arguments
+    @torch.no_grad()
+    def label_maps(
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The label maps and probabilities of the distribution given, background outside the region."""
+        labels, probabilities = self.distribution.label_maps(n, generator, chunk_size)
+        mask = check_mask(self.mask, probabilities)
+        background = torch.zeros_like(probabilities[:1])
+        background[:, 0] = 1
+        return labels * mask, torch.where(mask, probabilities, background)
+
 
 def check_mask(mask: torch.Tensor, logits: torch.Tensor, name: str = "logits") -> torch.Tensor:
     """The region ``[B, 1, *S]`` of logits ``[B, C, *S]`` as booleans on their device; ValueError for other shapes."""

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes, check_broadcasts
+
+_BLOCK = 8192  # logits of one sample in a block: eight samples are 256 KiB
 
 
 @check_arguments
@@ -31,6 +35,23 @@ def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.
     e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
     e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
     return e1, e2
+
+
+def voxels_per_block(classes: int, device: torch.device) -> int | None:
+    """
+    Voxels whose noise :py:func:`fill_noise` draws at a time; None: all.
+
+    On a CPU a block of logits stays in the cache while it is computed. The number depends on nothing else, because the
+    order of the numbers that a generator gives depends on it, and is a multiple of the 16 that PyTorch draws at once.
+    """
+    return max(_BLOCK // classes // 16, 1) * 16 if device.type == "cpu" else None
+
+
+def fill_noise(generators: Sequence[torch.Generator], out: torch.Tensor) -> torch.Tensor:
+    """``out`` ``[n, ...]`` with standard normal numbers, each item from its own generator."""
+    for generator, own in zip(generators, out, strict=True):
+        own.normal_(generator=generator)
+    return out
 
 
 def draw_uniform(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
