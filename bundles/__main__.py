@@ -2,8 +2,9 @@
 """
 ``python bundles``: write what follows from each bundle's ``train.json``, so that it is kept by hand in one place.
 
-For each bundle: ``inference.json``, which stands alone, with the ids that the network and the task are made of; and
-``logging.conf``, a copy of the one beside this file, where MONAI looks for it. ``python bundles --check`` writes
+For each bundle: ``inference.json``, which stands alone, with the ids that the network and the task are made of;
+``logging.conf``, a copy of the one beside this file, where MONAI looks for it; and in ``metadata.json`` the versions
+that are common to all, which MONAI's check of a workflow asks each bundle for. ``python bundles --check`` writes
 nothing and fails when a file is not what it would write.
 """
 
@@ -14,10 +15,12 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import monai_stochseg
 
 ROOT = Path(__file__).resolve().parent
+VERSIONS = ("version", "monai_version", "pytorch_version", "numpy_version")
 
 
 def _module(path: Path) -> ModuleType:
@@ -33,12 +36,21 @@ def _module(path: Path) -> ModuleType:
 CONFIG = _module(Path(monai_stochseg.__file__).with_name("bundle") / "inference_config.py")
 
 
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def contents() -> dict[Path, str]:
     """What each written file holds."""
     files = {}
+    common = _read(ROOT / "metadata.json")
+    versions = {key: common[key] for key in VERSIONS}
     for path in sorted(ROOT.glob("*/train.json")):
-        train = json.loads(path.read_text(encoding="utf-8"))
+        train = _read(path)
         files[path.with_name("inference.json")] = CONFIG.dumps(CONFIG.inference(train), width=240)
+        metadata = path.with_name("metadata.json")
+        files[metadata] = json.dumps(versions | _read(metadata) | versions, indent=4, ensure_ascii=False) + "\n"
         files[path.with_name("logging.conf")] = (ROOT / "logging.conf").read_text(encoding="utf-8")
     return files
 

@@ -47,27 +47,20 @@ def at_home(name: str, folders: dict[str, str], output: str, **override: Any) ->
     return {**RUN, **HOME[name], "dataset_dir": folders[HOME_TASK[name]], "output_dir": output, **override}
 
 
-@pytest.fixture
-def versions(tmp_path) -> str:
-    """What a packed bundle's metadata have, and MONAI's check of any workflow asks for."""
-    keys = ("version", "monai_version", "pytorch_version", "numpy_version")
-    (tmp_path / "versions.json").write_text(json.dumps(dict.fromkeys(keys, "1.0")))
-    return str(tmp_path / "versions.json")
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_monai_finds_what_a_training_must_have(folders, make_output, name, versions) -> None:
-    options = at_home(name, folders, make_output(), logging_file=False, meta_file=versions)
+def test_monai_finds_what_a_training_must_have(folders, make_output, name) -> None:
+    options = at_home(name, folders, make_output(), logging_file=False)
     (config,) = config_files(name)
     assert create_workflow(config_file=config, workflow_type="train", **options).check_properties() == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inference_stands_alone(folders, tmp_path, name, versions) -> None:
+def test_inference_stands_alone(folders, tmp_path, name) -> None:
     """Copied out of the bundle, without ``train.json``."""
     (config,) = config_files(name, base="inference")
-    shutil.copy(config, tmp_path)
-    options = at_home(name, folders, str(tmp_path), logging_file=False, meta_file=versions)
+    for file in (config, Path(config).with_name("metadata.json")):
+        shutil.copy(file, tmp_path)
+    options = at_home(name, folders, str(tmp_path), logging_file=False)
     workflow = create_workflow(config_file=str(tmp_path / "inference.json"), workflow_type="infer", **options)
     assert workflow.check_properties() == []
     assert len(workflow.dataset) == len(workflow.parser.get_parsed_content("task").cases("all"))
@@ -685,7 +678,10 @@ def test_every_id_of_the_readme_is_one(name) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_metadata_hold_what_is_the_methods_own(name) -> None:
-    assert list(load(BUNDLES / name / "metadata.json")) == ["name", "task", "description", "references"]
+    versions = ["version", "monai_version", "pytorch_version", "numpy_version"]
+    metadata, common = load(BUNDLES / name / "metadata.json"), load(BUNDLES / "metadata.json")
+    assert list(metadata) == [*versions, "name", "task", "description", "references"]
+    assert {key: metadata[key] for key in versions} == {key: common[key] for key in versions}
 
 
 @pytest.mark.parametrize("method", ["ssn", "ssn_unet", "threshold", "independent", "dropout"])
