@@ -35,6 +35,7 @@ def test_a_checkout_has_its_commit(checkout) -> None:
 def test_an_installed_package_has_none(checkout, monkeypatch) -> None:
     """Also in an environment that lies in a repository of another project."""
     inner = checkout / "environment" / "monai_stochseg" / "__init__.py"
+    inner.parent.mkdir(parents=True)
     monkeypatch.setattr(monai_stochseg, "__file__", str(inner))
     assert package_version() == VERSION
 
