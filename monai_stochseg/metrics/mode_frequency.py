@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from monai_stochseg.distributions import check_weights
@@ -163,7 +165,9 @@ def nearest_modes(samples: torch.Tensor, modes: torch.Tensor, distance: LabelMap
     return _distances(samples, modes, distance)[: len(samples)].argmin(1)
 
 
-def _distances(samples: torch.Tensor, modes: torch.Tensor, distance: LabelMapDistance) -> torch.Tensor:
+def _distances(
+    samples: torch.Tensor | Sequence[torch.Tensor], modes: torch.Tensor, distance: LabelMapDistance
+) -> torch.Tensor:
     """``[N + M, M]``, of samples and then of the modes themselves."""
     all_pairs = distance({"y_pred": samples, "y": modes})
     return all_pairs[:, len(samples) :].nan_to_num(0).round(decimals=_DECIMALS)
