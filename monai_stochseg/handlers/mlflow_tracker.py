@@ -63,6 +63,8 @@ class MLFlowTracker(MLFlowHandler):
         TypeError: when a value of ``experiment_param`` is a dictionary.
     """
 
+    artifacts: Sequence[str | os.PathLike[str]]
+
     def __init__(
         self,
         output_dir: str | os.PathLike[str] | None = None,
