@@ -172,13 +172,15 @@ PERMITTED = [
         "They are a softmax. To look at them would wait for the device at each step.",
     ),
     Permit(
-        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive networks/TestTimeAugmentation.predictive",
+        "networks/MonteCarloDropout.predictive networks/DropoutUNet.predictive "
+        "networks/TestTimeAugmentation.predictive",
         "x",
         "one axis more",
         "The network runs when samples are drawn.",
     ),
     Permit("networks/*", "channels scales flow_channels", "longer", "Any number of levels."),
     Permit("networks/*", "dropout gating_level", "zero", "No dropout, and the first level."),
+    Permit("networks/TemperatureScaled", "bias", "negative, empty", "Any bias, or none."),
     Permit("networks/augmentation_transform", "rotation scale intensity", "zero", "Such a change is left out."),
     Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),

@@ -11,6 +11,7 @@ from .saving import save_predictions
 from .scaled_samples import save_scaled_samples
 from .split import resumed_split
 from .targets import label_target
+from .temperature import save_temperature
 from .training import Adversary, make_trainer
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "resumed_split",
     "save_predictions",
     "save_scaled_samples",
+    "save_temperature",
     "select_device",
     "start_run",
 ]
