@@ -78,7 +78,7 @@ def _decoder(z: torch.Tensor) -> torch.Tensor:
 
 
 def _answer(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    return x.expand(-1, C, *x.shape[2:])
+    return x[:, :1].expand(-1, C, *x.shape[2:])
 
 
 def _categorical(y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -134,6 +134,9 @@ def _distributions() -> dict[str, Good]:
         ),
         "DeterministicDistribution": Good({"logits": logits}, draws),
         "IndependentDistribution": Good({"logits": logits}, draws),
+        "ScaledDistribution": Good(
+            {"distribution": DeterministicDistribution(logits), "scale": torch.ones(C), "bias": torch.zeros(C)}, draws
+        ),
         "ThresholdDistribution": Good({"logits": logits, "order": [0, 1, 2]}, draws),
         "DropoutDistribution": Good({"network": conv, "x": _normal(B, 1, *SIZE)}, draws),
         "ExpertMixtureDistribution": Good(
@@ -240,6 +243,7 @@ def _losses() -> dict[str, Good]:
         "SoftDiceCELoss": called({"dice_weight": [1.0] * C}, input=logits, target=soft, rater_weights=weights),
         "cross_entropy_cost": function(**costs),
         "iou_cost": function(**costs),
+        "fit_temperature": function(logits=logits, **rated, ignore_index=255),
         "gaussian_kl": function(
             posterior_mean=vector, posterior_log_std=vector, prior_mean=vector, prior_log_std=vector
         ),
@@ -445,6 +449,7 @@ def _networks() -> dict[str, Good]:
         "GivenProbabilities": Good({"out_channels": C}, {"forward": {"x": soft}}),
         "IndependentSampler": Good({"network": answer}, masked),
         "ThresholdSampler": Good({"network": answer, "order": [0, 1, 2]}, masked),
+        "TemperatureScaled": Good({"network": answer, "scale": [1.0] * C, "bias": [0.5] * C}, both),
         "TestTimeAugmentation": Good(
             {"network": answer, "transform": Compose([RandFlip(prob=1.0)]), "spatial_dims": 2}, both
         ),

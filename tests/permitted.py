@@ -188,6 +188,7 @@ PERMITTED = [
     ),
     Permit("networks/*", "channels scales flow_channels", "longer", "Any number of levels."),
     Permit("networks/*", "dropout gating_level", "zero", "No dropout, and the first level."),
+    Permit("networks/TemperatureScaled", "bias", "negative, empty", "Any bias, or none."),
     Permit("networks/augmentation_transform", "rotation scale intensity", "zero", "Such a change is left out."),
     Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),

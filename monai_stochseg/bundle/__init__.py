@@ -13,6 +13,7 @@ from .saving import save_predictions
 from .scaled_samples import save_scaled_samples
 from .split import resumed_split
 from .targets import label_target, rater_cases
+from .temperature import save_temperature
 from .training import Adversary, make_trainer
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "save_latent_plane",
     "save_predictions",
     "save_scaled_samples",
+    "save_temperature",
     "select_device",
     "start_run",
 ]

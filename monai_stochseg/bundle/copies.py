@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["bundle", "bundles_folder"]
 
-_SHARED = ("evaluate.json", "tasks")
+_SHARED = ("evaluate.json", "temperature.json", "tasks")
 
 
 def bundles_folder() -> Path:
@@ -23,7 +23,8 @@ def bundles_folder() -> Path:
 
 def bundle(name: str, out: str = "bundles") -> str:
     """
-    Copy a bundle, for instance ``ssn_brats``, and what all bundles share: ``evaluate.json`` and the tasks' overlays.
+    Copy a bundle, for instance ``ssn_brats``, and what all bundles share: ``evaluate.json``, ``temperature.json`` and
+    the tasks' overlays.
 
     Args:
         name: of the bundle.

@@ -16,6 +16,7 @@ from .masked import MaskedDistribution
 from .noise import draw_latent, draw_noise, draw_seeds
 from .outputs import FlowOutput, Gaussian, LatentLevel, LatentOutput, RefinementOutput
 from .refined import RefinedDistribution
+from .scaled import ScaledDistribution
 from .weighted_samples import ExpertSamples
 from .weights import check_weights, draw_map, weights_of, with_weights
 from .windowed import WindowedDistribution
@@ -40,6 +41,7 @@ __all__ = [
     "PredictiveDistribution",
     "RefinedDistribution",
     "RefinementOutput",
+    "ScaledDistribution",
     "ThresholdDistribution",
     "WindowedDistribution",
     "autocast_mode",

@@ -13,6 +13,7 @@ from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
 from .sample_costs import cross_entropy_cost, iou_cost
 from .soft_dice_ce import SoftDiceCELoss
 from .ssn import SSNLoss
+from .temperature import Temperature, fit_temperature
 
 __all__ = [
     "CalibrationLoss",
@@ -27,7 +28,9 @@ __all__ = [
     "RaterCrossEntropyLoss",
     "SSNLoss",
     "SoftDiceCELoss",
+    "Temperature",
     "cross_entropy_cost",
+    "fit_temperature",
     "gaussian_kl",
     "iou_cost",
     "r1_penalty",

@@ -22,7 +22,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 def config_files(bundle: str, *overlays: str, base: str = "train") -> list[str]:
     """A bundle's configuration with overlays beside it, or ``evaluate`` and ``tasks/lidc`` of all bundles."""
-    common = ["evaluate", *(f"tasks/{path.stem}" for path in BUNDLES.glob("tasks/*.json"))]
+    common = ["evaluate", "temperature", *(f"tasks/{path.stem}" for path in BUNDLES.glob("tasks/*.json"))]
     return [str((BUNDLES if name in common else BUNDLES / bundle) / f"{name}.json") for name in (base, *overlays)]
 
 

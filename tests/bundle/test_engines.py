@@ -23,6 +23,7 @@ from monai_stochseg.bundle.version import package_version
 from monai_stochseg.data import brats_datalist
 from monai_stochseg.inferers import draw_samples
 from monai_stochseg.losses import OptimalTransportLoss
+from monai_stochseg.networks.nets import TemperatureScaled
 from monai_stochseg.transforms import SVLS, PadRatersd
 
 State = dict[str, torch.Tensor]
@@ -154,6 +155,32 @@ def test_averaged_weights_by_one_id(folders, make_output, name) -> None:
     assert any(not torch.equal(average[key], value) for key, value in whole["network"].items())
     run_workflow(name, "evaluate", **at_home(name, folders, make_output("whole")))
     assert (Path(make_output("whole")) / "evaluation_test.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "overlays", "ids"),
+    [
+        ("ssn_lidc", (), {}),
+        ("svls_kits", (), {"vector": True}),
+        ("probunet_lidc", ("tasks/cityscapes",), {**TASKS["cityscapes"], "vector": True}),
+    ],
+)
+def test_a_temperature_by_an_overlay(folders, make_output, name, overlays, ids) -> None:
+    """Of samplers and single answers, with void voxels, windows and weights."""
+    output = Path(make_output())
+    options = at_home(name, folders, output, max_epochs=1, val_interval=10)
+    options |= {k: v for k, v in ids.items() if k != "vector"}
+    if overlays:
+        options["dataset_dir"] = folders["cityscapes"]
+    run_workflow(name, *overlays, **options)
+    workflow = run_workflow(name, *overlays, "temperature", **{**options, **ids})
+    found = json.loads((output / "temperature.json").read_text())
+    classes = workflow.parser.get_parsed_content("task").num_classes
+    assert (found["fitted_on"], found["judged_on"]) == ("validation", "test")
+    assert len(found["scale"]) == len(found["bias"]) == classes
+    assert (len(set(found["scale"])) > 1) == ("vector" in ids)
+    assert all(0 <= found[key] <= 1 for key in ("ece_before", "ece_after"))
+    TemperatureScaled(torch.nn.Conv2d(1, classes, 1), found["scale"], found["bias"])
 
 
 @pytest.mark.parametrize("name", ["ssn_brats", "svls_kits", "mose_cityscapes"])

@@ -21,6 +21,7 @@ from .probabilistic_unet import ProbabilisticUNet
 from .refinement_discriminator import RefinementDiscriminator
 from .refinement_network import RefinementNetwork
 from .stochastic_segmentation_network import StochasticSegmentationNetwork
+from .temperature_scaled import TemperatureScaled
 
 __all__ = [
     "BilinearUNet",
@@ -47,6 +48,7 @@ __all__ = [
     "RefinementDiscriminator",
     "RefinementNetwork",
     "StochasticSegmentationNetwork",
+    "TemperatureScaled",
     "TestTimeAugmentation",
     "ThresholdSampler",
     "UNetEnsemble",
