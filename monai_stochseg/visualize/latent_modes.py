@@ -44,7 +44,7 @@ def plot_latent_modes(
 
     The plane is that of :py:func:`~.latent_plane.plot_latent_plane`. Each latent's most probable classes belong to the
     nearest mode, see :py:func:`monai_stochseg.metrics.compute_mode_frequency`. On the left each latent is a square in
-    the colour of its mode, and each region of one mode has its number; on the right are the class maps themselves. The
+    the colour of its mode, and each region of one mode has its number; on the right are the class maps, as squares. The
     legend gives the modes' shares of the plane, weighted by the prior's density.
 
     Args:

@@ -139,7 +139,9 @@ def test_a_rater_teaches_the_cases_that_he_drew() -> None:
     task = Given(cases, ["background", "organ"], num_raters=2)
     task.nonempty_raters = True
     assert rater_cases(task, "train", 1) == [cases[1]]
-    assert rater_cases(task, "train", [0, 1]) == rater_cases(task, "train") == cases
+    assert (
+        rater_cases(task, "train", [0, 1]) == rater_cases(task, "train", [1, 0]) == rater_cases(task, "train") == cases
+    )
     task.nonempty_raters = False
     assert rater_cases(task, "train", 1) == cases  # who drew nothing says background
     unsaid = Given([{"label": "a.nii.gz"}], ["background", "organ"], num_raters=2)
