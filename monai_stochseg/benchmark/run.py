@@ -104,7 +104,8 @@ def evaluate(
     network = workflow.parser.get_parsed_content("network")
     network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     seconds = seconds_per_sample(network, images.as_tensor())
-    cases = _cases(folder, evaluator)
+    # the first process wrote the table, perhaps after the others came here, and it alone writes what follows
+    cases = _cases(folder, evaluator) if process_rank() == 0 else {}
     _write(
         folder / EVALUATION,
         {"settings": settings, "seconds_per_sample": seconds, "cases": cases, **_values(evaluator)},

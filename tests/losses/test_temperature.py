@@ -66,6 +66,8 @@ def test_weights_void_voxels_and_missing_raters():
     torch.testing.assert_close(fit_temperature(logits, labels, torch.tensor([[1.0, 0.0]] * 2)).scale, alone.scale)
     three = torch.cat([labels[:, :1], torch.full_like(labels[:, :1], 77)], dim=1)
     torch.testing.assert_close(fit_temperature(logits, three, torch.tensor([[2.0, 0.0]] * 2)).scale, alone.scale)
+    repeated = fit_temperature(logits, labels[:, [0, 0, 0, 1]])
+    torch.testing.assert_close(fit_temperature(logits, labels, torch.tensor([[3.0, 1.0]] * 2)).scale, repeated.scale)
     void = labels.clone()
     void[:, :, :20] = 255
     half = fit_temperature(logits[:, :, 20:], labels[:, :, 20:])
