@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from monai_stochseg.distributions.arguments import check_at_least
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
 from monai_stochseg.distributions.geometry import Geometry
 from monai_stochseg.distributions.label_maps import add_samples, empty_label_maps
 
@@ -38,6 +38,7 @@ class PredictiveDistribution(ABC):
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` logit maps, shape ``[B, n, C, *S]``, without gradients."""
 
+    @check_arguments
     @torch.no_grad()
     def label_maps(
         self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1

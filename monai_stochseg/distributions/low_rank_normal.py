@@ -126,6 +126,7 @@ class LowRankNormal(PredictiveDistribution):
     @torch.no_grad()
     def sample_logits(self, n: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw ``n`` samples without gradients, ``[B, n, C, *S]``; the chunks of a draw equal the whole draw."""
+        check_at_least(1, n=n)
         flat = self._flat()
         samples = flat.mean.unsqueeze(1).repeat(1, n, 1, 1)
 
@@ -136,6 +137,7 @@ class LowRankNormal(PredictiveDistribution):
         in_threads(draw, draw_seeds(n, generator), self.mean.device)
         return samples.unflatten(3, self.mean.shape[2:])
 
+    @check_arguments
     @torch.no_grad()
     def label_maps(
         self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
@@ -144,6 +146,7 @@ class LowRankNormal(PredictiveDistribution):
         See :py:meth:`PredictiveDistribution.label_maps`. Logits are held for a block of voxels at a time, whatever
         ``chunk_size`` is, and nothing is drawn outside the mask.
         """
+        check_at_least(1, n=n, chunk_size=chunk_size)
         flat = self._flat()
         labels, probabilities = empty_label_maps(flat.mean[:, None], n)
 

@@ -19,6 +19,8 @@ from tiny import HOME, HOME_TASK, METHODS, RUN
 from monai_stochseg.__main__ import main
 from monai_stochseg.bundle.metadata import size_divisor
 from monai_stochseg.bundle.pack import pack
+from monai_stochseg.bundle.run_config import CONFIG_FILE, TRAINED_BY
+from monai_stochseg.bundle.version import package_version
 from monai_stochseg.networks.export import exportable
 from monai_stochseg.networks.nets import BilinearUNet
 
@@ -65,7 +67,7 @@ def untrained_output(folder: Path, name: str, ids: dict[str, Any]) -> str:
     folder.mkdir()
     parser = make_workflow(name, **RUN, **ids, output_dir=str(folder)).parser
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / CONFIG_FILE).write_text(json.dumps({**config, TRAINED_BY: package_version()}))
     best = {"network": parser.get_parsed_content("network_def").state_dict(), "epoch": 2, "metric": "ged", "value": 0.5}
     torch.save({**best, "signature": parser.get_parsed_content("task").signature}, folder / "model_best.pt")
     return str(folder)

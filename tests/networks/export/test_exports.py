@@ -163,8 +163,11 @@ def test_outputs(made, dims) -> None:
 def test_samples_of_a_normal_are_its_own(made, dims, monkeypatch) -> None:
     image, noise = inputs(made, dims)
     e1, e2 = noise[:, :, :2], noise[:, :, 2:].reshape(2, 4, C, *image.shape[2:])
-    drawn = iter([((e1[:, n],), (e2[:, n],)) for n in range(4)])
-    monkeypatch.setattr("monai_stochseg.distributions.low_rank_normal.draw_noise", lambda *args: next(drawn))
+    drawn = iter([e1.transpose(0, 1), *e2.flatten(3)])  # of all items, then of the voxels of each item: one block
+    monkeypatch.setattr(
+        "monai_stochseg.distributions.low_rank_blocks.fill_noise", lambda _, out: out.copy_(next(drawn))
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with torch.no_grad():
         torch.testing.assert_close(
             made.sample_logits(image, noise), made.network.predictive(image).sample_logits(4), atol=1e-5, rtol=1e-5
