@@ -26,7 +26,7 @@ def normal(shape: tuple[int, ...], mask: bool) -> LowRankNormal:
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("shape", [(64, 70), (17, 16, 18)])
 def test_label_maps_are_those_of_the_samples(shape, mask):
-    """Bit for bit, of more samples than are drawn together, in one thread and in several; as the draw with gradients."""
+    """Bit for bit, of more samples than are drawn together, in one thread and in several; as a draw with gradients."""
     distribution = normal(shape, mask)
     threads, results = torch.get_num_threads(), []
     try:
