@@ -137,6 +137,8 @@ class LabelMapDistance:
             voxels that are not void.
         """
         rows = [(name, row.reshape(-1)) for name, group in maps.items() for row in group]
+        # PyTorch 2.8 cannot index them
+        rows = [(name, row.int() if row.dtype == torch.uint16 else row) for name, row in rows]
         if not rows:
             raise ValueError("maps must hold at least one label map, got none.")
         device, voxels = rows[0][1].device, rows[0][1].numel()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import warnings
@@ -21,6 +22,7 @@ __all__ = ["ExportError", "check_onnx", "export_program", "write_onnx", "write_p
 
 INPUTS = ("image", "noise")
 OUTPUTS = ("probabilities", "samples", "entropy")
+_DEFERRED = "prefer_deferred_runtime_asserts_over_guards"
 
 
 class ExportError(ValueError):
@@ -89,6 +91,11 @@ def export_program(module: SampleExport, image: torch.Tensor, noise: torch.Tenso
         "image": {axis: static if axis == 1 else auto for axis in range(image.dim())},
         "noise": {0: auto, 1: auto, 2: auto if "voxels" in module.noise_formula else static},
     }
+    if _DEFERRED not in inspect.signature(torch.export.export).parameters:
+        raise ExportError(
+            f"torch.export of PyTorch {torch.__version__} cannot leave the sizes open: it has no {_DEFERRED}. Install "
+            "a newer one (2.13 has it), or take the format ts."
+        )
     with _one_line(module, "a program of torch.export"):
         return torch.export.export(
             module,
