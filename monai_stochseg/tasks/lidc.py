@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from monai.transforms import DivisiblePadd, RandAxisFlipd, RandRotate90d
+from monai.transforms import (
+    CenterSpatialCropd,
+    DivisiblePadd,
+    RandAxisFlipd,
+    RandFlipd,
+    RandRotate90d,
+    RandRotated,
+    RandZoomd,
+)
 
 from monai_stochseg.data import CaseError, split_cases
 from monai_stochseg.data.lidc import (
@@ -137,6 +145,24 @@ class LIDC(Task):
     def augmentation(self) -> list[Callable]:
         """Flips, and quarter turns in the axial plane."""
         return [RandAxisFlipd(_KEYS, prob=0.5), RandRotate90d(_KEYS, prob=0.75)]
+
+    @staticmethod
+    def published_augmentation(crop_size: Sequence[int]) -> list[Callable]:
+        """
+        That of the published recipes on PHiSeg's split, in 2D: rotation by up to 10 degrees, zoom up to 1.3, a crop of
+        the centre and flips.
+
+        Args:
+            crop_size: of the crop, in pixels.
+        """
+        modes = ("bilinear", "nearest")
+        return [
+            RandRotated(_KEYS, prob=0.5, range_x=0.1745, mode=modes, padding_mode="reflection"),
+            RandZoomd(_KEYS, prob=0.5, min_zoom=1.0, max_zoom=1.3, mode=modes),
+            CenterSpatialCropd(_KEYS, roi_size=crop_size),
+            RandFlipd(_KEYS, prob=0.5, spatial_axis=0),
+            RandFlipd(_KEYS, prob=0.5, spatial_axis=1),
+        ]
 
     @property
     def figure(self) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from torch import nn
 
 from monai_stochseg.distributions import Gaussian, full_precision
 
-__all__ = ["LatentHead", "bounded_log_std"]
+__all__ = ["LOG_STD_BOUND", "LatentHead", "bounded_log_std"]
 
 # Deviations of exp(-5) to exp(5): their ratio's square, in the divergence, stays far from float32's limits.
-_LOG_STD_BOUND = 5.0
+LOG_STD_BOUND = 5.0
 
 
 def bounded_log_std(raw: torch.Tensor) -> torch.Tensor:
     """Log-deviations within [-5, 5], smoothly."""
-    return _LOG_STD_BOUND * torch.tanh(raw / _LOG_STD_BOUND)
+    return LOG_STD_BOUND * torch.tanh(raw / LOG_STD_BOUND)
 
 
 class LatentHead(nn.Module):

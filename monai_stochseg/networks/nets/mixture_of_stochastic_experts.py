@@ -20,10 +20,10 @@ from monai_stochseg.distributions.expert_mixture import sample_weights
 from monai_stochseg.distributions.images import check_image_axes, resolve_spatial_dims
 from monai_stochseg.distributions.weights import check_probabilities
 from monai_stochseg.networks.blocks import NoiseInjection, pointwise_head
+from monai_stochseg.networks.blocks.latent_head import LOG_STD_BOUND, bounded_log_std
 from monai_stochseg.networks.blocks.repeat import repeat_items
 from monai_stochseg.networks.nets.bilinear_unet import BilinearUNet, init_orthogonal, join_skip
 
-_LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
 _REPRESENTATIONS = ("compact", "standard")
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -93,7 +93,7 @@ class MixtureOfStochasticExperts(nn.Module):
         check_at_least(1, num_experts=num_experts, num_samples=num_samples)
         check_num_classes(out_channels=out_channels)
         self.spatial_dims = resolve_spatial_dims(spatial_dims, backbone, "backbone")
-        if prior_std != 0 and not abs(math.log(prior_std) if prior_std > 0 else math.inf) < _LOG_STD_BOUND:
+        if prior_std != 0 and not abs(math.log(prior_std) if prior_std > 0 else math.inf) < LOG_STD_BOUND:
             raise ValueError(f"prior_std must be 0 or lie between exp(-5) and exp(5), got {prior_std}.")
         self.backbone = backbone
         self.global_channels = global_channels
@@ -108,7 +108,7 @@ class MixtureOfStochasticExperts(nn.Module):
         if prior_std == 0:
             self.register_buffer("raw_log_std", None)
         else:
-            start = _LOG_STD_BOUND * math.atanh(math.log(prior_std) / _LOG_STD_BOUND)
+            start = LOG_STD_BOUND * math.atanh(math.log(prior_std) / LOG_STD_BOUND)
             self.raw_log_std = nn.Parameter(torch.full((num_experts,), start))
 
     @check_arguments
@@ -133,7 +133,7 @@ class MixtureOfStochasticExperts(nn.Module):
         """Log of the experts' deviations sigma, ``[K]``; minus infinity for deterministic experts."""
         if self.raw_log_std is None:
             return self.prior_mean.new_full((self.num_experts,), -math.inf)
-        return _LOG_STD_BOUND * torch.tanh(self.raw_log_std / _LOG_STD_BOUND)
+        return bounded_log_std(self.raw_log_std)
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         """The probabilities of the experts ``[B, K]`` for an image ``[B, C_in, *S]``."""

@@ -13,10 +13,10 @@ from monai_stochseg.distributions.arguments import check_arguments, check_at_lea
 from monai_stochseg.distributions.images import check_image_axes
 from monai_stochseg.networks.blocks import NoiseInjection
 from monai_stochseg.networks.blocks.checks import check_min_size, check_options
+from monai_stochseg.networks.blocks.latent_head import bounded_log_std
 from monai_stochseg.networks.blocks.repeat import repeat_items
 
 _ACT = ("LEAKYRELU", {"negative_slope": 0.2})
-_LOG_STD_BOUND = 5.0  # deviations of exp(-5) to exp(5)
 
 
 class RefinementNetwork(nn.Module):
@@ -130,7 +130,7 @@ class RefinementNetwork(nn.Module):
             return zeros, zeros
         with torch.autocast(deepest.device.type, enabled=False):
             mean, raw = self.code(deepest.flatten(2).mean(2)).chunk(2, dim=1)
-            return mean, _LOG_STD_BOUND * torch.tanh(raw / _LOG_STD_BOUND)
+            return mean, bounded_log_std(raw)
 
     def decode(self, features: Sequence[torch.Tensor], codes: torch.Tensor) -> torch.Tensor:
         """The logits ``[B, N, C, *S]`` of codes ``[B, N, L]``, on the features of :py:meth:`encode`."""
