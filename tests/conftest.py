@@ -17,6 +17,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
 
+# No test needs the network, and MLflow would report its use over it.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 # Files whose tests take longest come first, so that no worker is left with them alone at the end.
 LONGEST = ("test_tutorials.py", "test_command.py", "test_engines.py")
 
