@@ -9,6 +9,7 @@ import platform
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from monai_stochseg.bundle.errors import explain_errors
 from monai_stochseg.bundle.overrides import check_overrides
@@ -101,8 +102,8 @@ def end_run() -> None:
 
 def prepare_network(network: nn.Module, device: torch.device | str) -> nn.Module:
     """
-    The network on its device, with channels last on a GPU, and under torchrun as DistributedDataParallel; batch norm
-    then shares its statistics on GPUs.
+    The network on its device, with channels last, and under torchrun as DistributedDataParallel; batch norm then shares
+    its statistics on GPUs.
 
     Args:
         network: any module.
@@ -110,11 +111,8 @@ def prepare_network(network: nn.Module, device: torch.device | str) -> nn.Module
     """
     device = torch.device(device)
     network = network.to(device)
-    if device.type == "cuda":
-        dims = {p.dim() for p in network.parameters()}
-        for dim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-            if dim in dims:
-                network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    network = convert_conv2d_weight_memory_format(network, torch.channels_last)
+    network = convert_conv3d_weight_memory_format(network, torch.channels_last_3d)
     if dist.is_available() and dist.is_initialized():
         if device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from monai.networks.layers.factories import Conv
 from torch import nn
 
 from monai_stochseg.distributions import LowRankNormal, full_precision
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_num_classes, check_positive
 from monai_stochseg.distributions.images import check_features, check_image_axes, resolve_spatial_dims
 from monai_stochseg.distributions.masked import check_mask
+from monai_stochseg.networks.blocks.pointwise_conv import pointwise_conv
 
 # Variances of exp(-10) to exp(10): wider than any logit needs, and far from the overflow of float16.
 _LOG_DIAG_BOUND = 10.0
@@ -87,10 +88,10 @@ class StochasticSegmentationNetwork(nn.Module):
         self.class_scale = _scale("class_scale", class_scale, out_channels)
         self.rank_scale = _scale("rank_scale", rank_scale, rank)
         self.log_diag_bound = _LOG_DIAG_BOUND
-        conv = Conv[Conv.CONV, self.spatial_dims]
-        self.mean = conv(feature_channels, out_channels, kernel_size=1)
-        self.log_diag = conv(feature_channels, out_channels, kernel_size=1)
-        self.cov_factor = nn.Identity() if diagonal else conv(feature_channels, rank * out_channels, kernel_size=1)
+        head = partial(pointwise_conv, self.spatial_dims, feature_channels)
+        self.mean = head(out_channels)
+        self.log_diag = head(out_channels)
+        self.cov_factor = nn.Identity() if diagonal else head(rank * out_channels)
         if covariance_init is not None:
             self._shrink_covariance(covariance_init)
 
