@@ -77,8 +77,20 @@ def check_arguments(function: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
+def reads_values() -> bool:
+    """
+    Whether checks look at the values of tensors. Not where ``torch.compile`` makes a graph: each look would cut it.
+
+    Then a wrong label or weight shows in the loss, or as an error of the operation that meets it, and
+    :py:class:`monai_stochseg.handlers.LossGuard` stops a training whose loss is not finite.
+    """
+    return not torch.compiler.is_compiling()
+
+
 def check_fields(instance: Any) -> None:
     """Check the fields of a dataclass or NamedTuple against their annotations, as :py:func:`check_arguments` does."""
+    if torch.compiler.is_compiling():
+        return
     annotated: Callable = type(instance)
     for name, kind in _kinds(annotated).items():
         _check(name, getattr(instance, name), *kind)

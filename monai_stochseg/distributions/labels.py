@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from monai_stochseg.distributions.arguments import check_arguments, check_num_classes
+from monai_stochseg.distributions.arguments import check_arguments, check_num_classes, reads_values
 from monai_stochseg.distributions.base import plain
 
 __all__ = ["check_labels", "refuse_class_channels"]
@@ -59,11 +59,12 @@ def check_labels(
     if weights is not None and weights.shape != maps.shape[:2]:
         raise ValueError(f"weights must be [B, K] of {name}, {tuple(maps.shape[:2])}, got {tuple(weights.shape)}.")
     maps = plain(maps)
-    present = None if weights is None or bool((weights > 0).all()) else (weights > 0).to(maps.device)
+    whole = weights is None or (reads_values() and bool((weights > 0).all()))
+    present = None if whole else (weights > 0).to(maps.device)
     if present is not None:
         present = present.reshape(*present.shape, *[1] * (maps.ndim - 2))
         maps = maps.masked_fill(~present, 0)
-    if maps.is_floating_point():
+    if maps.is_floating_point() and reads_values():
         fractional = maps.frac() != 0  # true for NaN and infinity as well
         if bool(fractional.any()):
             raise ValueError(
@@ -75,6 +76,8 @@ def check_labels(
     if present is not None:
         valid = valid & present
     labels = labels * valid
+    if not reads_values():
+        return labels, valid
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or high >= num_classes:
         raise ValueError(

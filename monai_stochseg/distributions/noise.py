@@ -18,9 +18,16 @@ _WORTH_THREADS = 1 << 17  # numbers that take longer than starting a thread
 def draw_seeds(n: int, generator: torch.Generator | None = None) -> list[int]:
     """``n`` seeds for :py:func:`draw_noise`, drawn from the generator; ValueError for ``n`` below 1."""
     check_at_least(1, n=n)
-    device = "cpu" if generator is None else generator.device
+    seeds: list[int] = seed_numbers(n, generator).tolist()
+    return seeds
+
+
+def seed_numbers(n: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """``n`` seeds as int64 ``[n]`` on the generator's device, where ``torch.compile`` cannot have them as a list."""
+    device = torch.device("cpu") if generator is None else generator.device
     # one by one: on a GPU a draw of n numbers is not n draws of one, and chunks would differ from the whole
-    return [int(torch.randint(0, 2**62, (1,), generator=generator, device=device)) for _ in range(n)]
+    drawn = [torch.randint(0, 2**62, (1,), generator=generator, device=device) for _ in range(n)]
+    return torch.cat(drawn) if drawn else torch.empty(0, dtype=torch.int64, device=device)
 
 
 @check_arguments

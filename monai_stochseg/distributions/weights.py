@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from monai_stochseg.distributions.arguments import check_arguments, check_axes
+from monai_stochseg.distributions.arguments import check_arguments, check_axes, reads_values
 from monai_stochseg.distributions.base import full_precision, plain
 
 __all__ = ["check_probabilities", "check_weights", "draw_map", "weights_of", "with_weights"]
@@ -56,8 +56,10 @@ def check_weights(
         raise TypeError(f"{name} must be a tensor of one weight for each map, got {weights!r:.60}.") from None
     if weights.is_complex():
         raise TypeError(f"{name} must be real, got {weights.dtype}.")
-    usable = tuple(weights.shape) == shape and bool(weights.isfinite().all()) and bool((weights >= 0).all())
-    if not usable or not bool((weights > 0).any(1).all()):
+    usable = tuple(weights.shape) == shape
+    if usable and reads_values():
+        usable = bool(weights.isfinite().all() & (weights >= 0).all() & (weights > 0).any(1).all())
+    if not usable:
         fits = tuple(weights.shape) == shape and weights.numel() <= 64
         found = weights.tolist() if fits else f"the shape {tuple(weights.shape)}"
         raise ValueError(
@@ -85,6 +87,8 @@ def check_probabilities(name: str, weights: torch.Tensor, shape: Sequence[int], 
     """
     if tuple(weights.shape) != tuple(shape):
         raise ValueError(f"{name} must be {axes}, {tuple(shape)}, got {tuple(weights.shape)}.")
+    if not reads_values():
+        return
     values = full_precision(weights).detach()
     tolerance = max(_TOLERANCE, torch.finfo(weights.dtype).eps if weights.is_floating_point() else 0)
     total = values.sum(1)

@@ -9,6 +9,7 @@ from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import full_precision
 from monai_stochseg.distributions.arguments import check_arguments, check_option, check_positive
+from monai_stochseg.distributions.base import plain
 from monai_stochseg.distributions.probabilities import check_class_probabilities
 
 _DIVERGENCES = ("kl", "reverse_kl", "js", "gaussian")
@@ -112,7 +113,7 @@ class CalibrationLoss(_Loss):
         expected = (len(target), 1, *target.shape[2:])
         if mask.shape != expected:
             raise ValueError(f"mask must be [B, 1, *S] = {expected}, got {tuple(mask.shape)}.")
-        return mask.as_subclass(torch.Tensor).reshape(len(mask), -1) != 0
+        return plain(mask).reshape(len(mask), -1) != 0
 
 
 def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from monai_stochseg.distributions import full_precision
 
@@ -26,7 +25,7 @@ def class_sums(
 
     A matrix product in chunks of voxels, in float32 or better under autocast too. The backward pass computes the
     softmax again and leaves out the samples whose gradient is 0. Except the gradient it makes nothing as large as the
-    logits.
+    logits. It is one operation for ``torch.compile``.
 
     Args:
         logits: ``[B, N, C, V]``.
@@ -38,7 +37,7 @@ def class_sums(
     Returns:
         ``[C - first_class, B, N, M + E]``: first the raters, then the masks.
     """
-    sums: torch.Tensor = _ClassSums.apply(logits, labels, masks, first_class, log)
+    sums: torch.Tensor = _sums(logits, labels, masks, first_class, log)
     return sums
 
 
@@ -48,52 +47,77 @@ def voxel_chunks(shape: Sequence[int]) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, shape[-1], size))
 
 
-class _ClassSums(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool
-    ) -> torch.Tensor:
-        ctx.save_for_backward(logits, labels, masks)
-        ctx.first_class, ctx.log = first_class, log
-        batch, num_samples, num_classes = logits.shape[:3]
-        columns = labels.shape[1] + masks.shape[1]
-        sums = logits.new_zeros(
-            (num_classes - first_class, batch, num_samples, columns), dtype=full_precision(logits[:0]).dtype
-        )
-        with torch.autocast(logits.device.type, enabled=False):
-            for part in voxel_chunks(logits.shape):
-                scores = full_precision(logits[..., part].permute(2, 0, 1, 3))
-                scores = scores.log_softmax(0) if log else scores.softmax(0)
-                belongs = _indicators(labels[..., part], masks[..., part], range(first_class, num_classes), sums.dtype)
-                sums.flatten(0, 1).baddbmm_(scores[first_class:].flatten(0, 1), belongs.flatten(0, 1).mT)
-        return sums
+@torch.library.custom_op("monai_stochseg::class_sums", mutates_args=())
+def _sums(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool) -> torch.Tensor:
+    batch, num_samples, num_classes = logits.shape[:3]
+    columns = labels.shape[1] + masks.shape[1]
+    sums = logits.new_zeros((num_classes - first_class, batch, num_samples, columns), dtype=_sum_type(logits))
+    with torch.autocast(logits.device.type, enabled=False):
+        for part in voxel_chunks(logits.shape):
+            scores = full_precision(logits[..., part].permute(2, 0, 1, 3))
+            scores = scores.log_softmax(0) if log else scores.softmax(0)
+            belongs = _indicators(labels[..., part], masks[..., part], range(first_class, num_classes), sums.dtype)
+            sums.flatten(0, 1).baddbmm_(scores[first_class:].flatten(0, 1), belongs.flatten(0, 1).mT)
+    return sums
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        logits, labels, masks = ctx.saved_tensors
-        classes = range(ctx.first_class, logits.shape[2])
-        used = (grad != 0).any(3).any(0)
-        # each item keeps as many samples as the item with the most; in the others some of these have a gradient of 0
-        kept = used.byte().argsort(1, descending=True)[:, : int(used.sum(1).max())]
-        items = torch.arange(len(logits), device=logits.device)[:, None]
-        grad = grad[:, items, kept]
-        result = torch.zeros_like(logits)
-        with torch.autocast(logits.device.type, enabled=False):
-            for part in voxel_chunks((*kept.shape, *logits.shape[2:])):
-                chunk = full_precision(logits[..., part][items, kept].permute(2, 0, 1, 3))
-                belongs = _indicators(labels[..., part], masks[..., part], classes, grad.dtype)
-                scores_grad = torch.bmm(grad.flatten(0, 1), belongs.flatten(0, 1)).unflatten(0, grad.shape[:2])
-                d = chunk.softmax(0)
-                if ctx.log:  # d log p_a / d logit_b = [a = b] - p_b
-                    d.mul_(-scores_grad.sum(0))
-                    d[ctx.first_class :] += scores_grad
-                else:  # d p_a / d logit_b = p_a ([a = b] - p_b)
-                    scores_grad *= d[ctx.first_class :]
-                    d.mul_(-scores_grad.sum(0))
-                    d[ctx.first_class :] += scores_grad
-                result[..., part][items, kept] = d.permute(1, 2, 0, 3).to(result.dtype)
-        return result, None, None, None, None
+
+@_sums.register_fake
+def _(logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool) -> torch.Tensor:
+    batch, num_samples, num_classes = logits.shape[:3]
+    shape = (num_classes - first_class, batch, num_samples, labels.shape[1] + masks.shape[1])
+    return logits.new_empty(shape, dtype=_sum_type(logits))
+
+
+def _sum_type(logits: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+@torch.library.custom_op("monai_stochseg::class_sums_gradient", mutates_args=())
+def _gradient(
+    grad: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool
+) -> torch.Tensor:
+    classes = range(first_class, logits.shape[2])
+    used = (grad != 0).any(3).any(0)
+    # each item keeps as many samples as the item with the most; in the others some of these have a gradient of 0
+    kept = used.byte().argsort(1, descending=True)[:, : int(used.sum(1).max())]
+    items = torch.arange(len(logits), device=logits.device)[:, None]
+    grad = grad[:, items, kept]
+    result = torch.zeros_like(logits, memory_format=torch.contiguous_format)
+    with torch.autocast(logits.device.type, enabled=False):
+        for part in voxel_chunks((*kept.shape, *logits.shape[2:])):
+            chunk = full_precision(logits[..., part][items, kept].permute(2, 0, 1, 3))
+            belongs = _indicators(labels[..., part], masks[..., part], classes, grad.dtype)
+            scores_grad = torch.bmm(grad.flatten(0, 1), belongs.flatten(0, 1)).unflatten(0, grad.shape[:2])
+            d = chunk.softmax(0)
+            if log:  # d log p_a / d logit_b = [a = b] - p_b
+                d.mul_(-scores_grad.sum(0))
+                d[first_class:] += scores_grad
+            else:  # d p_a / d logit_b = p_a ([a = b] - p_b)
+                scores_grad *= d[first_class:]
+                d.mul_(-scores_grad.sum(0))
+                d[first_class:] += scores_grad
+            result[..., part][items, kept] = d.permute(1, 2, 0, 3).to(result.dtype)
+    return result
+
+
+@_gradient.register_fake
+def _(
+    grad: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, masks: torch.Tensor, first_class: int, log: bool
+) -> torch.Tensor:
+    return torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+    logits, labels, masks, *options = inputs
+    ctx.save_for_backward(logits, labels, masks)
+    ctx.options = options
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return _gradient(grad, *ctx.saved_tensors, *ctx.options), None, None, None, None
+
+
+_sums.register_autograd(_backward, setup_context=_keep)
 
 
 def _indicators(labels: torch.Tensor, masks: torch.Tensor, classes: range, dtype: torch.dtype) -> torch.Tensor:

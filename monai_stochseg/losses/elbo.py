@@ -18,6 +18,7 @@ from monai_stochseg.distributions.arguments import (
     check_option,
     check_positive,
     check_same_shape,
+    reads_values,
 )
 from monai_stochseg.distributions.noise import draw_uniform
 from monai_stochseg.losses.raters import drawn_labels
@@ -175,7 +176,7 @@ class ELBOLoss(_Loss):
         else:
             aim = self.target_reconstruction * (count if self.target_per_voxel else torch.ones_like(reconstruction))
             item = self.log_multiplier.exp() * (reconstruction - aim) + self.beta * divergence
-        if not torch.isfinite(item).all():
+        if reads_values() and not torch.isfinite(item).all():
             sums = {"reconstruction": reconstruction, "divergence": divergence, "loss": item}
             raise FloatingPointError(_describe(_terms(input) | sums))
         if self.target_reconstruction is not None and self.training:
@@ -223,10 +224,21 @@ def worst_voxels(
         noise = draw_uniform(tuple(score.shape), score, generator)
         score = score - (-torch.log1p(-noise)).log()
     score = torch.where(valid & ~score.isnan(), score, -torch.inf).flatten()
+    return _largest(score, share, valid) & valid
+
+
+@torch.library.custom_op("monai_stochseg::largest", mutates_args=())
+def _largest(score: torch.Tensor, share: float, valid: torch.Tensor) -> torch.Tensor:
+    """Where a score ``[V]`` is among the largest, their number a share of the valid voxels and at least one."""
     number = max(1, int(share * int(valid.sum())))
-    chosen = torch.zeros_like(valid).flatten()
-    chosen[score.topk(number).indices] = True
-    return chosen.reshape(valid.shape) & valid
+    chosen = torch.zeros_like(valid, memory_format=torch.contiguous_format)
+    chosen.view(-1)[score.topk(number).indices] = True
+    return chosen
+
+
+@_largest.register_fake
+def _(score: torch.Tensor, share: float, valid: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(valid, memory_format=torch.contiguous_format)
 
 
 @check_arguments

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.nn.modules.loss import _Loss
 
 from monai_stochseg.distributions import FlowOutput, full_precision
-from monai_stochseg.distributions.arguments import check_arguments, check_fields, check_option
+from monai_stochseg.distributions.arguments import check_arguments, check_fields, check_option, reads_values
 from monai_stochseg.losses.raters import drawn_labels
 
 
@@ -57,7 +57,7 @@ class FlowMatchingLoss(_Loss):
         with torch.autocast(input.logits.device.type, enabled=False):
             voxels = F.cross_entropy(full_precision(input.logits), labels, reduction="none") * valid
             item = voxels.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
-        if not torch.isfinite(item).all():
+        if reads_values() and not torch.isfinite(item).all():
             first = int((~torch.isfinite(item)).nonzero()[0])
             raise FloatingPointError(f"FlowMatchingLoss: the logits of batch item {first} give {float(item[first])}.")
         if self.reduction == LossReduction.NONE.value:

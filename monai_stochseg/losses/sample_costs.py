@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from monai_stochseg.distributions import check_labels
-from monai_stochseg.distributions.arguments import check_arguments, check_axes, check_same_shape
+from monai_stochseg.distributions.arguments import check_arguments, check_axes, check_same_shape, reads_values
 from monai_stochseg.losses.class_sums import class_sums
 
 __all__ = ["cross_entropy_cost", "iou_cost"]
@@ -37,7 +37,7 @@ def iou_cost(logits: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) ->
     _check_shapes(logits, labels, valid)
     valid, raters = valid.flatten(2), labels.shape[1]
     marked = _marked(labels.flatten(2), valid, logits.shape[2])
-    masks = valid[:, :1] if valid.all() else valid  # one mask serves all raters that have no void
+    masks = valid[:, :1] if reads_values() and valid.all() else valid  # one mask serves all raters that have no void
     sums = class_sums(logits.flatten(3), marked, masks, first_class=1)
     intersection, size = sums[..., :raters], sums[..., raters:]
     label_size = torch.stack([(marked == c).sum(2) for c in range(1, logits.shape[2])])[:, :, None]

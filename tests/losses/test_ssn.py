@@ -8,8 +8,9 @@ import torch
 from torch.distributions import Bernoulli, Normal
 from torch.nn import functional as F
 
-from monai_stochseg.distributions import draw_noise, split_parameters
-from monai_stochseg.losses import SSNLoss, ssn
+from monai_stochseg.distributions import draw_noise, draw_seeds, split_parameters
+from monai_stochseg.losses import SSNLoss, sample_log_likelihood
+from monai_stochseg.losses.sample_log_likelihood import Sampling
 
 CLASSES, RANK = 3, 2
 
@@ -25,8 +26,11 @@ def plain_samples(loss: SSNLoss, parameters: torch.Tensor, generator: torch.Gene
     """The samples of a loss by the plain formula, from the same noise."""
     mean, log_diag, factor = split_parameters(parameters, CLASSES, RANK)
     samples = []
-    for chunk in ssn._Draws(loss, parameters, generator).chunks:
-        e1, e2 = draw_noise(chunk.seed, chunk.num_draws, RANK, mean.flatten(2))
+    sampling = Sampling(CLASSES, RANK, loss.num_samples, loss.antithetic)
+    parts = sampling.parts(parameters.numel())
+    for part, seed in zip(parts, draw_seeds(len(parts), generator), strict=True):
+        number = math.ceil((part.stop - part.start) / (1 + loss.antithetic))
+        e1, e2 = draw_noise(seed, number, RANK, mean.flatten(2))
         for a, b in zip(e1, e2, strict=True):
             deviation = torch.einsum("br,brc...->bc...", a, factor) + (0.5 * log_diag).exp() * b.reshape(mean.shape)
             samples += [mean + deviation, mean - deviation] if loss.antithetic else [mean + deviation]
@@ -47,7 +51,7 @@ def plain_loss(samples: list[torch.Tensor], target: torch.Tensor, valid: torch.T
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
 @pytest.mark.parametrize(("num_samples", "antithetic"), [(1, True), (4, True), (5, True), (3, False)])
 def test_value_and_gradient_equal_the_plain_formula(monkeypatch, num_samples, antithetic, shape, chunk_elements):
-    monkeypatch.setattr(ssn, "_CHUNK_ELEMENTS", chunk_elements)
+    monkeypatch.setattr(sample_log_likelihood, "_CHUNK_ELEMENTS", chunk_elements)
     loss = SSNLoss(CLASSES, RANK, num_samples, antithetic, raters="mean")
     parameters, target = inputs(raters=2, shape=shape)
     value = loss(parameters, target, generator=torch.Generator().manual_seed(5))
@@ -60,13 +64,15 @@ def test_samples_that_float32_cannot_see_are_left_out_of_the_gradient(monkeypatc
     parameters, target = inputs(batch=1, shape=(40, 40))
     scaled = (parameters * 3).detach().requires_grad_()
     loss = SSNLoss(CLASSES, RANK, 20)
-    monkeypatch.setattr(ssn, "_CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(sample_log_likelihood, "_CHUNK_ELEMENTS", 1)
     plain = plain_loss(plain_samples(loss, scaled, torch.Generator().manual_seed(5)), target).mean()
     (expected,) = torch.autograd.grad(plain, scaled)
     value = loss(scaled, target, generator=torch.Generator().manual_seed(5))
     drawn = []
     original = draw_noise
-    monkeypatch.setattr(ssn, "draw_noise", lambda seed, *args: drawn.append(seed) or original(seed, *args))
+    monkeypatch.setattr(
+        sample_log_likelihood, "draw_noise", lambda seed, *args: drawn.append(seed) or original(seed, *args)
+    )
     (grad,) = torch.autograd.grad(value, scaled)
     assert len(drawn) < 10
     torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-6)

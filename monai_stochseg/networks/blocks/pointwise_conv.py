@@ -11,8 +11,8 @@ def pointwise_conv(spatial_dims: int, in_channels: int, out_channels: int) -> nn
     """
     A convolution of kernel size 1 as one matrix product for each item of the batch.
 
-    On a CPU a step of it takes half the time of PyTorch's own, which has no path for this size. The parameters are those
-    of ``torch.nn.Conv1d``, ``Conv2d`` or ``Conv3d``.
+    On a CPU a step of it takes half the time of PyTorch's own, which has no path for this size. The parameters are
+    those of ``torch.nn.Conv1d``, ``Conv2d`` or ``Conv3d``.
 
     Args:
         spatial_dims: 1, 2 or 3.
