@@ -59,8 +59,9 @@ def check_labels(
     if weights is not None and weights.shape != maps.shape[:2]:
         raise ValueError(f"weights must be [B, K] of {name}, {tuple(maps.shape[:2])}, got {tuple(weights.shape)}.")
     maps = plain(maps)
-    whole = weights is None or (reads_values() and bool((weights > 0).all()))
-    present = None if whole else (weights > 0).to(maps.device)
+    present = None if weights is None else (weights > 0).to(maps.device)
+    if present is not None and reads_values() and bool(present.all()):
+        present = None  # to fill nothing takes time
     if present is not None:
         present = present.reshape(*present.shape, *[1] * (maps.ndim - 2))
         maps = maps.masked_fill(~present, 0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,9 +57,10 @@ def _fill_in_threads(generators: Sequence[torch.Generator], out: torch.Tensor) -
     if threads == 1:
         fill_noise(generators, out)
         return
-    shares = [slice(start, start + -(-len(out) // threads)) for start in range(0, len(out), -(-len(out) // threads))]
-    with ThreadPoolExecutor(threads) as pool, torch.no_grad():
-        list(pool.map(lambda share: fill_noise(generators[share], out[share]), shares))
+    size = math.ceil(len(out) / threads)
+    starts = range(0, len(out), size)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda i: fill_noise(generators[i : i + size], out[i : i + size]), starts))
 
 
 def voxels_per_block(classes: int, device: torch.device) -> int | None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -66,8 +68,8 @@ def solve_coupling(cost: torch.Tensor, v: torch.Tensor, gamma: float, solver: st
             "that bring more mass than 1, or less, have no coupling; divide by the sum."
         )
     masses = masses / total[:, None]
-    solve = {"greedy": _greedy, "exact": _exact, "pairwise": _pairwise}[solver]
-    coupling = solve(cost.double(), masses, gamma)
+    solvers: dict[str, Callable[..., torch.Tensor]] = {"greedy": _greedy, "exact": _exact, "pairwise": _pairwise}
+    coupling = solvers[solver](cost.double(), masses, gamma)
     return coupling.where(coupling > _NO_MASS, 0).to(cost.dtype)
 
 
