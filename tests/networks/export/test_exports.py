@@ -96,8 +96,12 @@ def inputs(module: SampleExport, dims: int, batch: int = 2, samples: int = 4, si
 def made(method, dims) -> SampleExport:
     torch.manual_seed(0)
     network = METHODS[method](dims)
-    for parameter in network.parameters():  # far from its start, so that noise makes a difference
-        nn.init.normal_(parameter, mean=0.2, std=0.5)
+    for parameter in network.parameters():  # not as it starts, so that noise makes a difference
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, mean=0.6, std=0.3)
+        else:  # logits of tens: of thousands float32 itself loses the fourth digit of a probability
+            fan_in = parameter[0].numel()
+            nn.init.normal_(parameter, mean=0.2 / fan_in, std=fan_in**-0.5)
     return exportable(network)
 
 
