@@ -286,7 +286,9 @@ def test_refuses() -> None:
     image = torch.zeros(2, 1, 8, 8)
     with pytest.raises(ValueError, match=r"noise must be \[B, N, K\] with the B of image"):
         module(image, torch.zeros(1, 3, 1))
-    with pytest.raises(ValueError, match=r"noise must have K=1 numbers for each sample of this image, .* got \(2, 3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"noise must have K=1 numbers for each sample .* got \(2, 3, 2\)"
+    ):
         module(image, torch.zeros(2, 3, 2))
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         module.draw_noise(image, 0)
