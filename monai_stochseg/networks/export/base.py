@@ -33,6 +33,9 @@ class SampleExport(nn.Module, ABC):
         per_voxel: how many more for each voxel of the logits.
     """
 
+    #: Whether ``torch.export``, and so ONNX, can leave all sizes of it open; TorchScript can.
+    has_program = True
+
     def __init__(self, network: nn.Module, fixed: int = 0, per_voxel: int = 0) -> None:
         super().__init__()
         self.network = network

@@ -16,7 +16,7 @@ __all__ = ["FlowExport"]
 class FlowExport(SampleExport):
     """
     A Flow Stochastic Segmentation Network as a function of image and noise: the flow's steps from ``mean + noise``, of
-    all samples together, by the network's ``num_steps`` and ``field``. The base runs once an image.
+    all samples together, by the network's ``num_steps`` and ``field``. The base runs once an image. TorchScript only.
 
     The noise of a sample has C numbers for each voxel, in the order ``[C, *S]``.
 
@@ -28,6 +28,7 @@ class FlowExport(SampleExport):
     """
 
     network: FlowSSN
+    has_program = False  # torch.export fixes the batch of the noise field
 
     @check_arguments
     def __init__(self, network: FlowSSN) -> None:
@@ -38,10 +39,10 @@ class FlowExport(SampleExport):
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""
         mean = self.network.mean(image)
-        shape = (noise.shape[0], noise.shape[1], *mean.shape[1:])
-        start = repeat_items(mean, noise.shape[1]) + noise.reshape(shape).flatten(0, 1)
+        samples = noise.shape[1]
+        start = repeat_items(mean, samples) + noise.flatten(0, 1).unflatten(1, mean.shape[1:])
         ends = integrate_flow(self._categorical, start, self.network.num_steps, self.network.field)
-        return ends.clamp(LEAST_PROBABILITY, 1).log().reshape(shape)
+        return ends.clamp(LEAST_PROBABILITY, 1.0).log().unflatten(0, (-1, samples))
 
     def _categorical(self, place: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network.flow(place, t)

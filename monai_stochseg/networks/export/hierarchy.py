@@ -38,7 +38,7 @@ class HierarchyExport(SampleExport):
         """See :py:meth:`SampleExport.sample_logits`."""
         samples = noise.shape[1]
         features = [repeat_items(own, samples) for own in self.network.prior_net.encoder(image)]
-        grid = noise.reshape(noise.shape[0] * samples, self.per_voxel, *image.shape[2:])
+        grid = noise.flatten(0, 1).unflatten(1, (self.per_voxel, *image.shape[2:]))
         levels = grid.split(self.latent_dims, dim=1)
 
         def choose(level: int, normal: Gaussian) -> torch.Tensor:
@@ -46,4 +46,4 @@ class HierarchyExport(SampleExport):
             return normal.mean + normal.log_std.exp() * own
 
         logits = self.network.decode(features, self.network.prior_net(features, choose))[-1]
-        return logits.reshape(noise.shape[0], samples, *logits.shape[1:])
+        return logits.unflatten(0, (-1, samples))
