@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +28,20 @@ from monai_stochseg.distributions import (
     RefinementOutput,
 )
 from monai_stochseg.metrics import LabelMapDistance
-from monai_stochseg.networks.nets import BilinearUNet, RefinementNetwork
+from monai_stochseg.networks.nets import (
+    BilinearUNet,
+    CalibratedAdversarialRefinement,
+    DeterministicSampler,
+    FlowSSN,
+    IndependentSampler,
+    MHeadsUNet,
+    MixtureOfStochasticExpertsUNet,
+    PHiSeg,
+    ProbabilisticUNet,
+    RefinementNetwork,
+    StochasticSegmentationNetwork,
+    ThresholdSampler,
+)
 
 B, R, N, C, RANK, LATENT, EXPERTS = 2, 2, 4, 3, 2, 2, 2
 SIZE = (8, 9)
@@ -117,7 +131,8 @@ def good_calls(folder: Path) -> dict[str, Good]:
     Args:
         folder: to write the few files that loading transforms read.
     """
-    return {**_distributions(), **_losses(), **_metrics(), **_transforms(folder), **_networks(), **_inferers()}
+    networks = {**_networks(), **_exports()}
+    return {**_distributions(), **_losses(), **_metrics(), **_transforms(folder), **networks, **_inferers()}
 
 
 def _distributions() -> dict[str, Good]:
@@ -506,6 +521,41 @@ def _networks() -> dict[str, Good]:
         "pointwise_head": function(spatial_dims=2, in_channels=4, out_channels=C),
         "gives_parameters": function(network=answer),
         "is_predictive": function(network=answer),
+    }
+
+
+def _exports() -> dict[str, Good]:
+    image, unet = _normal(B, 1, *SIZE), (2, 1, C, (4, 6))
+    backbone, answer = nn.Conv2d(1, 4, 1), nn.Conv2d(1, C, 1)
+    car = CalibratedAdversarialRefinement(answer, RefinementNetwork(2, 1, C, 2, (4, 6)))
+    methods = {
+        "DeterministicExport": (answer, 1),
+        "ExpertMixtureExport": (MixtureOfStochasticExpertsUNet(*unet, num_experts=EXPERTS, latent_dim=2), 3),
+        "FlowExport": (FlowSSN(answer, C, flow_channels=(4,), num_steps=2), C * math.prod(SIZE)),
+        "HierarchyExport": (PHiSeg(*unet, latent_levels=2), 4 * math.prod(SIZE)),
+        "HypothesesExport": (MHeadsUNet(*unet, num_heads=2), 2),
+        "IndependentExport": (IndependentSampler(answer), math.prod(SIZE)),
+        "LatentExport": (ProbabilisticUNet(*unet, latent_dim=2), 2),
+        "LowRankNormalExport": (StochasticSegmentationNetwork(backbone, 4, C, RANK), RANK + C * math.prod(SIZE)),
+        "RefinementExport": (car, 2),
+        "ThresholdExport": (ThresholdSampler(answer), 1),
+    }
+    return {
+        "SingleAnswer": Good(
+            {"network": DeterministicSampler(answer)}, {"forward": {"x": image}, "predictive": {"x": image}}
+        ),
+        "exportable": function(network=answer),
+        **{
+            name: Good(
+                {"network": network},
+                {
+                    "forward": {"image": image, "noise": _normal(B, N, size)},
+                    "draw_noise": {"image": image, "num_samples": 2, "generator": _generator()},
+                    "noise_size": {"spatial_size": SIZE},
+                },
+            )
+            for name, (network, size) in methods.items()
+        },
     }
 
 

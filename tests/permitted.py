@@ -34,7 +34,7 @@ class Permit(NamedTuple):
 
 PERMITTED = [
     Permit(
-        "distributions/* networks/* inferers/*",
+        "distributions/* networks/* export/* inferers/*",
         "*",
         "NaN, inf",
         "Values of images, logits and parameters are not looked at in a forward pass or a draw: that would wait for "
@@ -195,6 +195,7 @@ PERMITTED = [
     Permit("networks/Mixture*", "x", "smaller size", "The gate has no size."),
     Permit("networks/NoiseInjection*", "features", "one axis less, smaller size", "Features have any axes behind F."),
     Permit("networks/gives_parameters networks/is_predictive", "network", "*", "They answer for any object."),
+    Permit("export/*", "image", "smaller size", "Where K is the same for any size, nothing else fixes the image's."),
     Permit("inferers/PredictiveInferer*", "inputs mask", "smaller size", "Who reads the mask looks at its size."),
     Permit("inferers/RaterInferer*", "inputs", "*", "Its device is looked at alone."),
     Permit("inferers/RaterInferer*", "label", "smaller size", "Nothing else fixes the size."),

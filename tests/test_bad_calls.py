@@ -25,7 +25,7 @@ from good_calls import Good, good_calls
 from permitted import PERMITTED, Permit
 
 from monai_stochseg import distributions, inferers, losses, metrics, networks, transforms
-from monai_stochseg.networks import blocks, nets
+from monai_stochseg.networks import blocks, export, nets
 
 ROOMS = {
     "distributions": [distributions],
@@ -33,10 +33,11 @@ ROOMS = {
     "metrics": [metrics],
     "transforms": [transforms],
     "networks": [networks, nets, blocks],
+    "export": [export],
     "inferers": [inferers],
 }
 # Bases of classes, which have no instances of their own.
-BASES = {"DistanceMetric", "ItemMetric", "PooledMetric", "PredictiveDistribution"}
+BASES = {"DistanceMetric", "ItemMetric", "PooledMetric", "PredictiveDistribution", "SampleExport"}
 
 
 class Case(NamedTuple):

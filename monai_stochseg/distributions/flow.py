@@ -15,7 +15,7 @@ Categorical = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 FIELDS = ("start", "marginal")
 _FIXED = ("midpoint", "rk4", "heun2", "heun3")
 SOLVERS = ("euler", *_FIXED, "dopri5", "bosh3")
-_LEAST_PROBABILITY = 1e-7
+LEAST_PROBABILITY = 1e-7
 
 
 @check_arguments
@@ -56,7 +56,7 @@ def integrate_flow(
     check_option("solver", solver, SOLVERS)
 
     def velocity(t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
-        times = torch.as_tensor(t, dtype=y.dtype, device=y.device).expand(len(y))
+        times = torch.as_tensor(t, dtype=y.dtype, device=y.device).expand(y.shape[0])
         p = categorical(y, times)
         return p - start if field == "start" else (p - y) / (1 - t)
 
@@ -132,7 +132,7 @@ class FlowDistribution(PredictiveDistribution):
     @torch.no_grad()
     def decode(self, noise: torch.Tensor) -> torch.Tensor:
         """The logits of given standard normal noise ``[B, n, C, *S]``, without gradients, ``[B, n, C, *S]``."""
-        return self.ends(noise).clamp(_LEAST_PROBABILITY, 1).log()
+        return self.ends(noise).clamp(LEAST_PROBABILITY, 1).log()
 
     @check_arguments
     @torch.no_grad()

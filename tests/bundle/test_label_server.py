@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +142,6 @@ def test_refuses(folders) -> None:
 @pytest.mark.slow
 def test_in_monai_label(bundle, folders, images, tmp_path) -> None:
     infer = pytest.importorskip("monailabel.tasks.infer.bundle")
-    train = pytest.importorskip("monailabel.tasks.train.bundle")
-    assert train.BundleTrainTask(bundle, {}).is_valid()
     task = infer.BundleInferTask(bundle, {})
     assert task.is_valid()
     assert task.labels == {"net": 1, "od": 2, "et": 3}
@@ -154,3 +154,27 @@ def test_in_monai_label(bundle, folders, images, tmp_path) -> None:
     datastore = Datastore({name: file})
     SampleDiversityScoring(task, num_samples=2)({}, datastore)
     assert MostDiverse()({}, datastore)["id"] == name
+
+
+@pytest.mark.slow
+def test_monai_label_starts_the_bundle_s_own_training(bundle, folders, images, tmp_path, monkeypatch) -> None:
+    """From the packed weights, on a folder of patients: what it leaves is packed again."""
+    train = pytest.importorskip("monailabel.tasks.train.bundle")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "label_app"))
+    copied = shutil.copytree(bundle, tmp_path / "served")
+    conf = {"dataset_dir": folders["brats"]}
+    task = importlib.import_module("main").TrainTask(str(copied), conf)
+    assert task.is_valid()
+    assert task.config()["model_filename"] == ["model.pt"]
+    request = {"model": "served", "device": "cpu", "max_epochs": 1, "val_split": 0.5}
+    store = Datastore(images)
+    store.datalist = lambda: [{"image": file, "label": file} for file in images.values()]
+    with pytest.raises(KeyError, match="dataset"):  # as MONAI Label has it: there is no validate#dataset
+        train.BundleTrainTask(str(copied), conf)(request, store)
+    task(request, store)
+    loaded = torch.load(copied / "output" / "model_best.pt", weights_only=True)
+    assert loaded["epoch"] == 1
+    first = torch.load(copied / "models" / "model.pt", weights_only=True)
+    assert not all(torch.equal(first[key], value) for key, value in loaded["network"].items())
+    again = pack(str(copied / "output"), str(tmp_path / "again"))
+    assert InferTask(again)({"image": next(iter(images.values()))})["pred"].dtype == torch.uint8

@@ -4,6 +4,8 @@
 from .base import SampleExport
 from .expert_mixture import ExpertMixtureExport
 from .exportable import exportable
+from .flow import FlowExport
+from .hierarchy import HierarchyExport
 from .hypotheses import HypothesesExport
 from .latent import LatentExport
 from .low_rank_normal import LowRankNormalExport
@@ -14,6 +16,8 @@ from .single_answer import SingleAnswer
 __all__ = [
     "DeterministicExport",
     "ExpertMixtureExport",
+    "FlowExport",
+    "HierarchyExport",
     "HypothesesExport",
     "IndependentExport",
     "LatentExport",

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from monai_stochseg.distributions.arguments import check_at_least
+from monai_stochseg.distributions.arguments import check_arguments, check_at_least
+from monai_stochseg.distributions.images import spatial_dims_of
 
 __all__ = ["SampleExport", "standard_uniform"]
 
@@ -21,28 +22,46 @@ class SampleExport(nn.Module, ABC):
     ``torch.export``: nothing in it is random, so that a run replays from its noise.
 
     The noise is one tensor ``[B, N, K]`` of independent standard normal numbers, whatever the method: K numbers for
-    each of N samples, K by :py:meth:`noise_size`. All samples weigh the same. The network is in evaluation mode.
+    each of N samples, some of which are the sample's and some each voxel's, see :py:meth:`noise_size`. All samples
+    weigh the same. The network is in evaluation mode.
 
     All N samples are computed together: memory grows with ``N * C`` voxels.
 
     Args:
         network: the network whose samples are drawn.
+        fixed: how many numbers a sample takes.
+        per_voxel: how many more for each voxel of the logits.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    #: Whether ``torch.export``, and so ONNX, can leave all sizes of it open; TorchScript can.
+    has_program = True
+
+    def __init__(self, network: nn.Module, fixed: int = 0, per_voxel: int = 0) -> None:
         super().__init__()
         self.network = network
+        self.fixed = fixed
+        self.per_voxel = per_voxel
+        self.spatial_dims = getattr(network, "spatial_dims", 0) or spatial_dims_of(network)  # 0: not known
         self.eval()
 
-    @abstractmethod
+    @check_arguments
     def noise_size(self, spatial_size: Sequence[int]) -> int:
         """
         K, how many numbers a sample takes.
 
         Args:
             spatial_size: that of the logits, which is that of the image for most networks.
-        """
 
+        Raises:
+            ValueError: when it has another number of axes than the network's images, or is not positive.
+        """
+        if len(spatial_size) not in self._axes or min(spatial_size) < 1:
+            raise ValueError(
+                f"spatial_size must be {self._axes_text} positive numbers, one an axis, got {tuple(spatial_size)}."
+            )
+        return self.fixed + self.per_voxel * math.prod(spatial_size)
+
+    @check_arguments
     def draw_noise(
         self, image: torch.Tensor, num_samples: int, generator: torch.Generator | None = None
     ) -> torch.Tensor:
@@ -56,7 +75,11 @@ class SampleExport(nn.Module, ABC):
 
         Returns:
             ``[B, N, K]``, standard normal.
+
+        Raises:
+            ValueError: when the image has other axes, one of them is empty, or num_samples is below 1.
         """
+        self._check_image(image)
         check_at_least(1, num_samples=num_samples)
         with torch.no_grad():
             shape = (len(image), num_samples, self.noise_size(self.logits_size(image)))
@@ -70,11 +93,9 @@ class SampleExport(nn.Module, ABC):
     @property
     def noise_formula(self) -> str:
         """K as text, with ``voxels`` for the number of the logits' voxels where it depends on it."""
-        at_1, at_2 = self.noise_size([1]), self.noise_size([2])
-        per_voxel, fixed = at_2 - at_1, 2 * at_1 - at_2
-        if per_voxel == 0:
-            return str(fixed)
-        return f"{per_voxel} * voxels" if fixed == 0 else f"{fixed} + {per_voxel} * voxels"
+        if self.per_voxel == 0:
+            return str(self.fixed)
+        return f"{self.per_voxel} * voxels" if self.fixed == 0 else f"{self.fixed} + {self.per_voxel} * voxels"
 
     @abstractmethod
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -89,6 +110,7 @@ class SampleExport(nn.Module, ABC):
             ``[B, N, C, *S]``.
         """
 
+    @check_arguments
     def forward(self, image: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         Args:
@@ -100,20 +122,60 @@ class SampleExport(nn.Module, ABC):
             label map of each; ``entropy`` ``[B, 1, *S]`` of the probabilities, in nats.
 
         Raises:
-            ValueError: when the noise has other axes than ``[B, N, K]``, or another B or K than the image asks for.
+            TypeError: when either is no tensor of real numbers.
+            ValueError: when the image has other axes, or the noise has other axes than ``[B, N, K]``, or another B or
+                K than the image asks for.
         """
-        compiled = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if not compiled and (noise.dim() != 3 or not noise.numel() or len(noise) != len(image)):
-            raise ValueError(
-                f"noise must be [B, N, K] with the B of image {tuple(image.shape)}, got {tuple(noise.shape)}."
-            )
+        if not _compiled():
+            self._check_image(image)
+            if noise.dim() != 3 or not noise.numel() or len(noise) != len(image):
+                raise ValueError(
+                    f"noise must be [B, N, K] with the B of image {tuple(image.shape)}, got {tuple(noise.shape)}."
+                )
+            if type(self).logits_size is SampleExport.logits_size:
+                self.check_noise(noise, image.shape[2:])
         logits = self.sample_logits(image, noise)
-        if not compiled and noise.shape[2] != (size := self.noise_size(logits.shape[3:])):
-            raise ValueError(f"noise must have K={size} numbers for each sample, got {tuple(noise.shape)}.")
         probabilities = logits.softmax(2).mean(1)
         # not torch.special.entr, which ONNX does not have
         log = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         return probabilities, logits.argmax(2).to(torch.uint8), -(probabilities * log).sum(1, keepdim=True)
+
+    def check_noise(self, noise: torch.Tensor, spatial_size: Sequence[int]) -> None:
+        """
+        Check K, which for unpadded convolutions is known once the network has run.
+
+        Args:
+            noise: ``[B, N, K]``.
+            spatial_size: that of the logits.
+
+        Raises:
+            ValueError: when there are more or fewer numbers.
+        """
+        if not _compiled() and noise.shape[2] != (size := self.noise_size(spatial_size)):
+            raise ValueError(
+                f"noise must have K={size} numbers for each sample of this image, whose logits have the size "
+                f"{tuple(spatial_size)}, got {tuple(noise.shape)}."
+            )
+
+    def _check_image(self, image: torch.Tensor) -> None:
+        if image.dim() - 2 not in self._axes or not image.numel():
+            raise ValueError(
+                f"image must be [B, C_in, *S] with {self._axes_text} spatial axes, none of its axes empty, got "
+                f"{tuple(image.shape)}."
+            )
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return (self.spatial_dims,) if self.spatial_dims else (2, 3)
+
+    @property
+    def _axes_text(self) -> str:
+        return " or ".join(map(str, self._axes))
+
+
+def _compiled() -> bool:
+    """Whether shapes are symbols."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def standard_uniform(noise: torch.Tensor) -> torch.Tensor:

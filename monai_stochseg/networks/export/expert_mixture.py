@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.export.base import SampleExport, standard_uniform
 from monai_stochseg.networks.nets.mixture_of_stochastic_experts import MixtureOfStochasticExperts
 
@@ -25,12 +24,9 @@ class ExpertMixtureExport(SampleExport):
 
     network: MixtureOfStochasticExperts
 
+    @check_arguments
     def __init__(self, network: MixtureOfStochasticExperts) -> None:
-        super().__init__(network)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """1 + L."""
-        return 1 + self.network.prior_mean.shape[1]
+        super().__init__(network, fixed=1 + network.prior_mean.shape[1])
 
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""

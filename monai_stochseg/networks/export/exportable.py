@@ -6,9 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from monai_stochseg.networks.blocks.latent_hierarchy import LatentHierarchy
 from monai_stochseg.networks.contract import gives_parameters, is_predictive
 from monai_stochseg.networks.export.base import SampleExport
 from monai_stochseg.networks.export.expert_mixture import ExpertMixtureExport
+from monai_stochseg.networks.export.flow import FlowExport
+from monai_stochseg.networks.export.hierarchy import HierarchyExport
 from monai_stochseg.networks.export.hypotheses import HypothesesExport
 from monai_stochseg.networks.export.latent import LatentExport
 from monai_stochseg.networks.export.low_rank_normal import LowRankNormalExport
@@ -16,6 +19,7 @@ from monai_stochseg.networks.export.marginal import DeterministicExport, Indepen
 from monai_stochseg.networks.export.refinement import RefinementExport
 from monai_stochseg.networks.nets.calibrated_adversarial_refinement import CalibratedAdversarialRefinement
 from monai_stochseg.networks.nets.ensemble import Ensemble
+from monai_stochseg.networks.nets.flow_ssn import FlowSSN
 from monai_stochseg.networks.nets.mheads_unet import MHeads
 from monai_stochseg.networks.nets.mixture_of_stochastic_experts import MixtureOfStochasticExperts
 from monai_stochseg.networks.nets.null_sampler import DeterministicSampler, IndependentSampler, ThresholdSampler
@@ -30,6 +34,8 @@ _EXPORTS: tuple[tuple[type, Callable[[Any], SampleExport]], ...] = (
     (ProbabilisticUNet, LatentExport),
     (MixtureOfStochasticExperts, ExpertMixtureExport),
     (CalibratedAdversarialRefinement, RefinementExport),
+    (LatentHierarchy, HierarchyExport),
+    (FlowSSN, FlowExport),
     (MHeads, HypothesesExport),
     (Ensemble, HypothesesExport),
     (ThresholdSampler, ThresholdExport),

@@ -86,6 +86,9 @@ def export_program(module: SampleExport, image: torch.Tensor, noise: torch.Tenso
     Raises:
         ExportError: when the network cannot be exported.
     """
+    if not module.has_program:
+        name = type(module.network).__name__
+        raise ExportError(f"{name} cannot be written as a program of torch.export, nor as ONNX: take the format ts.")
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = {
         "image": {axis: static if axis == 1 else auto for axis in range(image.dim())},

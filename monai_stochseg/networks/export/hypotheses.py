@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.export.base import SampleExport
 from monai_stochseg.networks.nets.ensemble import Ensemble
 from monai_stochseg.networks.nets.mheads_unet import MHeads
@@ -24,13 +23,11 @@ class HypothesesExport(SampleExport):
 
     network: MHeads | Ensemble
 
+    @check_arguments
     def __init__(self, network: MHeads | Ensemble) -> None:
-        super().__init__(network)
-        self.num_hypotheses = len(network.heads if isinstance(network, MHeads) else network.members)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """M."""
-        return self.num_hypotheses
+        number = len(network.heads if isinstance(network, MHeads) else network.members)
+        super().__init__(network, fixed=number)
+        self.num_hypotheses = number
 
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.export.base import SampleExport
 from monai_stochseg.networks.nets.probabilistic_unet import ProbabilisticUNet
 
@@ -23,12 +22,9 @@ class LatentExport(SampleExport):
 
     network: ProbabilisticUNet
 
+    @check_arguments
     def __init__(self, network: ProbabilisticUNet) -> None:
-        super().__init__(network)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """L."""
-        return self.network.latent_dim
+        super().__init__(network, fixed=network.latent_dim)
 
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""

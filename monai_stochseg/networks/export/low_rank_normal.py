@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from monai_stochseg.distributions import split_parameters
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.networks.export.base import SampleExport
 from monai_stochseg.networks.nets.stochastic_segmentation_network import StochasticSegmentationNetwork
 
@@ -29,16 +29,13 @@ class LowRankNormalExport(SampleExport):
     class_scale: torch.Tensor
     rank_scale: torch.Tensor
 
+    @check_arguments
     def __init__(self, network: StochasticSegmentationNetwork) -> None:
-        super().__init__(network)
+        super().__init__(network, fixed=network.rank, per_voxel=network.out_channels)
         ones = [1.0] * network.out_channels
         scale = torch.tensor(network.class_scale or ones) * network.temperature
         self.register_buffer("class_scale", scale.reshape(-1, *[1] * network.spatial_dims), persistent=False)
         self.register_buffer("rank_scale", torch.tensor(network.rank_scale or [1.0] * network.rank), persistent=False)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """R + C for each voxel."""
-        return self.network.rank + self.network.out_channels * math.prod(spatial_size)
 
     def logits_size(self, image: torch.Tensor) -> Sequence[int]:
         """Those of the network: unpadded convolutions give fewer voxels than the image has."""
@@ -48,6 +45,7 @@ class LowRankNormalExport(SampleExport):
         """See :py:meth:`SampleExport.sample_logits`."""
         rank = self.network.rank
         mean, log_diag, factor = split_parameters(self.network(image), self.network.out_channels, rank)
+        self.check_noise(noise, mean.shape[2:])
         shape = (noise.shape[0], noise.shape[1], *mean.shape[1:])
         deviation = torch.matmul(noise[:, :, :rank] * self.rank_scale, factor.flatten(2)).reshape(shape)
         own = noise[:, :, rank:].reshape(shape)

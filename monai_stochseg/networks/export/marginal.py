@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT
 from monai_stochseg.networks.export.base import SampleExport, standard_uniform
 from monai_stochseg.networks.nets.null_sampler import IndependentSampler, ThresholdSampler
@@ -25,12 +25,9 @@ class DeterministicExport(SampleExport):
         network: maps images ``[B, C_in, *S]`` to logits ``[B, C, *S]``.
     """
 
+    @check_arguments
     def __init__(self, network: nn.Module) -> None:
-        super().__init__(network)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """1."""
-        return 1
+        super().__init__(network, fixed=1)
 
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""
@@ -47,30 +44,18 @@ class ThresholdExport(SampleExport):
         network: the sampler.
     """
 
-    def __init__(self, network: ThresholdSampler | IndependentSampler) -> None:
-        super().__init__(network)
-        self.order = getattr(network, "order", None)
-
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """1."""
-        return 1
+    @check_arguments
+    def __init__(self, network: ThresholdSampler) -> None:
+        super().__init__(network, fixed=1)
+        self.order = network.order
 
     def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :py:meth:`SampleExport.sample_logits`."""
         logits = self.network(image)
-        classes = logits.shape[1]
-        order = torch.tensor(list(range(classes) if self.order is None else self.order), device=logits.device)
-        cumulative = logits.softmax(1)[:, order].cumsum(1)[:, :-1].unsqueeze(1)  # [B, 1, C - 1, *S]
-        uniform = standard_uniform(self._per_voxel(noise, logits))  # [B, N, 1, *S], or 1 in the place of S
-        drawn = order[(uniform >= cumulative).sum(2, keepdim=True)]
-        each = torch.arange(classes, device=logits.device).reshape(-1, *[1] * (logits.dim() - 2))
-        return (drawn != each) * IMPOSSIBLE_LOGIT
-
-    def _per_voxel(self, noise: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return noise.reshape(*noise.shape, *[1] * (logits.dim() - 2))
+        return _cut(logits, noise.reshape(*noise.shape, *[1] * (logits.dim() - 2)), self.order)
 
 
-class IndependentExport(ThresholdExport):
+class IndependentExport(SampleExport):
     """
     A deterministic network whose samples draw each voxel by itself, with a number of the noise for each voxel; see
     :py:class:`monai_stochseg.distributions.IndependentDistribution`.
@@ -79,13 +64,33 @@ class IndependentExport(ThresholdExport):
         network: the sampler.
     """
 
-    def noise_size(self, spatial_size: Sequence[int]) -> int:
-        """1 for each voxel."""
-        return math.prod(spatial_size)
+    @check_arguments
+    def __init__(self, network: IndependentSampler) -> None:
+        super().__init__(network, per_voxel=1)
 
     def logits_size(self, image: torch.Tensor) -> Sequence[int]:
         """Those of the network: unpadded convolutions give fewer voxels than the image has."""
         return self.network(image).shape[2:]
 
-    def _per_voxel(self, noise: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        return noise.reshape(noise.shape[0], noise.shape[1], 1, *logits.shape[2:])
+    def sample_logits(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """See :py:meth:`SampleExport.sample_logits`."""
+        logits = self.network(image)
+        self.check_noise(noise, logits.shape[2:])
+        return _cut(logits, noise.reshape(noise.shape[0], noise.shape[1], 1, *logits.shape[2:]))
+
+
+def _cut(logits: torch.Tensor, noise: torch.Tensor, order: Sequence[int] | None = None) -> torch.Tensor:
+    """
+    Logits ``[B, N, C, *S]`` of the classes at which the cumulative probabilities pass the noise.
+
+    Args:
+        logits: ``[B, C, *S]``.
+        noise: ``[B, N, 1, *S]``, or 1 in the place of S.
+        order: of the classes.
+    """
+    classes = logits.shape[1]
+    places = torch.tensor(list(range(classes) if order is None else order), device=logits.device)
+    cumulative = logits.softmax(1)[:, places].cumsum(1)[:, :-1].unsqueeze(1)  # [B, 1, C - 1, *S]
+    drawn = places[(standard_uniform(noise) >= cumulative).sum(2, keepdim=True)]
+    each = torch.arange(classes, device=logits.device).reshape(-1, *[1] * (logits.dim() - 2))
+    return (drawn != each) * IMPOSSIBLE_LOGIT

@@ -12,6 +12,16 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monai_stochseg.bundle.active_learning import MostDiverse, SampleDiversityScoring
 
 
+class TrainTask(BundleTrainTask):
+    """The bundle's own training, on a folder of patients: it reads no list of files."""
+
+    def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        for key in ("train#dataset#data", "validate#dataset#data", "bundle_root"):
+            overrides.pop(key, None)
+        overrides["dataset_dir"] = self.conf["dataset_dir"]
+        return overrides
+
+
 class MyApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.bundle = conf["bundle"]
@@ -22,7 +32,7 @@ class MyApp(MONAILabelApp):
         return {"tumours": self.infer_task}
 
     def init_trainers(self) -> dict[str, Any]:
-        return {"tumours": BundleTrainTask(self.bundle, self.conf)}
+        return {"tumours": TrainTask(self.bundle, self.conf)}
 
     def init_strategies(self) -> dict[str, Any]:
         return {"most_diverse": MostDiverse()}

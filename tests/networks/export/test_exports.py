@@ -13,6 +13,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
+from monai_stochseg.distributions import Gaussian
 from monai_stochseg.networks.export import SampleExport, exportable
 from monai_stochseg.networks.export.formats import (
     ExportError,
@@ -25,10 +26,13 @@ from monai_stochseg.networks.nets import (
     BilinearUNet,
     CalibratedAdversarialRefinement,
     DropoutUNet,
+    FlowSSN,
+    HierarchicalProbabilisticUNet,
     Image2ImageVAE,
     IndependentSampler,
     MHeadsUNet,
     MixtureOfStochasticExpertsUNet,
+    PHiSeg,
     ProbabilisticUNet,
     RefinementNetwork,
     StochasticSegmentationNetwork,
@@ -63,6 +67,10 @@ METHODS: dict[str, Callable[[int], nn.Module]] = {
     "mose_no_gate": lambda dims: MixtureOfStochasticExpertsUNet(dims, 1, C, CHANNELS, gating_level=None, prior_std=0.0),
     "car": car,
     "car_encoder": lambda dims: car(dims, probabilistic_encoder=True),
+    "phiseg": lambda dims: PHiSeg(dims, 1, C, (2, 4, 4), latent_levels=2, latent_dim=2),
+    "hprobunet": lambda dims: HierarchicalProbabilisticUNet(dims, 1, C, (2, 4, 4), (1, 2), blocks_per_level=1),
+    "flow": lambda dims: FlowSSN(monai_unet(dims), C, flow_channels=(4, 4), num_steps=2),
+    "flow_marginal": lambda dims: FlowSSN(monai_unet(dims), C, flow_channels=(4,), num_steps=2, field="marginal"),
     "mheads": lambda dims: MHeadsUNet(dims, 1, C, CHANNELS, num_heads=3),
     "ensemble": lambda dims: UNetEnsemble(dims, 1, C, CHANNELS, num_members=2),
     "threshold": lambda dims: ThresholdSampler(BilinearUNet(dims, 1, C, CHANNELS), order=[0, 2, 1]),
@@ -70,6 +78,8 @@ METHODS: dict[str, Callable[[int], nn.Module]] = {
     "deterministic": lambda dims: BilinearUNet(dims, 1, C, CHANNELS, "BATCH"),
     "monai": monai_unet,
 }
+
+PROGRAMS = [method for method in METHODS if "flow" not in method]
 
 
 class Inputs(NamedTuple):
@@ -88,8 +98,12 @@ def inputs(module: SampleExport, dims: int, batch: int = 2, samples: int = 4, si
 def made(method, dims) -> SampleExport:
     torch.manual_seed(0)
     network = METHODS[method](dims)
-    for parameter in network.parameters():  # far from its start, so that noise makes a difference
-        nn.init.normal_(parameter, mean=0.2, std=0.5)
+    for parameter in network.parameters():  # not as it starts, so that noise makes a difference
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, mean=0.6, std=0.3)
+        else:  # logits of tens: of thousands float32 itself loses the fourth digit of a probability
+            fan_in = parameter[0].numel()
+            nn.init.normal_(parameter, mean=0.2 / fan_in, std=fan_in**-0.5)
     return exportable(network)
 
 
@@ -137,7 +151,7 @@ def test_program_and_onnx(tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "dims"), [(method, dims) for method in METHODS for dims in (2, 3)])
+@pytest.mark.parametrize(("method", "dims"), [(method, dims) for method in PROGRAMS for dims in (2, 3)])
 def test_program_and_onnx_of_each(made, dims, tmp_path) -> None:
     pytest.importorskip("onnxscript")
     _exported(made, dims, tmp_path)
@@ -183,6 +197,39 @@ def test_samples_of_a_latent_are_its_own(made, dims) -> None:
         distribution = made.network.predictive(image)
         latents = distribution.mean[:, None] + distribution.log_std.exp()[:, None] * noise
         torch.testing.assert_close(made.sample_logits(image, noise), distribution.decode(latents), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("method", ["phiseg", "hprobunet"])
+def test_samples_of_a_hierarchy_are_its_own(made, dims) -> None:
+    image, noise = inputs(made, dims)
+    grid = noise.reshape(2, 4, -1, *image.shape[2:])  # sizes 8 and 12, of which the levels have each 2nd and 4th voxel
+    starts = [sum(made.latent_dims[:level]) for level in range(3)]
+    seen = []
+
+    def drawn(level: int, normal: Gaussian, sample: int) -> torch.Tensor:
+        stride = image.shape[-1] // normal.mean.shape[-1]
+        seen.append(stride)
+        every = (slice(None), sample, slice(starts[level], starts[level + 1]), *[slice(None, None, stride)] * dims)
+        return normal.mean + normal.log_std.exp() * grid[every]
+
+    with torch.no_grad():
+        decode = made.network.predictive(image)._decoder
+        expected = [decode(lambda level, normal, s=s: drawn(level, normal, s)) for s in range(4)]
+        torch.testing.assert_close(made.sample_logits(image, noise), torch.stack(expected, 1), atol=1e-5, rtol=1e-5)
+    assert max(seen) == 4
+    assert not torch.allclose(expected[0], expected[1]), "the network does not look at its latents"
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("method", ["flow", "flow_marginal"])
+def test_samples_of_a_flow_are_its_own(made, dims) -> None:
+    image, noise = inputs(made, dims)
+    with torch.no_grad():
+        expected = made.network.predictive(image).decode(noise.reshape(2, 4, C, *image.shape[2:]))
+        # probabilities: the logarithm of a small one shows its rounding
+        torch.testing.assert_close(made.sample_logits(image, noise).exp(), expected.exp(), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(expected[:, 0], expected[:, 1])
 
 
 @pytest.mark.parametrize("dims", [2])
@@ -233,16 +280,24 @@ def test_samples_of_marginals_are_their_own(made, dims, monkeypatch) -> None:
 def test_refuses() -> None:
     with pytest.raises(ValueError, match="network DropoutUNet draws its samples inside"):
         exportable(DropoutUNet(2, 1, C, (2, 4, 4)))
+    with pytest.raises(ValueError, match="solver must be 'euler' to be exported, got 'dopri5'"):
+        exportable(FlowSSN(monai_unet(2), C, solver="dopri5"))
     with pytest.raises(TypeError, match="network must be a module, got str"):
         exportable("model.ts")
     module = exportable(monai_unet(2))
     image = torch.zeros(2, 1, 8, 8)
     with pytest.raises(ValueError, match=r"noise must be \[B, N, K\] with the B of image"):
         module(image, torch.zeros(1, 3, 1))
-    with pytest.raises(ValueError, match=r"noise must have K=1 numbers for each sample, got \(2, 3, 2\)"):
+    with pytest.raises(ValueError, match=r"noise must have K=1 numbers for each sample .* got \(2, 3, 2\)"):
         module(image, torch.zeros(2, 3, 2))
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         module.draw_noise(image, 0)
+
+
+def test_a_flow_is_torchscript_alone() -> None:
+    module = exportable(METHODS["flow"](2))
+    with pytest.raises(ExportError, match=r"^FlowSSN cannot be written as a program .*take the format ts"):
+        export_program(module, *inputs(module, 2))
 
 
 class _Peeks(nn.Module):
