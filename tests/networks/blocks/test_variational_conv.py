@@ -49,6 +49,8 @@ def test_a_draw_of_the_weights_is_shared_by_all_places():
     same = conv.given(torch.ones(2, 3, 6, 6), weight)
     torch.testing.assert_close(same[0], same[1])
     torch.testing.assert_close(same[..., 2, 2], same[..., 3, 3])
+    torch.testing.assert_close(conv.given(torch.ones(2, 3, 6, 6), weight), same)
+    assert not torch.allclose(conv.given(torch.ones(2, 3, 6, 6)), same)  # of the means
     local = conv(torch.ones(2, 3, 6, 6))
     assert not torch.allclose(local[0], local[1])
 

@@ -39,6 +39,10 @@ def test_shapes_and_gradients(spatial_dims):
     assert output.samples.shape == (2, 3, CLASSES, *size)
     (weight,) = output.weights
     assert weight.mean.shape == weight.log_std.shape == (4, 4, *[3] * spatial_dims)
+    raw = net.variational.raw_log_std  # the posterior's answer has noise in its weights, the samples have none
+    (of_noise,) = torch.autograd.grad(output.latent.logits.square().sum(), raw, retain_graph=True)
+    assert of_noise.abs().sum() > 0
+    assert torch.autograd.grad(output.samples.sum(), raw, retain_graph=True, allow_unused=True) == (None,)
     SupervisedUncertaintyLoss(10)(output, label).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
     predictive = net.predictive(image)
