@@ -195,6 +195,17 @@ def test_void_voxels_are_left_out(kind):
     assert value_of_readers(given, nothing, kind=kind, ignore_index=255).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("kind", ["cross_entropy", "variance"])
+def test_a_reader_to_whom_a_voxel_is_void_is_missing_there(kind):
+    given, _ = inputs((1, 1))
+    given = given._replace(latent=given.latent._replace(rater=torch.tensor([0, 0])))
+    three, two = (
+        torch.tensor(labels).reshape(1, -1, 1, 1).expand(BATCH, -1, -1, -1) for labels in ([2, 255, 1], [2, 1])
+    )
+    found = value_of_readers(given, three, kind=kind, ignore_index=255)
+    torch.testing.assert_close(found, value_of_readers(given, two, kind=kind, ignore_index=255))
+
+
 def test_reductions_and_the_schedules_attribute():
     given, target = inputs()
     items = SupervisedUncertaintyLoss(IMAGES, reduction="none")(given, target)
