@@ -71,6 +71,10 @@ def test_groups_that_share_weights_by_hand() -> None:
     hard = compute_entropy_decomposition(torch.tensor([[[0], [1], [1], [1]]]), num_classes=2, num_groups=2)
     for parts in (soft, hard):
         torch.testing.assert_close(torch.cat(parts).flatten(), torch.tensor([whole, LOG2 / 2, whole - LOG2 / 2]))
+    of_weights_alone = compute_entropy_decomposition(foreground(0.0, 0.0, 1.0, 1.0), num_groups=2)
+    torch.testing.assert_close(torch.cat(of_weights_alone).flatten(), torch.tensor([LOG2, 0.0, LOG2]))
+    of_latent_alone = compute_entropy_decomposition(foreground(0.0, 1.0, 0.0, 1.0), num_groups=2)
+    torch.testing.assert_close(torch.cat(of_latent_alone).flatten(), torch.tensor([LOG2, LOG2, 0.0]))
     one = compute_entropy_decomposition(foreground(0.0, 1.0, 1.0, 1.0), num_groups=1)
     torch.testing.assert_close(torch.cat(one).flatten(), torch.tensor([whole, whole, 0.0]))
 
