@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def write_report(seeds: Sequence[Mapping[str, Mapping[str, Any]]], folder: Path,
 
 
 def _save(figure: Figure, title: str, path: Path) -> None:
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=9)
     with new_file(path) as temporary:
         figure.savefig(temporary, dpi=130)
 

@@ -32,6 +32,12 @@ def test_many_methods_look_different() -> None:
     assert len({(str(line.get_color()), line.get_marker(), str(line.get_markerfacecolor())) for line in lines}) == 17
 
 
+def test_marks_of_the_axis_do_not_lie_upon_each_other() -> None:
+    for points, marked in (({"a": (0.5, 0.1), "b": (3.0, 0.1)}, True), ({"a": (0.001, 0.1), "b": (80.0, 0.1)}, False)):
+        ax = plot_sampling_cost(points).axes[0]
+        assert (2 in [round(float(tick), 6) for tick in ax.get_xticks()]) == marked
+
+
 def test_an_unbiased_estimate_may_be_negative() -> None:
     assert plot_sampling_cost({"a": (1.0, -0.1)}).axes[0].get_ylim()[0] < -0.1
 
