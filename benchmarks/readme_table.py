@@ -4,7 +4,8 @@
 
 Each RESULTS is an ``--out`` folder of ``python -m monai_stochseg benchmark``. What stands in README.md between the
 lines ``<!-- benchmark -->`` and ``<!-- /benchmark -->`` is replaced: for each task its title and a table, the
-methods by their energy distance, the floor first, and the number of methods.
+methods by their energy distance, the floor first, and the number of methods. A column that a result lacks is left out,
+such as the time of a sample in older ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ COLUMNS = (
     ("Dice", ".3f"),
     ("empty share, rank correlation", ".3f"),
     ("mode frequency, error", ".3f"),
+    ("ms / further sample", ".3g"),
 )
 NAMES = {
     FLOOR: "the floor: the readers, or the known truth, drawn",
@@ -32,6 +34,7 @@ NAMES = {
     "phiseg": "PHiSeg",
     "hprobunet": "Hierarchical Probabilistic U-Net",
     "flowssn": "Flow-SSN",
+    "supervised_uncertainty": "supervised uncertainty",
     "mose": "Mixture of Stochastic Experts",
     "car": "calibrated adversarial refinement",
     "threshold": "uniform threshold: a null without covariance",

@@ -19,6 +19,7 @@ from torch import nn
 
 from monai_stochseg.data import RaterLayout
 from monai_stochseg.distributions import (
+    BayesianOutput,
     DeterministicDistribution,
     ExpertSamples,
     FlowOutput,
@@ -147,6 +148,10 @@ def _distributions() -> dict[str, Good]:
         "AugmentedDistribution": Good(
             {"answer": _answer, "x": _normal(B, 1, *SIZE), "transform": Compose([RandFlip(prob=1.0)])}, draws
         ),
+        "BayesianLatentDistribution": Good(
+            {"mean": vector, "log_std": vector, "draw_decoder": lambda generator: _decoder, "mean_decoder": _decoder},
+            {**draws, "given_weights": {"generator": _generator()}, "given_latent": {"generator": _generator()}},
+        ),
         "DeterministicDistribution": Good({"logits": logits}, draws),
         "IndependentDistribution": Good({"logits": logits}, draws),
         "ScaledDistribution": Good(
@@ -256,6 +261,14 @@ def _losses() -> dict[str, Good]:
             **rated,
         ),
         "SoftDiceCELoss": called({"dice_weight": [1.0] * C}, input=logits, target=soft, rater_weights=weights),
+        "SupervisedUncertaintyLoss": called(
+            {"num_images": 4, **void},
+            input=BayesianOutput(
+                LatentOutput(logits, (level,), torch.zeros(B, dtype=torch.long)), samples, (Gaussian(vector, vector),)
+            ),
+            **rated,
+        ),
+        "log_uniform_kl": function(mean=vector + 1, log_std=vector),
         "cross_entropy_cost": function(**costs),
         "iou_cost": function(**costs),
         "fit_temperature": function(logits=logits, **rated, ignore_index=255),
@@ -288,7 +301,7 @@ def _metrics() -> dict[str, Good]:
         "DiversityCorrelationMetric": called(_distance(True), **weighted),
         "EmptyFractionCorrelationMetric": called({"ignore_index": 255}, **weighted),
         "EnergyDistanceCurveMetric": called({"num_samples": [1, 2], **_distance()}, **maps, y_weights=_uniform(B, R)),
-        "EntropyDecompositionMetric": called({"num_classes": C}, **one, y=None, mask=mask),
+        "EntropyDecompositionMetric": called({"num_classes": C, "num_groups": 2}, **one, y=None, mask=mask),
         "ExpectedCalibrationErrorMetric": called({**options, **top}, y_pred=soft, **rated),
         "GeneralizedEnergyDistanceMetric": called(_distance(True), **weighted),
         "HungarianMatchedIoUMetric": called(_distance(), **weighted),
@@ -312,7 +325,7 @@ def _metrics() -> dict[str, Good]:
         "compute_calibration_bins": function(y_pred=soft, **rated, **options, **top),
         "compute_case_dice": function(regions=regions, **maps, y_pred_weights=_uniform(B, N)),
         "compute_energy_distance_curve": function(**maps, num_samples=[1, 2], **_distance(), y_weights=_uniform(B, R)),
-        "compute_entropy_decomposition": function(num_classes=C, **one),
+        "compute_entropy_decomposition": function(num_classes=C, num_groups=2, **one),
         "compute_generalized_energy_distance": function(**weighted, **_distance(True)),
         "compute_hungarian_matched_iou": function(**weighted, **_distance()),
         "compute_maximum_dice_match": function(**weighted, **_distance()),
@@ -437,6 +450,7 @@ def _networks() -> dict[str, Good]:
     mixture = {"num_experts": EXPERTS, "num_samples": 2}
     soft = logits.softmax(1)
     return {
+        "BayesianProbabilisticUNet": Good({**unet, "latent_dim": 2, "num_samples": 2, **given}, rated),
         "BilinearUNet": Good(unet, forward),
         "BlackBox": Good({"network": answer}, forward),
         "BlackBoxCalibrationNetwork": Good({**sizes, "channels": 4}, forward),
@@ -517,6 +531,14 @@ def _networks() -> dict[str, Good]:
         "NoiseInjection": Good(
             {"feature_channels": 4, "latent_dim": 2},
             {"forward": {"features": _normal(B, 4, *SIZE), "noise": _normal(B, 3, 2)}},
+        ),
+        "VariationalConv": Good(
+            {"spatial_dims": 2, "in_channels": 4, "out_channels": 3},
+            {
+                "forward": {"x": _normal(B, 4, *SIZE), "generator": _generator()},
+                "draw": {"generator": _generator()},
+                "given": {"x": _normal(B, 4, *SIZE), "weight": _normal(3, 4, 3, 3)},
+            },
         ),
         "pointwise_head": function(spatial_dims=2, in_channels=4, out_channels=C),
         "gives_parameters": function(network=answer),

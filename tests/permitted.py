@@ -76,14 +76,16 @@ PERMITTED = [
     ),
     Permit(
         "losses/*",
-        "beta eps r1_weight lambda_dice lambda_ce smooth_nr smooth_dr momentum rater_weighting",
+        "beta weight_beta uncertainty_weight eps r1_weight lambda_dice lambda_ce smooth_nr smooth_dr momentum "
+        "rater_weighting",
         "zero",
         "0 leaves the term out.",
     ),
     Permit(
         "losses/iou_cost losses/cross_entropy_cost losses/rater_cross_entropy losses/gaussian_kl losses/r1_penalty "
+        "losses/log_uniform_kl "
         "losses/DiscriminatorLoss* losses/LogitAdversarialLoss*",
-        "logits input x real fake posterior_* prior_*",
+        "logits input x real fake posterior_* prior_* mean log_std",
         "NaN, inf",
         "They are terms of a loss. Who sums them looks at the sum: the loss, or the trainer.",
     ),
@@ -168,7 +170,7 @@ PERMITTED = [
     Permit("transforms/MergeLabelPartsd*", "data.label", "*", "What LoadCased gives: masks of any size."),
     Permit(
         "networks/ProbabilisticUNet* networks/Image2ImageVAE* networks/PHiSeg* networks/Hierarchical* "
-        "networks/FlowSSN*",
+        "networks/FlowSSN* networks/BayesianProbabilisticUNet*",
         "y",
         "not whole, negative, beyond the classes",
         "The loss checks the same labels: to look at them in the forward pass would wait for the device once more.",
@@ -191,6 +193,8 @@ PERMITTED = [
     Permit("networks/TemperatureScaled", "bias", "negative, empty", "Any bias, or none."),
     Permit("networks/augmentation_transform", "rotation scale intensity", "zero", "Such a change is left out."),
     Permit("networks/*", "prior_std", "zero", "Experts are deterministic."),
+    Permit("networks/*", "log_std", "negative, zero", "It is the logarithm of a deviation."),
+    Permit("networks/VariationalConv*", "x", "larger batch, smaller size", "No other argument fixes these sizes."),
     Permit("networks/*", "gating_level injection_level", "negative, zero", "Levels count from the end as well."),
     Permit("networks/Mixture*", "x", "smaller size", "The gate has no size."),
     Permit("networks/NoiseInjection*", "features", "one axis less, smaller size", "Features have any axes behind F."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from ignite.engine import Engine, Events
@@ -38,26 +39,48 @@ class StepTimer:
         return float(self._timer.value()) if self._timer.step_count else math.nan
 
 
-@torch.no_grad()
-def seconds_per_sample(network: torch.nn.Module, images: torch.Tensor, num_samples: int = 16) -> float:
+class SamplingTime(NamedTuple):
     """
-    Seconds for one sample of one image, the network's part that its samples share divided among them.
+    What sampling an image costs: ``image + num_samples * sample``.
+
+    Args:
+        image: seconds for what is computed once for an image, whatever the number of its samples.
+        sample: seconds for one more sample of an image.
+    """
+
+    image: float
+    sample: float
+
+
+@torch.no_grad()
+def sampling_time(network: torch.nn.Module, images: torch.Tensor, num_samples: int = 16) -> SamplingTime:
+    """
+    Seconds for the samples of an image, what they share apart. What a distribution computes at its first draw, and
+    keeps for the others, is shared too.
 
     Args:
         network: with ``predictive``, on the images' device.
-        images: ``[B, C_in, *S]``.
-        num_samples: drawn of each image.
+        images: ``[B, C_in, *S]``; the times are for one of them.
+        num_samples: further samples that are drawn of each image, one after the other.
     """
     network.eval()
     generator = torch.Generator(images.device).manual_seed(0)
-    times = []
+    times = SamplingTime(math.nan, math.nan)
     for _ in range(2):  # the first warms up
         start = time.perf_counter()
         distribution: PredictiveDistribution = network.predictive(images)  # type: ignore[operator]
+        _draw(distribution, generator)
+        first = time.perf_counter()
         for _ in range(num_samples):
-            distribution.sample_logits(1, generator).sum().item()  # waits for a GPU
-        times.append(time.perf_counter() - start)
-    return times[-1] / (num_samples * len(images))
+            _draw(distribution, generator)
+        sample = (time.perf_counter() - first) / num_samples
+        times = SamplingTime(max(first - start - sample, 0.0) / len(images), sample / len(images))
+    return times
+
+
+def _draw(distribution: PredictiveDistribution, generator: torch.Generator) -> None:
+    """One sample of each image; waits for a GPU."""
+    distribution.sample_logits(1, generator).sum().item()
 
 
 class PeakMemory:

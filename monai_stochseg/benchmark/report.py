@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from monai_stochseg.data import new_file, write_csv
 from monai_stochseg.tasks.sample_metrics import CURVE
-from monai_stochseg.visualize import plot_energy_distance
+from monai_stochseg.visualize import plot_energy_distance, plot_sampling_cost
 
 # Heading, how to read the value, how to show it.
 _COLUMNS: Sequence[tuple[str, Callable[[Mapping[str, Any]], Any], str]] = (
@@ -31,17 +33,20 @@ _COLUMNS: Sequence[tuple[str, Callable[[Mapping[str, Any]], Any], str]] = (
     ("diversity, rank correlation", lambda row: row.get("diversity_correlation"), ".3f"),
     ("empty share, rank correlation", lambda row: row.get("empty_correlation"), ".3f"),
     ("s / step", lambda row: row.get("seconds_per_step"), ".3f"),
-    ("ms / sample", lambda row: None if "seconds_per_sample" not in row else 1e3 * row["seconds_per_sample"], ".2f"),
+    ("ms / image, once", lambda row: _milliseconds(row, "seconds_per_image"), ".2f"),
+    ("ms / further sample", lambda row: _milliseconds(row, "seconds_per_further_sample"), ".3f"),
     ("peak MiB", lambda row: None if "peak_memory" not in row else row["peak_memory"] / 2**20, ".0f"),
     ("parameters", lambda row: row.get("parameters"), ".0f"),
 )
+_DISTANCE, _COST = "GED 16", "ms / further sample"
 # Metrics of cases whose interval stands behind their column.
 _INTERVALS = {"GED 16": "ged", "HM-IoU 16": "hm_iou"}
 
 
 def write_report(seeds: Sequence[Mapping[str, Mapping[str, Any]]], folder: Path, title: str, readers: str) -> str:
     """
-    Write ``benchmark.csv``, ``benchmark.md`` and ``benchmark.png`` to a folder.
+    Write ``benchmark.csv``, ``benchmark.md`` and the figures ``benchmark.png``, energy distance against the number of
+    samples, and ``benchmark_cost.png``, energy distance against the time of a sample, to a folder.
 
     Args:
         seeds: for each seed the results by method: those of the training, and of the evaluation.
@@ -72,10 +77,21 @@ def write_report(seeds: Sequence[Mapping[str, Mapping[str, Any]]], folder: Path,
     floor = curves.pop(readers, None)
     if curves:
         figure = plot_energy_distance(curves, floor)
-        figure.suptitle(title, fontsize=9)
-        with new_file(folder / "benchmark.png") as temporary:
-            figure.savefig(temporary, dpi=130)
+        _save(figure, title, folder / "benchmark.png")
+    costs = {name: (row[_COST], row[_DISTANCE]) for name, row in cells.items() if _COST in row and _DISTANCE in row}
+    costs = {name: point for name, point in costs.items() if point[0] > 0 and math.isfinite(point[1])}
+    if costs:
+        figure = plot_sampling_cost(
+            costs, cells.get(readers, {}).get(_DISTANCE), "generalised energy distance, 16 samples"
+        )
+        _save(figure, title, folder / "benchmark_cost.png")
     return table
+
+
+def _save(figure: Figure, title: str, path: Path) -> None:
+    figure.suptitle("\n".join(textwrap.wrap(title, 110)), fontsize=9)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=130)
 
 
 def _names(seeds: Sequence[Mapping[str, Any]], readers: str) -> list[str]:
@@ -148,6 +164,10 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 def _at(row: Mapping[str, Any], num_samples: int) -> float | None:
     return row["ged_curve"][CURVE.index(num_samples)] if "ged_curve" in row else None
+
+
+def _milliseconds(row: Mapping[str, Any], key: str) -> float | None:
+    return 1e3 * row[key] if key in row else None
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
 from monai_stochseg.benchmark.floor import resampling
-from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
+from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, sampling_time
 from monai_stochseg.benchmark.methods import Method
 from monai_stochseg.benchmark.settings import find_setting
 from monai_stochseg.bundle.runtime import process_rank
@@ -103,12 +103,18 @@ def evaluate(
     images = next(iter(evaluator.data_loader))["image"].to(evaluator.state.device)
     network = workflow.parser.get_parsed_content("network")
     network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    seconds = seconds_per_sample(network, images.as_tensor())
+    seconds = sampling_time(network, images.as_tensor())
     # the first process wrote the table, perhaps after the others came here, and it alone writes what follows
     cases = _cases(folder, evaluator) if process_rank() == 0 else {}
     _write(
         folder / EVALUATION,
-        {"settings": settings, "seconds_per_sample": seconds, "cases": cases, **_values(evaluator)},
+        {
+            "settings": settings,
+            "seconds_per_image": seconds.image,
+            "seconds_per_further_sample": seconds.sample,
+            "cases": cases,
+            **_values(evaluator),
+        },
     )
 
 

@@ -24,7 +24,7 @@ from monai_stochseg.inferers import PredictiveInferer
 from monai_stochseg.metrics import EnergyDistanceCurveMetric
 from monai_stochseg.tasks import Task
 from monai_stochseg.tasks.ambiguity import AMBIGUITY_FITTED, fitted_ambiguity
-from monai_stochseg.tasks.sample_metrics import TaskMetric, first_samples
+from monai_stochseg.tasks.sample_metrics import TaskMetric, first_samples, uncertainty_draws
 
 
 def is_lower(current: float, best: float) -> bool:
@@ -94,6 +94,7 @@ def make_evaluator(
         num_samples=num_samples,
         inferer=PredictiveInferer(task.inferer() if inferer is None else inferer),
         mask_key=task.mask_key,
+        uncertainty_draws=uncertainty_draws(names),
         key_val_metric=_handlers(chosen),
         metric_cmp_fn=is_lower,
         val_handlers=handlers,

@@ -4,6 +4,7 @@
 from .ancestral import AncestralDistribution
 from .augmented import AugmentedDistribution
 from .base import PredictiveDistribution, autocast_mode, full_precision
+from .bayesian_latent import BayesianLatentDistribution
 from .dropout import DropoutDistribution
 from .expert_mixture import ExpertMixtureDistribution
 from .flow import FlowDistribution, integrate_flow
@@ -14,7 +15,7 @@ from .low_rank_normal import LowRankNormal, split_parameters
 from .marginal import DeterministicDistribution, IndependentDistribution, ThresholdDistribution
 from .masked import MaskedDistribution
 from .noise import draw_latent, draw_noise, draw_seeds
-from .outputs import FlowOutput, Gaussian, LatentLevel, LatentOutput, RefinementOutput
+from .outputs import BayesianOutput, FlowOutput, Gaussian, LatentLevel, LatentOutput, RefinementOutput
 from .refined import RefinedDistribution
 from .scaled import ScaledDistribution
 from .weighted_samples import ExpertSamples
@@ -24,6 +25,8 @@ from .windowed import WindowedDistribution
 __all__ = [
     "AncestralDistribution",
     "AugmentedDistribution",
+    "BayesianLatentDistribution",
+    "BayesianOutput",
     "DeterministicDistribution",
     "DropoutDistribution",
     "ExpertMixtureDistribution",

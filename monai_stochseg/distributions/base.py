@@ -70,6 +70,22 @@ class PredictiveDistribution(ABC):
             add_samples(logits, labels[:, start : start + chunk_size], probabilities, self.weights)
         return labels, probabilities if self.weights is not None else probabilities / n
 
+    def given_weights(self, generator: torch.Generator | None = None) -> PredictiveDistribution:
+        """
+        The distribution given one draw of the network's weights, where these are random: what its samples differ in is
+        aleatoric, and what the distributions of several draws differ in is epistemic.
+
+        Args:
+            generator: source of the draw; the default is PyTorch's global one.
+
+        Raises:
+            TypeError: when the network's weights are not random.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no random weights, of which a draw could be given: use a network that has "
+            "them, such as BayesianProbabilisticUNet."
+        )
+
     @abstractmethod
     def mode_logits(self) -> torch.Tensor:
         """The logits of the single most representative answer, shape ``[B, C, *S]``."""

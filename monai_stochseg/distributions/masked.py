@@ -39,6 +39,11 @@ class MaskedDistribution(PredictiveDistribution):
         return torch.stack([background_outside(sample, mask) for sample in logits.unbind(1)], dim=1)
 
     @check_arguments
+    def given_weights(self, generator: torch.Generator | None = None) -> MaskedDistribution:
+        """That of the distribution given, background outside the region."""
+        return MaskedDistribution(self.distribution.given_weights(generator), self.mask)
+
+    @check_arguments
     @torch.no_grad()
     def label_maps(
         self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1

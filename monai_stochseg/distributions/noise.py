@@ -86,10 +86,14 @@ def draw_uniform(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Ge
     return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
+def draw_normal(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Standard normal numbers of the dtype and on the device of ``like``, whatever the generator's device."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
 @check_arguments
 def draw_latent(mean: torch.Tensor, log_std: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """One draw of an axis-aligned normal, with gradients to mean and log-deviation."""
     check_broadcasts("log_std", log_std, "mean", mean)
-    device = mean.device if generator is None else generator.device
-    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
-    return mean + log_std.exp() * noise.to(mean.device)
+    return mean + log_std.exp() * draw_normal(tuple(mean.shape), mean, generator)

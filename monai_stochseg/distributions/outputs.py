@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["FlowOutput", "Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
+__all__ = ["BayesianOutput", "FlowOutput", "Gaussian", "LatentLevel", "LatentOutput", "RefinementOutput"]
 
 
 class Gaussian(NamedTuple):
@@ -52,6 +52,22 @@ class LatentOutput(NamedTuple):
     levels: tuple[LatentLevel, ...]
     rater: torch.Tensor
     partial: tuple[torch.Tensor, ...] = ()
+
+
+class BayesianOutput(NamedTuple):
+    """
+    A training step of a network with a latent and random weights, as
+    :py:class:`monai_stochseg.losses.SupervisedUncertaintyLoss` takes it.
+
+    Args:
+        latent: of the latent, decoded with a draw of the weights.
+        samples: logits ``[B, N, C, *S]`` of latents drawn from the prior, decoded with the weights' means.
+        weights: mean and log-deviation of the weights of each layer that has random ones, of any shape.
+    """
+
+    latent: LatentOutput
+    samples: torch.Tensor
+    weights: tuple[Gaussian, ...]
 
 
 class FlowOutput(NamedTuple):

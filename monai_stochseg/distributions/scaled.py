@@ -46,6 +46,11 @@ class ScaledDistribution(PredictiveDistribution):
         self.weights = self.distribution.weights
         return self._scaled(samples, 2)
 
+    @check_arguments
+    def given_weights(self, generator: torch.Generator | None = None) -> ScaledDistribution:
+        """That of the distribution given, scaled."""
+        return ScaledDistribution(self.distribution.given_weights(generator), self.scale, self.bias)
+
     def _scaled(self, logits: torch.Tensor, axis: int) -> torch.Tensor:
         logits = full_precision(logits)
         if logits.shape[axis] != len(self.scale):

@@ -91,6 +91,18 @@ class WindowedDistribution(PredictiveDistribution):
             deck.close(generator)
         return samples
 
+    @check_arguments
+    def given_weights(self, generator: torch.Generator | None = None) -> WindowedDistribution:
+        """The distribution given one draw of the network's weights, the same in all windows of all images."""
+        (seed,) = draw_seeds(1, generator)
+
+        def predictive(window: torch.Tensor) -> PredictiveDistribution:
+            return self.predictive(window).given_weights(torch.Generator(window.device).manual_seed(seed))
+
+        given = WindowedDistribution(self.image, predictive, self.inferer, self.noise_channels)
+        given._autocast = self._autocast
+        return given
+
     def _stitch(self, image: torch.Tensor, deck: Deck, seeds: Sequence[int] = ()) -> torch.Tensor:
         """One image's samples of the seeds, ``[1, n * C, *S]``; its mode without seeds."""
         hypotheses: list[torch.Tensor] = []  # of the samples, the same in all windows

@@ -27,6 +27,12 @@ class StochasticEvaluator(SupervisedEvaluator):
     * ``rater_weights``: ``[R]``, summing to 1, only where the batch has them: of the label's raters, or of the modes of
       a known truth such as :py:class:`monai_stochseg.transforms.ClassSwitchModesd` writes. A missing rater has 0.
 
+    With ``uncertainty_draws`` of a network with random weights, such as
+    :py:class:`monai_stochseg.networks.nets.BayesianProbabilisticUNet`, it writes besides
+
+    * ``weight_probabilities``: the class probabilities given each of W draws of the weights, ``[W, C, *S]``, each a
+      mean over samples that share the weights. They are drawn after the samples, which stay the same.
+
     ``samples`` and ``label`` carry their weights with them, so that MONAI's ``from_engine(["samples", "label"])`` gives
     the metrics of this package the weighted value.
 
@@ -38,10 +44,13 @@ class StochasticEvaluator(SupervisedEvaluator):
         mask_key: key of a region mask ``[B, 1, *S]`` in the batch, outside which samples are background.
         seed: seed of the samples' noise.
         chunk_size: samples held as logits at a time.
+        uncertainty_draws: number W of draws of the weights, and of samples with each of them. Default: none.
         kwargs: further arguments of MONAI's SupervisedEvaluator.
 
     Raises:
-        ValueError: when num_samples is below 1; at an iteration, when ``rater_weights`` do not match the label.
+        ValueError: when num_samples or one of uncertainty_draws is below 1; at an iteration, when ``rater_weights`` do
+            not match the label.
+        TypeError: at an iteration, when ``uncertainty_draws`` are asked of a network without random weights.
     """
 
     def __init__(
@@ -52,15 +61,21 @@ class StochasticEvaluator(SupervisedEvaluator):
         mask_key: str | None = None,
         seed: int = 0,
         chunk_size: int = 1,
+        uncertainty_draws: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> None:
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        if uncertainty_draws is not None and (len(uncertainty_draws) != 2 or min(uncertainty_draws) < 1):
+            raise ValueError(
+                f"uncertainty_draws must be the numbers of weights and of samples of each, got {uncertainty_draws}."
+            )
         super().__init__(*args, inferer=PredictiveInferer() if inferer is None else inferer, **kwargs)
         self.num_samples = num_samples
         self.mask_key = mask_key
         self.seed = seed
         self.chunk_size = chunk_size
+        self.uncertainty_draws = uncertainty_draws
 
     def _iteration(self, engine: StochasticEvaluator, batchdata: dict[str, torch.Tensor]) -> dict:
         batch: Sequence = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
@@ -78,6 +93,11 @@ class StochasticEvaluator(SupervisedEvaluator):
             pred = plain(distribution.mode_logits()).softmax(1)
             generator = torch.Generator(pred.device).manual_seed(engine.seed + engine.state.iteration)
             samples = draw_samples(distribution, engine.num_samples, generator, engine.chunk_size)
+            if engine.uncertainty_draws is not None:
+                number, of_each = engine.uncertainty_draws
+                given = (distribution.given_weights(generator) for _ in range(number))
+                means = [draw_samples(d, of_each, generator, engine.chunk_size).probabilities for d in given]
+                output["weight_probabilities"] = torch.stack([plain(p) for p in means], dim=1)
         output[Keys.PRED] = _with_meta(pred, inputs)
         output["probabilities"] = _with_meta(plain(samples.probabilities), inputs)
         output["samples"] = with_weights(_with_meta(plain(samples.labels), inputs), samples.weights)

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-from monai_stochseg.distributions import LatentLevel, LatentOutput
+from monai_stochseg.distributions import BayesianOutput, LatentLevel, LatentOutput
 from monai_stochseg.losses import gaussian_kl
 
 __all__ = ["LatentDivergence"]
@@ -72,6 +72,7 @@ class LatentDivergence:
 
     def _update(self, engine: Engine) -> None:
         output = engine.state.output[CommonKeys.PRED]
+        output = output.latent if isinstance(output, BayesianOutput) else output
         if not isinstance(output, LatentOutput):
             raise TypeError(
                 "the network's output must be LatentOutput, whose levels have a posterior and a prior, as that of "

@@ -13,6 +13,7 @@ from .rater_cross_entropy import RaterCrossEntropyLoss, rater_cross_entropy
 from .sample_costs import cross_entropy_cost, iou_cost
 from .soft_dice_ce import SoftDiceCELoss
 from .ssn import SSNLoss
+from .supervised_uncertainty import SupervisedUncertaintyLoss, log_uniform_kl
 from .temperature import Temperature, fit_temperature
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "RaterCrossEntropyLoss",
     "SSNLoss",
     "SoftDiceCELoss",
+    "SupervisedUncertaintyLoss",
     "Temperature",
     "cross_entropy_cost",
     "fit_temperature",
     "gaussian_kl",
     "iou_cost",
+    "log_uniform_kl",
     "r1_penalty",
     "rater_cross_entropy",
     "solve_coupling",

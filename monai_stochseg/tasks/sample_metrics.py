@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from monai_stochseg.metrics import (
     DiversityCorrelationMetric,
     EmptyFractionCorrelationMetric,
     EnergyDistanceCurveMetric,
+    EntropyDecompositionMetric,
     ExpectedCalibrationErrorMetric,
     GeneralizedEnergyDistanceMetric,
     HungarianMatchedIoUMetric,
@@ -39,6 +40,7 @@ __all__ = [
     "known_voxels",
     "present_raters",
     "sample_metric",
+    "uncertainty_draws",
 ]
 
 CURVE = (1, 2, 4, 8, 16, 32, 50, 100)  # numbers of samples at which the energy distance is given
@@ -123,6 +125,8 @@ def _case_dice(distance: LabelMapDistance) -> CaseDiceMetric:
 
 _SAMPLES = entries("samples", "label")
 _CALIBRATION = entries("probabilities", "label")
+_UNCERTAINTY = re.compile(r"uncertainty(?:_(\d+)x(\d+))?")
+_UNCERTAINTY_DRAWS = (10, 10)
 _ANSWER_OF_RATER = re.compile(r"mode_dice_rater(\d+)")
 _METRICS: Mapping[str, tuple[Callable[[LabelMapDistance], CumulativeIterationMetric], Callable[..., Pair]]] = {
     "ged": (GeneralizedEnergyDistanceMetric, _SAMPLES),
@@ -159,7 +163,9 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
             ``weight_entropy`` (of the samples' weights), ``brier`` (of the single answer), ``calibration_gap``, the
             mean absolute difference between the samples' mean and the single answer, and of the single answer
             ``mode_dice``, ``mode_dice_nonempty``, ``mode_dice_rater0`` (the first rater) and ``case_dice``, where its
-            Dice over all classes stands among the samples'.
+            Dice over all classes stands among the samples'. Of a network with random weights ``uncertainty``: entropy
+            of the prediction and its aleatoric and epistemic parts, by 10 draws of the weights and 10 samples with
+            each; ``uncertainty_20x50`` by 20 and 50.
         distance: between two label maps; it has the number of classes and the void label.
 
     Raises:
@@ -167,8 +173,10 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     """
     if one := _ANSWER_OF_RATER.fullmatch(name):
         return TaskMetric(RaterDiceMetric(distance, rater=int(one[1])), answer)
+    if uncertainty_draws([name]):
+        return TaskMetric(_UncertaintyMetric(), partial(_weight_draws, distance.ignore_index))
     if name not in _METRICS:
-        raise ValueError(f"metrics must be of {sorted(_METRICS)}, got {name!r}.")
+        raise ValueError(f"metrics must be of {sorted([*_METRICS, 'uncertainty'])}, got {name!r}.")
     make, output_transform = _METRICS[name]
     if name in ("ece", "ece_foreground", "entropy", "brier") and distance.ignore_index is not None:
         output_transform = partial(known_voxels, output_transform, distance.ignore_index)
@@ -177,6 +185,40 @@ def sample_metric(name: str, distance: LabelMapDistance) -> TaskMetric:
     if name == "entropy":
         output_transform = partial(_first, output_transform)
     return TaskMetric(make(distance), output_transform)
+
+
+def uncertainty_draws(names: Iterable[str]) -> tuple[int, int] | None:
+    """
+    How many draws of the weights, and samples with each, the metrics of these names ask the evaluator for; None: none.
+
+    Raises:
+        ValueError: when two of them ask for different numbers.
+    """
+    matches = [match for match in map(_UNCERTAINTY.fullmatch, names) if match]
+    found = {(int(m[1]), int(m[2])) if m[1] else _UNCERTAINTY_DRAWS for m in matches}
+    if len(found) > 1:
+        raise ValueError(f"metrics must ask for one number of draws of the weights, got {sorted(found)}.")
+    return next(iter(found), None)
+
+
+class _UncertaintyMetric(EntropyDecompositionMetric):
+    """The same entropies by what they are of a network with random weights."""
+
+    @property
+    def names(self) -> list[str]:
+        return ["uncertainty", "aleatoric_uncertainty", "epistemic_uncertainty"]
+
+
+def _weight_draws(ignore_index: int | None, output: Sequence[Mapping[str, Any]]) -> Pair:
+    """Probabilities given each draw of the weights, ``[W, C, 1, V]`` of the voxels that no rater calls void."""
+    probabilities = []
+    for item in output:
+        given = item["weight_probabilities"].as_subclass(torch.Tensor)
+        known = torch.ones(given.shape[2:], dtype=torch.bool, device=given.device)
+        if ignore_index is not None:
+            known = (item["label"].as_subclass(torch.Tensor) != ignore_index).all(0).to(given.device)
+        probabilities.append(given[:, :, known][:, :, None])
+    return probabilities, None
 
 
 def _first(output_transform: Callable, output: Sequence[Mapping[str, Any]]) -> Pair:

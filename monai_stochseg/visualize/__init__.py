@@ -9,6 +9,7 @@ from .latent_plane import plot_latent_plane
 from .mode_frequency import plot_flip_ratio, plot_mode_frequency
 from .reliability import plot_reliability
 from .samples import plot_samples
+from .sampling_cost import plot_sampling_cost
 from .scaled_samples import plot_scaled_samples
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "plot_mode_frequency",
     "plot_reliability",
     "plot_samples",
+    "plot_sampling_cost",
     "plot_scaled_samples",
 ]

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarForma
 
 from monai_stochseg.distributions.arguments import check_arguments
 
-_MARKERS = "osD^vP*X<>"
+MARKERS = "osD^vP*X<>"
 
 
 @check_arguments
@@ -41,7 +41,7 @@ def plot_energy_distance(
     ax = figure.subplots()
     colours = colormaps["tab10"].colors
     for i, (name, curve) in enumerate(curves.items()):
-        style = {"color": colours[i % len(colours)], "marker": _MARKERS[i % len(_MARKERS)]}
+        style = {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]}
         # A second round of the colours has another line style.
         ax.plot(*_points(curve), "-" if i < len(colours) else ":", label=name, markersize=5, linewidth=1.5, **style)
     if readers is not None:

@@ -92,10 +92,12 @@ def test_table_and_output(done) -> None:
     assert len({round(float(found["deterministic"][f"GED {n}"]), 4) for n in (16, 50, 100)}) == 1
     assert float(found["deterministic"]["diversity"]) == 0
     assert found["deterministic"]["diversity, rank correlation"] == "nan"
-    for name in ("s / step", "ms / sample", "peak MiB", "parameters"):
+    for name in ("s / step", "ms / further sample", "peak MiB", "parameters"):
         assert float(found["threshold"][name]) > 0
         assert found["readers"][name] == ""
-    assert (done / "benchmark.png").stat().st_size > 10000
+    assert float(found["threshold"]["ms / image, once"]) >= 0
+    for name in ("benchmark.png", "benchmark_cost.png"):
+        assert (done / name).stat().st_size > 10000
     log = (done / "benchmark.log").read_text()
     assert [line for line in log.splitlines() if line.startswith("==")] == [f"== {step}" for step in steps.splitlines()]
     assert "Key metric: val_ged" in log

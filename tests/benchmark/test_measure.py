@@ -12,7 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_stochseg.benchmark.jobs import run_jobs
-from monai_stochseg.benchmark.measure import PeakMemory, StepTimer, seconds_per_sample
+from monai_stochseg.benchmark.measure import PeakMemory, SamplingTime, StepTimer, sampling_time
+from monai_stochseg.distributions import PredictiveDistribution
 from monai_stochseg.networks.nets import IndependentSampler
 
 MIB = 2**20
@@ -55,15 +56,43 @@ def test_no_step() -> None:
     assert math.isnan(StepTimer(Engine(lambda engine, batch: None)).seconds)
 
 
-def test_seconds_per_sample(clock) -> None:
-    class Slow(IndependentSampler):
+class Slow(PredictiveDistribution):
+    """What it computes at its first draw it keeps."""
+
+    def __init__(self, clock: Clock, first: float, each: float) -> None:
+        self.clock, self.first, self.each = clock, first, each
+
+    def sample_logits(self, n, generator=None):
+        self.clock.wait(self.first + n * self.each)
+        self.first = 0
+        return torch.zeros(4, n, 2, 2, 2)
+
+    def mode_logits(self):
+        return torch.zeros(4, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("once", "first", "each", "expected"),
+    [(8, 0, 0.5, (2, 0.125)), (8, 4, 0.5, (3, 0.125)), (0, 0, 2, (0, 0.5)), (8, 0, 0, (2, 0))],
+)
+def test_the_time_of_a_sample_and_what_samples_share(clock, once, first, each, expected) -> None:
+    """Of four images, so that an image has a quarter."""
+
+    class Network(torch.nn.Module):
         def predictive(self, x):
             assert not self.training
-            clock.wait(8)
-            return super().predictive(x)
+            clock.wait(once)
+            return Slow(clock, first, each)
 
-    network = Slow(torch.nn.Conv2d(1, 2, 1)).train()
-    assert seconds_per_sample(network, torch.zeros(4, 1, 2, 2), num_samples=10) == pytest.approx(8 / 40)
+    found = sampling_time(Network().train(), torch.zeros(4, 1, 2, 2), num_samples=10)
+    assert found == pytest.approx(SamplingTime(*expected))
+
+
+def test_the_time_of_a_real_network() -> None:
+    """A sample of each pixel by itself costs little beside a large convolution."""
+    network = IndependentSampler(torch.nn.Sequential(torch.nn.Conv2d(1, 256, 9), torch.nn.Conv2d(256, 2, 9)))
+    found = sampling_time(network, torch.zeros(2, 1, 64, 64), num_samples=4)
+    assert found.image > found.sample > 0
 
 
 def peak(earlier: int, size: int, file: Path) -> None:

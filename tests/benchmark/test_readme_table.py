@@ -44,6 +44,19 @@ def test_the_table_replaces_what_stands_between_the_marks(script, tmp_path) -> N
         ]
 
 
+def test_the_time_of_a_sample_stands_where_results_hold_it(script, tmp_path) -> None:
+    (tmp_path / "benchmark.csv").write_text(
+        "method,GED 16,ms / further sample,setting\nssn,0.28123,0.06183,a\nown,0.2,81.26,a\nreaders,0.03,,a\n"
+    )
+    assert script.table(tmp_path).splitlines()[2:] == [
+        "|  | GED 16 | ms / further sample |",
+        "| --- | --- | --- |",
+        "| the floor: the readers, or the known truth, drawn | 0.030 |  |",
+        "| own | 0.200 | 81.3 |",
+        "| Stochastic Segmentation Network | 0.281 | 0.0618 |",
+    ]
+
+
 def test_marks_must_be_there(script, tmp_path) -> None:
     Path(tmp_path, "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="must hold the lines <!-- benchmark --> and <!-- /benchmark --> once each"):

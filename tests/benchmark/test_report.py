@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from monai_stochseg.benchmark import write_report
+from monai_stochseg.benchmark import report, write_report
 from monai_stochseg.benchmark.report import patient_interval
 
 ROW = {
@@ -24,11 +25,12 @@ ROW = {
     "diversity_correlation": 0.9,
     "empty_correlation": math.nan,
     "seconds_per_step": 0.1234,
-    "seconds_per_sample": 0.00567,
+    "seconds_per_image": 0.0421,
+    "seconds_per_further_sample": 0.00567,
     "peak_memory": 3 * 2**20,
     "parameters": 190000,
 }
-SHOWN = "0.400 0.300 0.250 0.500 0.410 0.420 0.600 0.700 0.0123 0.800 0.900 n/a 0.123 5.67 3 190000"
+SHOWN = "0.400 0.300 0.250 0.500 0.410 0.420 0.600 0.700 0.0123 0.800 0.900 n/a 0.123 42.10 5.670 3 190000"
 
 
 def test_every_column(tmp_path) -> None:
@@ -37,21 +39,38 @@ def test_every_column(tmp_path) -> None:
     title, empty, headings, rule, *lines = table.splitlines()
     assert (title, empty) == ("a task, SIMULATED", "")
     assert (tmp_path / "new" / "benchmark.md").read_text() == table
-    assert {line.count("|") for line in (headings, rule, *lines)} == {20}
+    assert {line.count("|") for line in (headings, rule, *lines)} == {21}
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     shown = SHOWN.split()
     shown = [shown[0], "", *shown[1:4], "", *shown[4:]]  # without cases there is no interval
-    assert cells == [["a", *shown], ["readers", *shown[:14], "", "", "", ""]]
+    assert cells == [["a", *shown], ["readers", *shown[:14], "", "", "", "", ""]]
 
     with (tmp_path / "new" / "benchmark.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["a", "readers"]
     assert rows[0]["GED 50"] == "0.3"
     assert rows[0]["empty share, rank correlation"] == "nan"
-    assert float(rows[0]["ms / sample"]) == pytest.approx(5.67)
+    assert float(rows[0]["ms / further sample"]) == pytest.approx(5.67)
     assert (rows[1]["s / step"], rows[1]["peak MiB"]) == ("", "")
     assert (rows[1]["setting"], rows[1]["seeds"]) == ("a task, SIMULATED", "1")
-    assert min(Image.open(tmp_path / "new" / "benchmark.png").size) > 300
+    for name in ("benchmark.png", "benchmark_cost.png"):
+        assert min(Image.open(tmp_path / "new" / name).size) > 300
+
+
+def test_results_without_the_time_of_a_sample_have_no_figure_of_it(tmp_path, monkeypatch) -> None:
+    """Those of earlier versions, and a time of 0, which a logarithmic axis has not; the others are drawn."""
+    drawn = []
+    monkeypatch.setattr(report, "plot_sampling_cost", lambda *args: drawn.append(args) or Figure())
+    old = {key: value for key, value in ROW.items() if not key.startswith("seconds_per_")} | {"seconds_per_sample": 1.0}
+    table = write_report([{"old": old}], tmp_path, "a task", "readers")
+    assert "ms /" not in table
+    assert not (tmp_path / "benchmark_cost.png").exists()
+    rows = {"old": old, "zero": {**ROW, "seconds_per_further_sample": 0.0}, "a": ROW, "readers": old}
+    seeds = [rows, {"a": {**ROW, "seconds_per_further_sample": 0.00767}}]
+    write_report(seeds, tmp_path, "a task", "readers")
+    (arguments,) = drawn
+    assert arguments[0] == {"a": pytest.approx((6.67, 0.4))}
+    assert arguments[1] == 0.4
 
 
 def test_means_over_seeds_and_intervals(tmp_path) -> None:

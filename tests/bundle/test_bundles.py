@@ -105,6 +105,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "phiseg_lidc": {"crop_size": [12, 12], "channels": [2] * 4, "latent_levels": 3},
     "probunet_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
     "ssn_lidc": {"crop_size": [12, 12], "channels": [2] * 7},
+    "supervised_uncertainty_lidc": {"crop_size": [12, 12], "channels": [2] * 4},
     "svls_brats": {"roi_size": [32] * 3},
     "svls_kits": {"roi_size": [16, 32, 32], "spacing": [11.0, 7.0, 7.0]},
     "svls_prostatex": {"roi_size": [16, 32, 32], "spacing": [6.0, 5.0, 5.0], "strides": [[1, 2, 2], *[[2] * 3] * 3]},
@@ -314,6 +315,38 @@ def test_the_recipes_on_lidc_are_the_papers(folders, tmp_path, name) -> None:
         assert optimizer.defaults["weight_decay"] == 1e-5
         np.testing.assert_allclose(found[[0, -1]], [1e-4, 1e-6])
         assert len(set(found)) == 6
+
+
+def test_the_recipe_of_supervised_uncertainty_is_the_authors(folders, tmp_path) -> None:
+    """Their sums over 8 images and 4 readers, and their means, in the units of the loss."""
+    config, parser = paper("supervised_uncertainty_lidc", folders, tmp_path, channels=[2])
+    assert (config["max_epochs"], config["images_per_epoch"], config["batch_size"]) == (801, None, 8)
+    assert (config["latent_dim"], config["num_samples"], config["crop_size"]) == (6, 4, [128, 128])
+    raw = load(Path(config_files("supervised_uncertainty_lidc", "paper")[-1]))
+    assert (raw["channels"], raw["norm"], raw["align_corners"]) == ([32, 64, 128, 192], None, True)
+    loss = parser.get_parsed_content("loss")
+    assert config["beta"] == [[1, 1 / 8]]
+    assert (loss.weight_prior, loss.weight_beta, loss.uncertainty) == ("normal", 1 / 32, "cross_entropy")
+    assert loss.num_images == len(parser.get_parsed_content("task").cases("train"))
+    np.testing.assert_allclose(loss.uncertainty_weight, 1 / (32 * np.log(2) * 128**2), rtol=1e-2)
+    assert set(rates(parser, 8)) == {1e-6}
+
+
+@pytest.mark.parametrize("overlays", [(), ("tasks/brats",)])
+def test_an_evaluation_has_both_uncertainties(folders, make_output, overlays) -> None:
+    """In windows of a volume too: of each case, their sum being the whole."""
+    output = Path(make_output())
+    name = "supervised_uncertainty_lidc"
+    options = at_home(name, folders, str(output), max_epochs=1)
+    if overlays:
+        options |= {**TASKS["brats"], "dataset_dir": folders["brats"]}
+    run_workflow(name, *overlays, **options)
+    run_workflow(name, *overlays, "evaluate", **options)
+    rows = table(output / "evaluation_test.csv")
+    for row in [row for case, row in rows.items() if case not in ("standard_error", "std")]:
+        parts = [float(row[f"{part}uncertainty"]) for part in ("aleatoric_", "epistemic_", "")]
+        assert sum(parts[:2]) == pytest.approx(parts[2], abs=1e-4)
+        assert parts[0] > 0
 
 
 def test_the_recipe_of_flowssn_is_the_authors(folders, tmp_path) -> None:

@@ -113,6 +113,7 @@ def test_a_new_run_moves_an_earlier_one_aside_and_a_resumed_one_keeps_its_split(
     [
         ("ssn_brats", {}),
         ("probunet_lidc", {"target_reconstruction": 10.0}),
+        ("supervised_uncertainty_lidc", {"uncertainty": "variance"}),
         ("svls_kits", {}),
         ("msvls_lidc", {"target": "all"}),
         ("mose_cityscapes", {}),
@@ -292,7 +293,7 @@ def test_the_entropy_of_a_calibration_output_is_saved(folders, make_output) -> N
     np.testing.assert_allclose(nib.load(file).get_fdata()[..., 0, 0], entropy.detach(), atol=1e-6)
 
 
-DISTRIBUTED = ("probunet_lidc", "svls_prostatex", "car_lidc")  # one of each engine
+DISTRIBUTED = ("probunet_lidc", "svls_prostatex", "car_lidc", "supervised_uncertainty_lidc")  # engines; weights
 
 
 @pytest.fixture(scope="module")

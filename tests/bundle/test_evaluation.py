@@ -14,9 +14,10 @@ from monai_stochseg.bundle.evaluation import is_lower
 from monai_stochseg.data import CaseError
 from monai_stochseg.distributions import with_weights
 from monai_stochseg.handlers import CaseTable, SampleFigure, WeightsLoader
+from monai_stochseg.metrics import LabelMapDistance
 from monai_stochseg.networks.nets import BilinearUNet, DeterministicSampler
 from monai_stochseg.tasks.ambiguity import fitted_ambiguity
-from monai_stochseg.tasks.sample_metrics import CURVE, first_samples
+from monai_stochseg.tasks.sample_metrics import CURVE, first_samples, sample_metric, uncertainty_draws
 
 NAMES = (
     *("ged", "ged_curve", "hm_iou", "diversity", "rater_diversity", "dice", "dice_nonempty", "ambiguity"),
@@ -102,6 +103,33 @@ def test_first_is_of_the_samples() -> None:
     """4 samples of which one agrees: 2 * 3/4 - (1 - 1/16 - 9/16) = 9/8; the first alone: 0."""
     assert value("ged").item() == pytest.approx(9 / 8)
     assert value("ged", first=1).item() == pytest.approx(0)
+
+
+def test_both_uncertainties_of_voxels_that_are_not_void() -> None:
+    """Given two draws of the weights a voxel has 1/2 and 1: log 2 / 2 is aleatoric; the void voxels have another."""
+    given = torch.zeros(2, 2, 2, 2)
+    given[0, :, 0], given[1, 1, 0] = 0.5, 1.0
+    given[:, 0, 1] = 1.0
+    label = torch.tensor([[[0, 1], [255, 0]], [[0, 1], [0, 255]]])
+    names = ["uncertainty", "aleatoric_uncertainty", "epistemic_uncertainty"]
+    whole = 2 * math.log(2) - 0.75 * math.log(3)
+    expected = torch.tensor([whole, math.log(2) / 2, whole - math.log(2) / 2])
+    for ignore_index, share in ((255, 1.0), (None, 0.5)):
+        metric, output_transform = sample_metric("uncertainty", LabelMapDistance(2, ignore_index=ignore_index))
+        y_pred, y = output_transform([{"weight_probabilities": given, "label": label}])
+        metric(y_pred=y_pred, y=y)
+        torch.testing.assert_close(metric.aggregate(), share * expected)
+        assert metric.names == names
+
+
+def test_the_draws_that_an_uncertainty_asks_for() -> None:
+    assert uncertainty_draws(["ged", "dice"]) is None
+    assert uncertainty_draws(["ged", "uncertainty"]) == (10, 10)
+    assert uncertainty_draws(["uncertainty_20x5"]) == (20, 5)
+    with pytest.raises(ValueError, match=r"one number of draws of the weights, got \[\(10, 10\), \(20, 5\)\]"):
+        uncertainty_draws(["uncertainty_20x5", "uncertainty"])
+    with pytest.raises(ValueError, match=r"metrics must be of .*'uncertainty'"):
+        asked().metric("uncertainty_20x")
 
 
 WEIGHTS = torch.tensor([0.4, 0.2, 0.2, 0.2])

@@ -39,6 +39,7 @@ _SSN = {"rank": 2, "num_samples": 3, "pretrain_epochs": 1, **SAMPLES, **_NET}
 _PROBUNET = {"latent_dim": 2, **SAMPLES, **_NET}
 _PHISEG = {"latent_levels": 2, **SAMPLES, **_NET}
 _HPROBUNET = {"latent_dims": [1], "blocks_per_level": 1, **SAMPLES, **_NET}
+_SUPERVISED = {"latent_dim": 2, "num_samples": 2, **SAMPLES, **_NET}
 _FLOWSSN = {"flow_channels": [4, 4], "num_steps": 2, **SAMPLES, **_NET}
 _MOSE = {"num_experts": 3, "num_samples": 1, **SAMPLES, **_NET}
 _CAR = {"num_samples": 2, "d_on": 1, "d_off": 1, **SAMPLES, **_NET}
@@ -55,6 +56,7 @@ METHODS = {
     "phiseg": Method("phiseg_lidc", _PHISEG),
     "hprobunet": Method("hprobunet_lidc", _HPROBUNET),
     "flowssn": Method("flowssn_lidc", _FLOWSSN),
+    "supervised_uncertainty": Method("supervised_uncertainty_lidc", _SUPERVISED),
     "mose": Method("mose_lidc", _MOSE),
     "car": Method("car_lidc", _CAR),
     **{name: Method("baselines_lidc", {"method": name, "num_hypotheses": 2, **SAMPLES, **_NET}) for name in _BASELINES},
@@ -83,6 +85,7 @@ HOME: dict[str, dict[str, Any]] = {
     "probunet_lidc": _PROBUNET,
     "ssn_brats": {**METHODS["ssn_unet"].ids, **TASKS["brats"], "patches_per_image": 2},
     "ssn_lidc": _SSN,
+    "supervised_uncertainty_lidc": _SUPERVISED,
     "svls_brats": {**_SOFT, **TASKS["brats_whole"]},
     "svls_kits": {**_SOFT, **TASKS["kits"]},
     "svls_prostatex": {**_SOFT, **TASKS["prostatex"]},
@@ -98,6 +101,7 @@ HOME_TASK = {
             "phiseg_lidc",
             "probunet_lidc",
             "ssn_lidc",
+            "supervised_uncertainty_lidc",
         ),
         "lidc",
     ),

@@ -11,7 +11,7 @@ from torch import nn
 from monai_stochseg.distributions import HypothesesDistribution, weights_of
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric
-from monai_stochseg.networks.nets import StochasticSegmentationNetwork
+from monai_stochseg.networks.nets import BayesianProbabilisticUNet, StochasticSegmentationNetwork
 
 
 def network() -> StochasticSegmentationNetwork:
@@ -75,6 +75,38 @@ def test_runs_replay_and_the_seed_matters():
     one, two, other = (torch.stack([i["samples"] for i in run(seed=s)[:-1]]) for s in (0, 0, 1))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def test_probabilities_given_each_draw_of_the_weights():
+    """After the samples, which stay the same; those of the distribution given the weights."""
+    torch.manual_seed(0)
+    net = BayesianProbabilisticUNet(2, 1, 3, (2, 4), latent_dim=2, log_std=0.5)
+
+    def items(**kwargs) -> list[dict]:
+        outputs: list[dict] = []
+        evaluator = StochasticEvaluator("cpu", loader(), net, num_samples=3, **kwargs)
+        evaluator.add_event_handler("ITERATION_COMPLETED", lambda engine: outputs.extend(engine.state.output))
+        evaluator.run()
+        return outputs
+
+    with_draws, without = items(uncertainty_draws=(4, 2)), items()
+    assert "weight_probabilities" not in without[0]
+    for a, b in zip(with_draws, without, strict=True):
+        assert torch.equal(a["samples"], b["samples"])
+        assert a["weight_probabilities"].shape == (4, 3, 6, 5)
+    predictive = net.eval().predictive(next(iter(loader()))["image"])
+    generator = torch.Generator().manual_seed(0 + 1)
+    predictive.sample_logits(3, generator)
+    for draw in range(4):
+        samples = predictive.given_weights(generator).sample_logits(2, generator)
+        torch.testing.assert_close(with_draws[0]["weight_probabilities"][draw], samples.softmax(2).mean(1)[0])
+
+
+def test_no_draw_of_weights_that_are_not_random():
+    with pytest.raises(TypeError, match="LowRankNormal has no random weights"):
+        run(uncertainty_draws=(2, 2))
+    with pytest.raises(ValueError, match=r"uncertainty_draws must be the numbers .* got \(2, 0\)"):
+        run(uncertainty_draws=(2, 0))
 
 
 def test_the_mask_makes_background():

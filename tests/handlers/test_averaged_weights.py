@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from tiny_training import EPOCH_LENGTH, Training, make_network, make_training
 from torch import nn
 
@@ -49,6 +49,33 @@ def test_the_average_is_that_of_the_steps(tmp_path):
     for key in ("0.weight", "1.running_mean", "4.bias"):
         torch.testing.assert_close(found[key], expected[key])
         assert not torch.equal(found[key], states[-1][key])
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_average_of_a_network_that_learns_four_images_has_learned_them(spatial_dims):
+    """Images and volumes, each step under autocast; the average is in float32."""
+    torch.manual_seed(0)
+    image = torch.randn(4, 1, *[8] * spatial_dims)
+    label = (image[:, 0] > 0).long()
+    conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+    network = nn.Sequential(conv(1, 8, 1), nn.ReLU(), conv(8, 2, 1))
+    averaged = AveragedWeights(network, decay=0.9)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+
+    def step(engine: Engine, batch: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(batch)
+        nn.functional.cross_entropy(logits.float(), label).backward()
+        optimizer.step()
+
+    trainer = Engine(step)
+    averaged.attach(trainer)
+    trainer.run([image], max_epochs=100)
+    assert all(p.dtype == torch.float32 for p in averaged.network.parameters())
+    with torch.no_grad():
+        assert (averaged.network(image).argmax(1) == label).float().mean() > 0.95
+    assert not torch.equal(averaged.network[0].weight, network[0].weight)
 
 
 def test_validation_sees_the_average_and_training_is_not_disturbed(tmp_path):

@@ -126,6 +126,20 @@ def test_geco_raises_and_lowers_the_multiplier():
         assert loss.log_multiplier == before
 
 
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4)])
+@pytest.mark.parametrize("log_multiplier", [0.0, 0.8, -1.5])
+def test_the_gradient_under_geco_is_that_of_the_weighted_terms(shape, log_multiplier):
+    given, target = inputs(shape)
+    loss = ELBOLoss(0.5, target_reconstruction=3.0, reduction="none")
+    loss.log_multiplier.fill_(log_multiplier)
+    value = loss(given, target)
+    voxels = F.cross_entropy(given.logits, target[:, 0], reduction="none").flatten(1)
+    plain = math.exp(log_multiplier) * (voxels.sum(1) - 3) + 0.5 * plain_kl(tensors(given)[1:])
+    torch.testing.assert_close(value, plain)
+    for one, two in zip(*(torch.autograd.grad(v.sum(), tensors(given)) for v in (value, plain)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_geco_resumes_from_its_state_and_stays_bounded():
     given, target = inputs()
     loss = ELBOLoss(target_reconstruction=1e-3, multiplier_rate=1.0, momentum=0.5)

@@ -69,6 +69,21 @@ def test_hand_computed():
     assert value.item() == pytest.approx(2 * dice + math.log(2))
 
 
+@pytest.mark.parametrize("shape", [(6, 7), (5, 6, 4)])
+def test_value_and_gradient_equal_the_plain_formula(shape):
+    """The soft Dice loss is that of the overlap (|p| + |q| - |p - q|) / 2 (Wang et al. 2023)."""
+    target = soft_target(shape).double()
+    logits = torch.randn(target.shape, dtype=torch.float64, requires_grad=True)
+    value = SoftDiceCELoss(lambda_dice=0.5, lambda_ce=2.0, dice_weight=[0.5, 1.0, 2.0])(logits, target)
+    p, q = logits.softmax(1).flatten(2), target.flatten(2)
+    sums = p.sum(2) + q.sum(2)
+    dice = 1 - (sums - (p - q).abs().sum(2) + 1e-5) / (sums + 1e-5)
+    cross_entropy = -(target * logits.log_softmax(1)).sum(1).mean()
+    plain = 0.5 * (dice * torch.tensor([0.5, 1.0, 2.0])).mean() + 2 * cross_entropy
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(v, logits)[0] for v in (value, plain)))
+
+
 @pytest.mark.parametrize("options", [{}, {"include_background": False, "batch": True}, {"reduction": "sum"}])
 def test_equals_monai_for_one_hot_targets(options):
     label = torch.randint(CLASSES, (2, 1, 5, 6))

@@ -61,9 +61,49 @@ def test_label_maps_are_certain_probabilities() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_groups_that_share_weights_by_hand() -> None:
+    """
+    Two draws of the weights, two samples with each: 0 and 1, then 1 and 1. Given the weights the foreground has 1/2 and
+    1, so that log 2 / 2 is aleatoric; of all four it has 3/4, and the rest of that entropy is epistemic.
+    """
+    whole = 2 * LOG2 - 0.75 * math.log(3)
+    soft = compute_entropy_decomposition(foreground(0.0, 1.0, 1.0, 1.0), num_groups=2)
+    hard = compute_entropy_decomposition(torch.tensor([[[0], [1], [1], [1]]]), num_classes=2, num_groups=2)
+    for parts in (soft, hard):
+        torch.testing.assert_close(torch.cat(parts).flatten(), torch.tensor([whole, LOG2 / 2, whole - LOG2 / 2]))
+    of_weights_alone = compute_entropy_decomposition(foreground(0.0, 0.0, 1.0, 1.0), num_groups=2)
+    torch.testing.assert_close(torch.cat(of_weights_alone).flatten(), torch.tensor([LOG2, 0.0, LOG2]))
+    of_latent_alone = compute_entropy_decomposition(foreground(0.0, 1.0, 0.0, 1.0), num_groups=2)
+    torch.testing.assert_close(torch.cat(of_latent_alone).flatten(), torch.tensor([LOG2, LOG2, 0.0]))
+    one = compute_entropy_decomposition(foreground(0.0, 1.0, 1.0, 1.0), num_groups=1)
+    torch.testing.assert_close(torch.cat(one).flatten(), torch.tensor([whole, whole, 0.0]))
+
+
+def test_groups_of_one_sample_are_the_samples() -> None:
+    s, weights = (3 * torch.randn(2, 4, 3, 5)).softmax(2), torch.tensor([[1.0, 2.0, 0.0, 1.0]] * 2)
+    options = {"y_pred_weights": weights}
+    for a, b in zip(
+        compute_entropy_decomposition(s, num_groups=4, **options), compute_entropy_decomposition(s, **options),
+        strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(a, b)
+
+
+def test_weights_within_and_of_groups() -> None:
+    """The second group weighs nothing; in the first the second sample weighs three times the first."""
+    s = foreground(0.0, 1.0, 0.5, 0.5)
+    parts = compute_entropy_decomposition(s, num_groups=2, y_pred_weights=torch.tensor([[1.0, 3.0, 0.0, 0.0]]))
+    whole = 2 * LOG2 - 0.75 * math.log(3)
+    torch.testing.assert_close(torch.cat(parts).flatten(), torch.tensor([whole, whole, 0.0]))
+    value = EntropyDecompositionMetric(num_groups=2)(s, y_pred_weights=torch.tensor([[1.0, 3.0, 0.0, 0.0]]))
+    torch.testing.assert_close(value, torch.tensor([[whole, whole, 0.0]]))
+
+
 @pytest.mark.parametrize(
     ("y_pred", "options", "message"),
     [
+        (foreground(0.5, 1.0, 1.0), {"num_groups": 2}, "y_pred must have a multiple of num_groups=2 samples, got 3"),
+        (foreground(0.5, 1.0), {"num_groups": 0}, "num_groups must be at least 1, got 0"),
         (torch.zeros(1, 2, 3), {}, r"shape \[B, N, C, \*S\] with C of at least 2, got \(1, 2, 3\)"),
         (torch.randn(1, 2, 2, 3), {}, "y_pred must hold probabilities that sum to 1"),
         (torch.tensor([[[0, 3]]]), {"num_classes": 3}, "y_pred has label 3, outside the 3 classes"),

@@ -17,6 +17,7 @@ from monai_stochseg.networks.export.latent import LatentExport
 from monai_stochseg.networks.export.low_rank_normal import LowRankNormalExport
 from monai_stochseg.networks.export.marginal import DeterministicExport, IndependentExport, ThresholdExport
 from monai_stochseg.networks.export.refinement import RefinementExport
+from monai_stochseg.networks.nets.bayesian_probabilistic_unet import BayesianProbabilisticUNet
 from monai_stochseg.networks.nets.calibrated_adversarial_refinement import CalibratedAdversarialRefinement
 from monai_stochseg.networks.nets.ensemble import Ensemble
 from monai_stochseg.networks.nets.flow_ssn import FlowSSN
@@ -69,7 +70,8 @@ def exportable(network: nn.Module) -> SampleExport:
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a module, got {type(network).__name__}.")
     for kind, export in _EXPORTS:
-        if isinstance(network, kind):
+        # of random weights a draw has one noise for all images, which is not yet a kind of its own
+        if isinstance(network, kind) and not isinstance(network, BayesianProbabilisticUNet):
             return export(network)
     if is_predictive(network) or gives_parameters(network):
         kinds = ", ".join(kind.__name__ for kind, _ in _EXPORTS)

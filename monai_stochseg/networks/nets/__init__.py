@@ -2,6 +2,7 @@
 """Networks, one a file."""
 
 from .augmentation_sampler import TestTimeAugmentation, augmentation_transform
+from .bayesian_probabilistic_unet import BayesianProbabilisticUNet
 from .bilinear_unet import BilinearUNet
 from .black_box import BlackBox
 from .calibrated_adversarial_refinement import CalibratedAdversarialRefinement
@@ -24,6 +25,7 @@ from .stochastic_segmentation_network import StochasticSegmentationNetwork
 from .temperature_scaled import TemperatureScaled
 
 __all__ = [
+    "BayesianProbabilisticUNet",
     "BilinearUNet",
     "BlackBox",
     "BlackBoxCalibrationNetwork",

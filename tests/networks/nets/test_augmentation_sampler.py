@@ -131,6 +131,24 @@ def test_under_autocast():
     assert draw_samples(predictive, 2).labels.shape == (2, 2, 12, 14)
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_samples_of_a_network_that_has_learned_four_images(spatial_dims):
+    """It was trained as it is, under autocast, with flips and turns, and its samples are right."""
+    torch.manual_seed(0)
+    given = torch.randn(4, 1, *[8] * spatial_dims)
+    label = (given[:, 0] > 0).long() + (given[:, 0] > 1).long()
+    net = TestTimeAugmentation(nn.Sequential(conv(spatial_dims)(1, 16, 1), nn.ReLU(), conv(spatial_dims)(16, 3, 1)))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.03)
+    for _ in range(150):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = net(given)
+        nn.functional.cross_entropy(logits.float(), label).backward()
+        optimizer.step()
+    samples = TestTimeAugmentation(net.network, turns(spatial_dims)).predictive(given).sample_logits(4).argmax(2)
+    assert (samples == label[:, None]).float().mean() > 0.9
+
+
 class Weighted(nn.Module):
     def predictive(self, x: torch.Tensor) -> DeterministicDistribution:
         distribution = DeterministicDistribution(x.repeat(1, 2, 1, 1))

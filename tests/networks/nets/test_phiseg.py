@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from monai_stochseg.distributions import AncestralDistribution
+from monai_stochseg.distributions import AncestralDistribution, Gaussian
 from monai_stochseg.inferers import draw_samples
 from monai_stochseg.losses import ELBOLoss
-from monai_stochseg.networks.nets import PHiSeg
+from monai_stochseg.networks.blocks.latent_hierarchy import Walk
+from monai_stochseg.networks.nets import PHiSeg, ProbabilisticUNet
 
 CLASSES = 3
 
@@ -115,6 +116,53 @@ def test_the_prior_of_a_level_depends_on_the_posteriors_draw_before_it():
     one, two = (net(image, label, generator=torch.Generator().manual_seed(seed)).levels for seed in (0, 1))
     torch.testing.assert_close(one[0].prior.mean, two[0].prior.mean, rtol=0, atol=0)
     assert not torch.equal(one[1].prior.mean, two[1].prior.mean)
+
+
+class OneLevel(ProbabilisticUNet):
+    """A Probabilistic U-Net of the parts of a hierarchy of one level, whose latent has a single place."""
+
+    def __init__(self, hierarchy: PHiSeg, spatial_dims: int) -> None:
+        super().__init__(spatial_dims, 2, CLASSES, channels=(2,))
+        self.hierarchy = hierarchy
+
+    def prior(self, x: torch.Tensor) -> Gaussian:
+        return self._normal(self.hierarchy.prior_net, x)
+
+    def posterior(self, x: torch.Tensor, y: torch.Tensor) -> Gaussian:
+        one_hot = F.one_hot(y[:, 0], CLASSES).movedim(-1, 1)
+        return self._normal(self.hierarchy.posterior_net, torch.cat([x, one_hot - 0.5], dim=1))
+
+    def decoder(self, x: torch.Tensor):
+        features = self.hierarchy.prior_net.encoder(x)
+
+        def decode(z: torch.Tensor) -> torch.Tensor:
+            latent = z.reshape(*z.shape, *[1] * self.spatial_dims)
+            return self.hierarchy.decode(features, Walk([], [latent]))[-1]
+
+        return decode
+
+    def _normal(self, hierarchy, x: torch.Tensor) -> Gaussian:
+        (normal,) = hierarchy(hierarchy.encoder(x), lambda level, normal: normal.mean).normals
+        return Gaussian(*(term.flatten(1) for term in normal))
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_one_level_has_the_bound_of_a_probabilistic_unet(spatial_dims):
+    net = make(spatial_dims, latent_levels=1, latent_dim=3)
+    image, label = batch(spatial_dims, raters=3, size=4)  # 4, 2 and 1 voxels
+    own = net(image, label, generator=torch.Generator().manual_seed(3))
+    other = OneLevel(net, spatial_dims)(image, label, generator=torch.Generator().manual_seed(3))
+    assert own.rater.tolist() == other.rater.tolist()
+    torch.testing.assert_close(own.logits, other.logits)
+    options = {"beta": 0.7, "reduction": "none"}
+    losses = [
+        ELBOLoss(level_weights=net.level_weights(), **options)(own, label),
+        ELBOLoss(**options)(other, label),
+    ]
+    torch.testing.assert_close(*losses)
+    wanted = [net.likelihood.heads[0].weight, net.posterior_net.heads[0].conv.weight]
+    for one, two in zip(*(torch.autograd.grad(loss.sum(), wanted) for loss in losses), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_the_encoder_of_the_image_runs_once():

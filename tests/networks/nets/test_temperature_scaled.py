@@ -7,6 +7,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from monai_stochseg.inferers import PredictiveInferer
+from monai_stochseg.losses import fit_temperature
 from monai_stochseg.networks.nets import (
     MixtureOfStochasticExpertsUNet,
     ProbabilisticUNet,
@@ -40,6 +41,25 @@ def test_a_network_that_is_sampled():
     one, two = (n.predictive(image).sample_logits(3, torch.Generator().manual_seed(0)) for n in (net, network))
     torch.testing.assert_close(one, scaled(two, 2))
     torch.testing.assert_close(net(image), scaled(network.predictive(image).mode_logits(), 1))
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_under_autocast_and_fitted_to_four_images(spatial_dims):
+    """A network that is too sure: the fitted scale makes its samples' probabilities the labels' frequency."""
+    torch.manual_seed(0)
+    image = torch.randn(4, 1, *[6] * spatial_dims)
+    network = (nn.Conv2d if spatial_dims == 2 else nn.Conv3d)(1, 2, 1)
+    nn.init.zeros_(network.weight)
+    with torch.no_grad():
+        network.bias.copy_(torch.tensor([0.0, 5.0]))
+    label = (torch.arange(image.numel()).reshape(image.shape) % 4 > 0).long()  # three of four voxels
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network(image)
+        fitted = fit_temperature(logits, label)
+        predictive = TemperatureScaled(network, fitted.scale.tolist(), fitted.bias.tolist()).predictive(image)
+    for answer in (predictive.mode_logits(), predictive.sample_logits(2)[:, 1]):
+        assert answer.dtype == torch.float32
+        torch.testing.assert_close(answer.softmax(1)[:, 1], torch.full_like(answer[:, 1], 0.75), atol=1e-2, rtol=0)
 
 
 def test_the_weights_of_samples_are_kept():
