@@ -88,6 +88,20 @@ def test_the_time_of_a_sample_and_what_samples_share(clock, once, first, each, e
     assert found == pytest.approx(SamplingTime(*expected))
 
 
+def test_the_least_time_counts(clock) -> None:
+    """The first round is slow, and so is the last: the machine does something else."""
+    slow = iter([3, 1, 2])
+
+    class Network(torch.nn.Module):
+        def predictive(self, x):
+            factor = next(slow)
+            clock.wait(8 * factor)
+            return Slow(clock, 0, factor)
+
+    found = sampling_time(Network(), torch.zeros(4, 1, 2, 2), num_samples=10)
+    assert found == pytest.approx(SamplingTime(2, 0.25))
+
+
 def test_the_time_of_a_real_network() -> None:
     """A sample of each pixel by itself costs little beside a large convolution."""
     network = IndependentSampler(torch.nn.Sequential(torch.nn.Conv2d(1, 256, 9), torch.nn.Conv2d(256, 2, 9)))
