@@ -13,7 +13,6 @@ from ignite.handlers import Timer
 from monai_stochseg.bundle import select_device
 from monai_stochseg.distributions import PredictiveDistribution
 
-
 _ROUNDS = 3
 
 
