@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes, check_broadcasts
 
 _BLOCK = 8192  # logits of one sample in a block: eight samples are 256 KiB
-_WORTH_THREADS = 1 << 17  # numbers that take longer than starting a thread
 
 
 @check_arguments
@@ -43,24 +40,8 @@ def draw_noise(seed: int, n: int, rank: int, like: torch.Tensor) -> tuple[torch.
     check_axes("[B, C, *S]", 3, like=like)
     generator = torch.Generator(like.device).manual_seed(seed)
     e1 = torch.randn(n, like.shape[0], rank, generator=generator, device=like.device, dtype=like.dtype)
-    if like.device.type != "cpu" or n * like.numel() < _WORTH_THREADS:
-        return e1, torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
-    # PyTorch draws the numbers of one generator in one thread: each item has its own.
-    e2 = like.new_empty(n, *like.shape)
-    seeds = torch.randint(0, 2**62, e2.shape[:2], generator=generator).flatten().tolist()
-    _fill_in_threads([torch.Generator().manual_seed(own) for own in seeds], e2.flatten(0, 1))
+    e2 = torch.randn((n, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
     return e1, e2
-
-
-def _fill_in_threads(generators: Sequence[torch.Generator], out: torch.Tensor) -> None:
-    threads = min(torch.get_num_threads(), len(out))
-    if threads == 1:
-        fill_noise(generators, out)
-        return
-    size = math.ceil(len(out) / threads)
-    starts = range(0, len(out), size)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda i: fill_noise(generators[i : i + size], out[i : i + size]), starts))
 
 
 def voxels_per_block(classes: int, device: torch.device) -> int | None:
