@@ -103,6 +103,7 @@ def _draws(
         e1, e2 = draw_noise(seed, number, sampling.rank, mean)
         deviation = torch.bmm(e1.transpose(0, 1), cov_factor.flatten(2)).transpose(0, 1).reshape(e2.shape)
         yield _Draw(deviation.addcmul_(std, e2), std, e1, e2, signed)
+        del deviation, e1, e2
 
 
 @torch.library.custom_op("monai_stochseg::sample_log_likelihood", mutates_args=())
@@ -126,6 +127,7 @@ def _log_likelihood(
                 log_p = torch.log_softmax(torch.add(mean, draw.deviation[: len(row)], alpha=sign), dim=2)
                 log_p = log_p.gather(2, target.expand(len(row), -1, -1, -1))
                 torch.sum(log_p * valid, dim=3, dtype=torch.float64, out=row)
+            del draw  # the next one takes its memory
     return result.transpose(0, 1).contiguous()
 
 
