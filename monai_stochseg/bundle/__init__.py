@@ -7,6 +7,7 @@ from .label_server import ServerAnswer, ServerCase
 from .latent_figure import save_latent_plane
 from .options import Options
 from .prediction import make_answer_predictor, make_predictor
+from .prediction_recorder import PredictionRecorder
 from .root import find_bundle
 from .runtime import end_run, prepare_network, select_device, start_run
 from .saving import save_predictions
@@ -20,6 +21,7 @@ __all__ = [
     "Adversary",
     "Baseline",
     "Options",
+    "PredictionRecorder",
     "ServerAnswer",
     "ServerCase",
     "end_run",

@@ -26,9 +26,12 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
     }
     if sampled:
         given |= {"eval_samples": 8, "stack_samples": True, "answer_entropy": "discriminator" in train}
+        given["mutual_information"] = True
     given["save_probabilities"] = "$@task.num_classes <= 8"  # of each structure a file
+    given["save_image"] = True  # and the readers' label, so that the folder can be explored by itself
     ids = _with_references(own, train, given)
-    saved = "stack_samples=@stack_samples, answer_entropy=@answer_entropy" if sampled else "samples=False"
+    of_samples = "stack_samples=@stack_samples, answer_entropy=@answer_entropy, mutual_information=@mutual_information"
+    saved = of_samples if sampled else "samples=False"
     inferer = "monai_stochseg.inferers.PredictiveInferer(@task.inferer())"
     if not sampled:
         inferer = "@task.inferer() or monai.inferers.SimpleInferer()"
@@ -52,6 +55,14 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         "inferer": f"${inferer}",
         "postprocessing": "$monai_stochseg.bundle.save_predictions"
         f"(@prediction_dir, @preprocessing, @task, probabilities=@save_probabilities, {saved})",
+        "recorder": {
+            "_target_": "monai_stochseg.bundle.PredictionRecorder",
+            "prediction_dir": "@prediction_dir",
+            "task": "@task",
+            "dataset": "@dataset",
+            "save_image": "@save_image",
+            **({"stacked": "@stack_samples"} if sampled else {}),
+        },
         "evaluator": {
             "_target_": f"monai_stochseg.bundle.{'make_predictor' if sampled else 'make_answer_predictor'}",
             "task": "@task",
@@ -61,8 +72,9 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
             "checkpoint": "@checkpoint",
             "postprocessing": "@postprocessing",
             "inferer": "@inferer",
-            **({"num_samples": "@eval_samples"} if sampled else {}),
+            **({"num_samples": "@eval_samples", "expected_entropy": "@mutual_information"} if sampled else {}),
             "volumes": "$@prediction_dir + '/volumes.csv'",
+            "recorder": "@recorder",
         },
         # the second, so that MONAI's workflow knows its root before others ask for what lies in it
         "initialize": ["$monai_stochseg.bundle.start_run(@device, @seed)", "$@bundle_root"],

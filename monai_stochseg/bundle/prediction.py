@@ -12,6 +12,7 @@ from torch import nn
 
 from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.options import Options
+from monai_stochseg.bundle.prediction_recorder import PredictionRecorder
 from monai_stochseg.engines import StochasticEvaluator
 from monai_stochseg.handlers import VolumeTable, WeightsLoader
 from monai_stochseg.inferers import PredictiveInferer
@@ -28,6 +29,8 @@ def make_predictor(
     inferer: Inferer | None = None,
     num_samples: int = 8,
     volumes: str | os.PathLike | None = None,
+    recorder: PredictionRecorder | None = None,
+    expected_entropy: bool = False,
 ) -> StochasticEvaluator:
     """
     Inference of sampled answers on any task: ``postprocessing`` saves the single answer, the samples and the predictive
@@ -44,6 +47,8 @@ def make_predictor(
             :py:class:`monai_stochseg.inferers.PredictiveInferer` with the task's windows.
         num_samples: samples of each case.
         volumes: table of the structures' volumes, see :py:class:`monai_stochseg.handlers.VolumeTable`. Default: none.
+        recorder: writes image, label and a record beside the predictions. Default: none.
+        expected_entropy: whether the samples' entropies are kept, for the mutual information.
     """
     return StochasticEvaluator(
         val_data_loader=evaluation_loader(dataset),
@@ -51,8 +56,9 @@ def make_predictor(
         num_samples=num_samples,
         inferer=PredictiveInferer(task.inferer()) if inferer is None else inferer,
         mask_key=task.mask_key,
+        expected_entropy=expected_entropy,
         postprocessing=postprocessing,
-        val_handlers=_handlers(task, network, checkpoint, volumes),
+        val_handlers=_handlers(task, network, checkpoint, volumes, recorder),
         **options.engine,
     )
 
@@ -66,6 +72,7 @@ def make_answer_predictor(
     postprocessing: Callable,
     inferer: Inferer | None = None,
     volumes: str | os.PathLike | None = None,
+    recorder: PredictionRecorder | None = None,
 ) -> SupervisedEvaluator:
     """
     Inference of single answers, logits ``[B, C, *S]``: ``postprocessing`` saves the label map and the predictive
@@ -80,6 +87,7 @@ def make_answer_predictor(
         postprocessing: such as :py:func:`save_predictions`.
         inferer: how windows are taken. Default: the task's.
         volumes: see :py:func:`make_predictor`.
+        recorder: see :py:func:`make_predictor`.
     """
     softmax = [Activationsd(keys="pred", softmax=True), CopyItemsd(keys="pred", names="probabilities")]
     return SupervisedEvaluator(
@@ -87,11 +95,18 @@ def make_answer_predictor(
         network=network,
         inferer=inferer or task.inferer() or SimpleInferer(),
         postprocessing=Compose([*softmax, postprocessing]),
-        val_handlers=_handlers(task, network, checkpoint, volumes),
+        val_handlers=_handlers(task, network, checkpoint, volumes, recorder),
         **options.engine,
     )
 
 
-def _handlers(task: Task, network: nn.Module, checkpoint: str, volumes: str | os.PathLike | None) -> list:
+def _handlers(
+    task: Task,
+    network: nn.Module,
+    checkpoint: str,
+    volumes: str | os.PathLike | None,
+    recorder: PredictionRecorder | None,
+) -> list:
     table = [] if volumes is None else [VolumeTable(volumes, task.regions, task.spatial_dims)]
-    return [WeightsLoader(network, checkpoint, signature=task.signature), *table]
+    record = [] if recorder is None else [recorder]
+    return [WeightsLoader(network, checkpoint, signature=task.signature), *table, *record]

@@ -21,7 +21,7 @@ from monai_stochseg.bundle.nifti_writer import NiftiWriter
 from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.data.raster import is_raster
 from monai_stochseg.tasks import Task
-from monai_stochseg.transforms import PredictiveEntropyd, RegionProbabilityd, SaveRasterd
+from monai_stochseg.transforms import MutualInformationd, PredictiveEntropyd, RegionProbabilityd, SaveRasterd
 
 
 def save_predictions(
@@ -32,6 +32,7 @@ def save_predictions(
     answer_entropy: bool = False,
     probabilities: bool = True,
     stack_samples: bool = True,
+    mutual_information: bool = False,
 ) -> Compose:
     """
     Post-processing that saves the single answer, the samples, the predictive entropy and the structures' probabilities
@@ -49,24 +50,29 @@ def save_predictions(
         probabilities: whether to save ``probability_<structure>`` of each structure.
         stack_samples: whether the samples are one NIfTI file, with a 4th axis. False: a file each,
             ``samples_0`` and so on, for viewers of segmentations that take no 4th axis.
+        mutual_information: whether to save the mutual information of label and sample, which needs an evaluator with
+            ``expected_entropy=True``.
     """
     output_dir = check_path("output_dir", output_dir)
     entropies = {"probabilities": "entropy", **({"pred": "answer_entropy"} if answer_entropy else {})}
     regions = [f"probability_{name}" for name in task.regions] if probabilities else []
+    information = ["mutual_information"] if mutual_information else []
     dtypes = {
         "pred": np.uint8,
         **({"samples": np.uint8} if samples else {}),
-        **dict.fromkeys((*entropies.values(), *regions), np.float32),
+        **dict.fromkeys((*entropies.values(), *information, *regions), np.float32),
     }
     inverse: list[Callable] = []
     if transform is not None and is_invertible(transform):
         nearest = [key == "samples" for key in dtypes]
         inverse = [Invertd(list(dtypes), transform, orig_keys="image", nearest_interp=nearest, to_tensor=True)]
     postfixes = ["mode" if key == "pred" else key for key in dtypes]
-    largest = {name: math.log(task.num_classes) for name in entropies.values()} | dict.fromkeys(regions, 1.0)
+    in_nats = (*entropies.values(), *information)
+    largest = dict.fromkeys(in_nats, math.log(task.num_classes)) | dict.fromkeys(regions, 1.0)
     return Compose(
         [
             PredictiveEntropyd(keys=list(entropies), names=list(entropies.values())),
+            *([MutualInformationd("entropy", "expected_entropy", "mutual_information")] if mutual_information else []),
             *([RegionProbabilityd("probabilities", task.regions)] if probabilities else []),
             *inverse,
             AsDiscreted(keys="pred", argmax=True),

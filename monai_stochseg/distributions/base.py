@@ -12,7 +12,7 @@ import torch
 
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least
 from monai_stochseg.distributions.geometry import Geometry
-from monai_stochseg.distributions.label_maps import add_samples, empty_label_maps
+from monai_stochseg.distributions.label_maps import LabelMaps, add_samples, empty_label_maps
 
 # Of a class that cannot be: its softmax is exactly 0, in the range of float16 too.
 IMPOSSIBLE_LOGIT = -1e4
@@ -41,8 +41,8 @@ class PredictiveDistribution(ABC):
     @check_arguments
     @torch.no_grad()
     def label_maps(
-        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1, with_entropy: bool = False
+    ) -> LabelMaps:
         """
         Draw ``n`` label maps in chunks, so that memory grows by one byte per voxel and sample and not by C floats.
 
@@ -50,10 +50,11 @@ class PredictiveDistribution(ABC):
             n: number of samples, those of :py:meth:`sample_logits`.
             generator: source of the noise; the default is PyTorch's global one.
             chunk_size: samples held as logits at a time. A distribution whose samples carry weights is drawn whole.
+            with_entropy: whether to give the mean of the samples' entropies too.
 
         Returns:
-            the most probable classes, uint8 ``[B, n, *S]``, and the samples' mean softmax ``[B, C, *S]``, a mean by
-            ``weights`` where there are some.
+            the most probable classes, uint8 ``[B, n, *S]``, the samples' mean softmax ``[B, C, *S]`` and, where asked,
+            the mean entropy of their softmax in nats ``[B, 1, *S]``: means by ``weights`` where there are some.
 
         Raises:
             ValueError: when ``n`` or ``chunk_size`` is below 1, or there are more than 256 classes.
@@ -63,12 +64,14 @@ class PredictiveDistribution(ABC):
             chunk_size = n
         logits = plain(self.sample_logits(min(chunk_size, n), generator))
         labels, probabilities = empty_label_maps(logits, n)
-        add_samples(logits, labels[:, :chunk_size], probabilities, self.weights)
+        entropy = torch.zeros_like(probabilities[:, :1]) if with_entropy else None
+        add_samples(logits, labels[:, :chunk_size], probabilities, self.weights, entropy)
         for start in range(chunk_size, n, chunk_size):
             del logits  # before the next are made
             logits = plain(self.sample_logits(min(chunk_size, n - start), generator))
-            add_samples(logits, labels[:, start : start + chunk_size], probabilities, self.weights)
-        return labels, probabilities if self.weights is not None else probabilities / n
+            add_samples(logits, labels[:, start : start + chunk_size], probabilities, self.weights, entropy)
+        total = 1 if self.weights is not None else n
+        return LabelMaps(labels, probabilities / total, None if entropy is None else entropy / total)
 
     def given_weights(self, generator: torch.Generator | None = None) -> PredictiveDistribution:
         """

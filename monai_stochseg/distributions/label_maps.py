@@ -3,10 +3,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 _MAX_CLASSES = 256  # label maps are uint8
 _FEW_CLASSES = 8
+
+
+class LabelMaps(NamedTuple):
+    """
+    What is kept of N samples: ``labels``, the most probable classes, uint8 ``[B, N, *S]``; ``probabilities``, the
+    samples' mean softmax, ``[B, C, *S]``; ``expected_entropy``, the mean of the entropies of their softmax in nats,
+    ``[B, 1, *S]``, where it was asked for, else None.
+    """
+
+    labels: torch.Tensor
+    probabilities: torch.Tensor
+    expected_entropy: torch.Tensor | None = None
 
 
 def empty_label_maps(logits: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,18 +54,34 @@ def most_probable_class(logits: torch.Tensor) -> torch.Tensor:
 
 
 def add_samples(
-    logits: torch.Tensor, labels: torch.Tensor, probabilities: torch.Tensor, weights: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    probabilities: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    entropy: torch.Tensor | None = None,
 ) -> None:
     """
-    Write the samples' label maps, and add their probabilities.
+    Write the samples' label maps, and add their probabilities and entropies.
 
     Args:
         logits: ``[B, n, C, *S]``.
         labels: uint8 ``[B, n, *S]``, written.
         probabilities: ``[B, C, *S]``; the sum of the samples' softmax is added.
-        weights: of the samples in that sum, ``[B, n]``. Default: 1.
+        weights: of the samples in both sums, ``[B, n]``. Default: 1.
+        entropy: ``[B, 1, *S]``; the sum of the entropies of the samples' softmax is added. Default: none is computed.
     """
     for i, sample in enumerate(logits.unbind(1)):
         labels[:, i] = most_probable_class(sample)
         softmax = sample.softmax(1, dtype=probabilities.dtype)
-        probabilities += softmax if weights is None else softmax * weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
+        of_sample = None if entropy is None else softmax_entropy(softmax)
+        if weights is not None:
+            weight = weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
+            softmax, of_sample = softmax * weight, None if of_sample is None else of_sample * weight
+        probabilities += softmax
+        if entropy is not None:
+            entropy += of_sample
+
+
+def softmax_entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of probabilities ``[B, C, ...]``, ``[B, 1, ...]``."""
+    return torch.special.entr(probabilities).sum(1, keepdim=True)

@@ -15,7 +15,12 @@ from monai_stochseg.distributions.arguments import (
     check_same_shape,
 )
 from monai_stochseg.distributions.base import PredictiveDistribution, full_precision, plain
-from monai_stochseg.distributions.label_maps import empty_label_maps, most_probable_class
+from monai_stochseg.distributions.label_maps import (
+    LabelMaps,
+    empty_label_maps,
+    most_probable_class,
+    softmax_entropy,
+)
 from monai_stochseg.distributions.low_rank_blocks import (
     FlatNormal,
     in_threads,
@@ -140,8 +145,8 @@ class LowRankNormal(PredictiveDistribution):
     @check_arguments
     @torch.no_grad()
     def label_maps(
-        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1, with_entropy: bool = False
+    ) -> LabelMaps:
         """
         See :py:meth:`PredictiveDistribution.label_maps`. Logits are held for a block of voxels at a time, whatever
         ``chunk_size`` is, and nothing is drawn outside the mask.
@@ -149,21 +154,29 @@ class LowRankNormal(PredictiveDistribution):
         check_at_least(1, n=n, chunk_size=chunk_size)
         flat = self._flat()
         labels, probabilities = empty_label_maps(flat.mean[:, None], n)
+        entropy = torch.zeros_like(probabilities[:, :1]) if with_entropy else None
 
-        def draw(share: Sequence[tuple[int, int]]) -> torch.Tensor:
+        def draw(share: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor | None]:
             total = torch.zeros_like(probabilities)
+            of_samples = None if entropy is None else torch.zeros_like(entropy)
             for block in sample_blocks(share, flat):
                 labels[block.item, block.samples, block.voxels] = most_probable_class(block.logits)
-                total[block.item, :, block.voxels] += block.logits.softmax(1).sum(0)
-            return total
+                softmax = block.logits.softmax(1)
+                total[block.item, :, block.voxels] += softmax.sum(0)
+                if of_samples is not None:
+                    of_samples[block.item, :, block.voxels] += softmax_entropy(softmax).sum(0)
+            return total, of_samples
 
-        for total in in_threads(draw, draw_seeds(n, generator), self.mean.device):
+        for total, of_samples in in_threads(draw, draw_seeds(n, generator), self.mean.device):
             probabilities += total
+            if entropy is not None:
+                entropy += of_samples
         probabilities /= n
         if self.mask is not None:
             probabilities[:, 0].masked_fill_(~self.mask[:, 0].flatten(1), 1)
         shape = self.mean.shape[2:]
-        return labels.unflatten(2, shape), probabilities.unflatten(2, shape)
+        mean_entropy = None if entropy is None else (entropy / n).unflatten(2, shape)
+        return LabelMaps(labels.unflatten(2, shape), probabilities.unflatten(2, shape), mean_entropy)
 
     @check_arguments
     def scaled(

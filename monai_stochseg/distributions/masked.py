@@ -5,6 +5,7 @@ import torch
 
 from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import IMPOSSIBLE_LOGIT, PredictiveDistribution, plain
+from monai_stochseg.distributions.label_maps import LabelMaps
 
 
 class MaskedDistribution(PredictiveDistribution):
@@ -46,14 +47,15 @@ class MaskedDistribution(PredictiveDistribution):
     @check_arguments
     @torch.no_grad()
     def label_maps(
-        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, n: int, generator: torch.Generator | None = None, chunk_size: int = 1, with_entropy: bool = False
+    ) -> LabelMaps:
         """The label maps and probabilities of the distribution given, background outside the region."""
-        labels, probabilities = self.distribution.label_maps(n, generator, chunk_size)
+        labels, probabilities, entropy = self.distribution.label_maps(n, generator, chunk_size, with_entropy)
         mask = check_mask(self.mask, probabilities)
         background = torch.zeros_like(probabilities[:1])
         background[:, 0] = 1
-        return labels * mask, torch.where(mask, probabilities, background)
+        probabilities = torch.where(mask, probabilities, background)
+        return LabelMaps(labels * mask, probabilities, None if entropy is None else entropy * mask)
 
 
 def check_mask(mask: torch.Tensor, logits: torch.Tensor, name: str = "logits") -> torch.Tensor:

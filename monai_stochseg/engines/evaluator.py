@@ -24,6 +24,8 @@ class StochasticEvaluator(SupervisedEvaluator):
     * ``probabilities``: marginal class probabilities over the samples, ``[C, *S]``;
     * ``samples``: label maps, ``[N, *S]``, uint8;
     * ``sample_weights``: ``[N]``, only where samples do not weigh the same;
+    * ``expected_entropy``: with ``expected_entropy=True``, the mean entropy of the samples' softmax, ``[1, *S]``, what
+      each sample leaves open: the entropy of ``probabilities`` less it is the mutual information of label and sample;
     * ``rater_weights``: ``[R]``, summing to 1, only where the batch has them: of the label's raters, or of the modes of
       a known truth such as :py:class:`monai_stochseg.transforms.ClassSwitchModesd` writes. A missing rater has 0.
 
@@ -45,6 +47,7 @@ class StochasticEvaluator(SupervisedEvaluator):
         seed: seed of the samples' noise.
         chunk_size: samples held as logits at a time.
         uncertainty_draws: number W of draws of the weights, and of samples with each of them. Default: none.
+        expected_entropy: whether to write ``expected_entropy``.
         kwargs: further arguments of MONAI's SupervisedEvaluator.
 
     Raises:
@@ -62,6 +65,7 @@ class StochasticEvaluator(SupervisedEvaluator):
         seed: int = 0,
         chunk_size: int = 1,
         uncertainty_draws: tuple[int, int] | None = None,
+        expected_entropy: bool = False,
         **kwargs: Any,
     ) -> None:
         if num_samples < 1:
@@ -76,6 +80,12 @@ class StochasticEvaluator(SupervisedEvaluator):
         self.seed = seed
         self.chunk_size = chunk_size
         self.uncertainty_draws = uncertainty_draws
+        self.expected_entropy = expected_entropy
+
+    @property
+    def noise_seed(self) -> int:
+        """The seed with which the samples of the present batch are drawn."""
+        return self.seed + self.state.iteration
 
     def _iteration(self, engine: StochasticEvaluator, batchdata: dict[str, torch.Tensor]) -> dict:
         batch: Sequence = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
@@ -91,8 +101,9 @@ class StochasticEvaluator(SupervisedEvaluator):
             with torch.autocast(engine.state.device.type, enabled=engine.amp, **engine.amp_kwargs):
                 distribution = engine.inferer(inputs, engine.network, *args, **kwargs)
             pred = plain(distribution.mode_logits()).softmax(1)
-            generator = torch.Generator(pred.device).manual_seed(engine.seed + engine.state.iteration)
-            samples = draw_samples(distribution, engine.num_samples, generator, engine.chunk_size)
+            generator = torch.Generator(pred.device).manual_seed(engine.noise_seed)
+            options = (generator, engine.chunk_size, engine.expected_entropy)
+            samples = draw_samples(distribution, engine.num_samples, *options)
             if engine.uncertainty_draws is not None:
                 number, of_each = engine.uncertainty_draws
                 given = (distribution.given_weights(generator) for _ in range(number))
@@ -103,6 +114,8 @@ class StochasticEvaluator(SupervisedEvaluator):
         output["samples"] = with_weights(_with_meta(plain(samples.labels), inputs), samples.weights)
         if samples.weights is not None:
             output["sample_weights"] = samples.weights
+        if samples.expected_entropy is not None:
+            output["expected_entropy"] = _with_meta(plain(samples.expected_entropy), inputs)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)  # decollates and post-processes the output
         return engine.state.output

@@ -62,7 +62,8 @@ class VolumeTable:
             if "samples" in item:
                 counts = unit * _count(item["samples"], classes)
                 weights = item.get("sample_weights")
-                row += [_quantile(counts, weights, q) for q in _QUANTILES.values()]
+                shares = None if weights is None else weights.cpu().numpy()
+                row += [weighted_quantile(counts, q, shares) for q in _QUANTILES.values()]
         return row
 
     def _write(self, engine: Engine) -> None:
@@ -83,9 +84,17 @@ def _count(maps: torch.Tensor, classes: Sequence[int]) -> np.ndarray:
     return counts.double().cpu().numpy()
 
 
-def _quantile(values: np.ndarray, weights: torch.Tensor | None, q: float) -> float:
+def weighted_quantile(values: np.ndarray, q: float, weights: np.ndarray | None = None) -> float:
+    """
+    The smallest of the values whose share reaches ``q``.
+
+    Args:
+        values: ``[N]``.
+        q: from 0 to 1.
+        weights: ``[N]``. Default: all the same.
+    """
     order = values.argsort()
-    share = np.ones(len(values)) if weights is None else np.asarray(weights.cpu(), dtype=np.float64)
+    share = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     reached = np.cumsum(share[order]) / share.sum()
     place = min(int(np.searchsorted(reached, q - 1e-12)), len(values) - 1)
     return float(values[order][place])

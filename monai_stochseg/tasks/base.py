@@ -152,6 +152,20 @@ class Task(ABC):
     def load(self, with_label: bool = True) -> list[Callable]:
         """The transforms without chance, from a case to ``image`` and ``label``, see :py:meth:`evaluation`."""
 
+    def source(self, with_label: bool = True) -> list[Callable]:
+        """
+        The transforms that read a case as it is: ``image`` and, where asked, ``label`` on the grid on which predictions
+        are saved, with the file's intensities where they are known.
+
+        Default: :py:meth:`load`, of a task whose transforms leave the grid alone.
+        """
+        return self.load(with_label)
+
+    @staticmethod
+    def case_name(case: Mapping[str, Any]) -> str:
+        """The name by which the files of a case's prediction are called."""
+        return str(case["patient"])
+
     @abstractmethod
     def augmentation(self) -> list[Callable]:
         """The default random transforms of ``image`` and ``label``."""

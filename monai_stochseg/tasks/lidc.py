@@ -142,6 +142,20 @@ class LIDC(Task):
             ]
         return [LoadCropd(self.window, with_label), *pad]
 
+    def source(self, with_label: bool = True) -> list[Callable]:
+        """``image`` in HU, clipped to the window, unless the set came with a window applied."""
+        return [LoadCropd(self.window, with_label), self._to_hu]
+
+    def _to_hu(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        low, high = self.window
+        scaled = (data["image"] + 1) / 2 * (high - low) + low
+        return {**data, "image": scaled} if data["unit"] == "HU" else dict(data)
+
+    @staticmethod
+    def case_name(case: Mapping[str, Any]) -> str:
+        """That of the crop, of which a patient may have several."""
+        return str(case["name"])
+
     def augmentation(self) -> list[Callable]:
         """Flips, and quarter turns in the axial plane."""
         return [RandAxisFlipd(_KEYS, prob=0.5), RandRotate90d(_KEYS, prob=0.75)]

@@ -63,9 +63,9 @@ class ProstateX(VolumeTask):
         """All patients of the folder."""
         return prostatex_datalist(self.dataset_dir, require_label, self.zones)
 
-    def read(self, with_label: bool) -> list[Callable]:
+    def source(self, with_label: bool = True) -> list[Callable]:
         """As other volumes; one mask a zone becomes one map."""
-        return [*super().read(with_label), MergeLabelPartsd()]
+        return [*super().source(with_label), MergeLabelPartsd()]
 
     def intensity(self) -> list[Callable]:
         """Zero mean and unit variance."""

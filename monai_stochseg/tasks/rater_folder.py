@@ -133,7 +133,7 @@ class RaterFolder(VolumeTask):
         cases = self.cases("all", require_label=False)
         return max(1, *(len(case.get("raters", [])) for case in cases))
 
-    def read(self, with_label: bool) -> list[Callable]:
+    def source(self, with_label: bool = True) -> list[Callable]:
         """From a case of the datalist to ``image``, ``label`` and ``rater_weights``."""
         loader = partial(LoadRaterCased, self.layout, self.spatial_dims, self.in_channels, self.num_classes)
         return [loader(self.num_raters, self.rater_names) if with_label else loader(with_label=False)]

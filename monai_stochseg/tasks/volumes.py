@@ -153,9 +153,13 @@ class VolumeTask(Task):
     def intensity(self) -> list[Callable]:
         """The transforms of the image's intensity."""
 
+    def source(self, with_label: bool = True) -> list[Callable]:
+        """``image``, ``label`` and, of a brain, ``mask``, as the files hold them."""
+        return [LoadCased(with_label)]
+
     def read(self, with_label: bool) -> list[Callable]:
-        """The transforms that read a case: ``image``, ``label`` and, of a brain, ``mask``."""
-        return [LoadCased(with_label), *self.after_reading]
+        """The transforms that read a case for a network."""
+        return [*self.source(with_label), *self.after_reading]
 
     def load(self, with_label: bool = True) -> list[Callable]:
         """From a case to the centre of its volume, or with patches to the whole volume and its ``mask``, if any."""

@@ -21,6 +21,7 @@ from .load_rater_case import LoadRaterCased
 from .majority_vote import MajorityVote, MajorityVoted
 from .mask_label import MaskLabel, MaskLabeld
 from .merge_label_parts import MergeLabelPartsd
+from .mutual_information import MutualInformationd
 from .normalize_above_mean import NormalizeAboveMean, NormalizeAboveMeand
 from .pad_raters import PadRatersd
 from .predictive_entropy import PredictiveEntropy, PredictiveEntropyd
@@ -51,6 +52,7 @@ __all__ = [
     "MaskLabel",
     "MaskLabeld",
     "MergeLabelPartsd",
+    "MutualInformationd",
     "NormalizeAboveMean",
     "NormalizeAboveMeand",
     "PadRatersd",

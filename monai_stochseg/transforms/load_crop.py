@@ -49,6 +49,6 @@ class LoadCropd(MapTransform):
         affine = np.diag([*data["spacing"], *[1.0] * (4 - len(data["spacing"]))])
         arrays = {"image": image[None].astype(np.float32)} | ({"label": label} if self.with_label else {})
         return dict(data) | {
-            key: MetaTensor(array, affine=affine, meta={ImageMetaKey.FILENAME_OR_OBJ: data["name"]})
+            key: MetaTensor(array, affine=affine, meta={ImageMetaKey.FILENAME_OR_OBJ: f"{data['name']}.nii.gz"})
             for key, array in arrays.items()
         }

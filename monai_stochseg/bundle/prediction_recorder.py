@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import Dataset
+from monai.transforms import Compose
+from monai.utils import ImageMetaKey
+
+from monai_stochseg.bundle.paths import check_path
+from monai_stochseg.bundle.saving import SaveNifti
+from monai_stochseg.data.prediction_record import PredictionRecord, prediction_name
+from monai_stochseg.data.raster import is_raster
+from monai_stochseg.tasks import Task
+
+__all__ = ["PredictionRecorder"]
+
+
+class PredictionRecorder:
+    """
+    Handler of a predictor that makes its folder complete by itself: beside each case's predictions it writes the image,
+    the raters' label where the case has one, both as NIfTI on the grid of the predictions, and last a record of what
+    the files hold, see :py:class:`monai_stochseg.data.prediction_record.PredictionRecord`.
+
+    Args:
+        prediction_dir: folder of the predictions.
+        task: what is asked.
+        dataset: its ``data`` are the cases, of which the image is read again, as it is.
+        save_image: whether to write image and label. Without them ``explore`` shows predictions on an empty grid.
+        stacked: whether the samples are one file.
+    """
+
+    def __init__(
+        self, prediction_dir: str, task: Task, dataset: Dataset, save_image: bool = True, stacked: bool = True
+    ) -> None:
+        self.prediction_dir = check_path("prediction_dir", prediction_dir)
+        self.task = task
+        self.dataset = dataset
+        self.save_image = save_image
+        self.stacked = stacked
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the predictor, whose post-processing has saved the predictions of a batch when its iteration ends.
+        """
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write image, label and record of each case of the batch."""
+        for item in engine.state.output:
+            name = prediction_name(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            source = self._save_source(self._cases[name]) if self.save_image else {}
+            self._record(name, item, source, getattr(engine, "noise_seed", None)).write(self.prediction_dir)
+
+    @cached_property
+    def _cases(self) -> dict[str, Mapping[str, Any]]:
+        cases: Sequence[Mapping[str, Any]] = self.dataset.data
+        return {prediction_name(f"{self.task.case_name(case)}.nii.gz"): case for case in cases}
+
+    def _save_source(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """Save the image of a case, and the label where it has one, and give both."""
+        with_label = bool(case.get("label")) or "drawn" in case
+        source: dict[str, Any] = Compose(self.task.source(with_label))(dict(case))
+        entries = {"image": ("image", _smallest_type(source["image"]))}
+        if with_label:
+            entries["readers"] = ("label", np.uint8)
+        SaveNifti(self.prediction_dir, entries, self.task, stack_samples=True)(source)
+        return source
+
+    def _record(
+        self, name: str, item: Mapping[str, Any], source: Mapping[str, Any], noise_seed: int | None
+    ) -> PredictionRecord:
+        task, label = self.task, source.get("label")
+        weights = item.get("sample_weights")
+        raters = [] if label is None else [1.0] * len(label)
+        if label is not None and "rater_weights" in source:
+            raters = source["rater_weights"].tolist()
+        return PredictionRecord(
+            name=name,
+            task=task.name,
+            spatial_dims=task.spatial_dims,
+            simulated=task.simulated,
+            channel_names=list(task.channel_names),
+            class_names=list(task.class_names),
+            regions={name: list(classes) for name, classes in task.regions.items()},
+            indexing=task.figure.get("indexing", "xy"),
+            ending="png" if is_raster(str(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])) else "nii.gz",
+            num_samples=len(item["samples"]) if "samples" in item else 0,
+            stacked=self.stacked,
+            sample_weights=None if weights is None else [float(weight) for weight in weights],
+            noise_seed=noise_seed,
+            has_image=bool(source),
+            rater_weights=raters,
+            rater_names=list(getattr(task, "rater_names", None) or []) if raters else [],
+            unit=_unit(item["pred"].affine, task.spatial_dims),
+        )
+
+
+def _smallest_type(values: torch.Tensor) -> Any:
+    """int16 where it holds all values, as CT and most MRI are; else float32."""
+    plain = torch.as_tensor(values).as_subclass(torch.Tensor)
+    whole = bool((plain == plain.round()).all()) and bool((plain.abs() < np.iinfo(np.int16).max).all())
+    return np.int16 if whole else np.float32
+
+
+def _unit(affine: torch.Tensor, spatial_dims: int) -> str:
+    """A 2D image without spacing has the identity."""
+    identity = torch.eye(len(affine), dtype=torch.float64)
+    plain = torch.as_tensor(affine).as_subclass(torch.Tensor).double().cpu()
+    return "px" if spatial_dims == 2 and torch.equal(plain, identity) else "mm"
