@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark": ("monai_stochseg.benchmark", "train every method on one task and compare them in one table"),
     "bundle": ("monai_stochseg.bundle.copies", "copy a bundle and the tasks' overlays into the working folder"),
     "compare": ("monai_stochseg.benchmark.compare", "test whether two evaluations differ, case by case"),
+    "explore": ("monai_stochseg.explore", "show the samples of each case in the browser, or in one HTML file"),
     "mode_frequencies": ("monai_stochseg.tasks.mode_frequencies", "draw several evaluations' frequencies of the modes"),
     "pack": ("monai_stochseg.bundle.pack", "make a bundle by MONAI's specification of a trained output"),
     "plan": ("monai_stochseg.planning", "look at a folder of your own readers, and write a configuration that fits it"),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,9 +43,7 @@ class ServerCase:
         """
         if not isinstance(self.task, VolumeTask):
             raise CaseError(f"MONAI Label gives one file an image, but task {self.task.name} reads other files.")
-        path = str(data["image"])
-        case = {"image": [path], "image_channels": self.task.in_channels, "patient": Path(path).name.split(".")[0]}
-        return {**data, **self.preprocessing(case)}
+        return {**data, **self.preprocessing(self.task.image_case([str(data["image"])]))}
 
 
 class ServerAnswer:

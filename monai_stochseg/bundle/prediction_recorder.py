@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,13 +54,12 @@ class PredictionRecorder:
         """Write image, label and record of each case of the batch."""
         for item in engine.state.output:
             name = prediction_name(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            source = self._save_source(self._cases[name]) if self.save_image else {}
+            source = self._save_source(self._case(name)) if self.save_image else {}
             self._record(name, item, source, getattr(engine, "noise_seed", None)).write(self.prediction_dir)
 
-    @cached_property
-    def _cases(self) -> dict[str, Mapping[str, Any]]:
+    def _case(self, name: str) -> Mapping[str, Any]:
         cases: Sequence[Mapping[str, Any]] = self.dataset.data
-        return {prediction_name(f"{self.task.case_name(case)}.nii.gz"): case for case in cases}
+        return next(case for case in cases if prediction_name(f"{self.task.case_name(case)}.nii.gz") == name)
 
     def _save_source(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Save the image of a case, and the label where it has one, and give both."""

@@ -12,7 +12,7 @@ from monai.utils import ensure_tuple
 from monai_stochseg.bundle.copies import bundles_folder
 from monai_stochseg.bundle.overrides import given_options
 
-__all__ = ["find_bundle", "running_workflows"]
+__all__ = ["find_bundle", "root_folder", "running_workflows"]
 
 
 def find_bundle(name: str) -> str:
@@ -33,10 +33,10 @@ def find_bundle(name: str) -> str:
             package holds the bundle.
     """
     for workflow in running_workflows():
-        return str(_root(workflow.config_root_path))
+        return str(root_folder(workflow.config_root_path))
     files = given_options().get("config_file")
     if files:
-        return str(_root(Path(ensure_tuple(files)[0]).parent))
+        return str(root_folder(Path(ensure_tuple(files)[0]).parent))
     candidates = [Path.cwd() / "bundles" / name, bundles_folder() / name, Path.cwd()]
     for folder in candidates:
         if folder.name == name and (folder / "train.json").is_file():
@@ -56,7 +56,7 @@ def running_workflows() -> Iterator[ConfigWorkflow]:
         frame = frame.f_back
 
 
-def _root(folder: Path) -> Path:
+def root_folder(folder: Path) -> Path:
     """The bundle's folder; MONAI's own bundles keep their configurations in a folder ``configs``."""
     folder = folder.resolve()
     return folder.parent if folder.name == "configs" else folder

@@ -84,20 +84,22 @@ class PredictionRecord:
         try:
             if file.stat().st_size > _LARGEST:
                 raise ValueError("it is larger than a record can be")
-            content = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            content = json.loads(text)
         except (OSError, ValueError, RecursionError) as error:
             raise CaseError(f"{file.name} cannot be read ({error}).") from None
-        found = content.pop("format", None) if isinstance(content, dict) else None
+        found = content.get("format") if isinstance(content, dict) else None
         if found != PREDICTION_FORMAT:
             raise CaseError(
                 f"{file.name} is of format {found!r}, and this version of monai_stochseg reads {PREDICTION_FORMAT}: "
                 "run the inference again."
             )
         try:
-            record: PredictionRecord = TypeAdapter(cls).validate_python(content, strict=True)
+            record: PredictionRecord = TypeAdapter(cls).validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            raise CaseError(f"{file.name} is damaged: {_place(first)}: {first['msg']}; run the inference again.") from None
+            wrong = f"{_place(first)}: {first['msg']}"
+            raise CaseError(f"{file.name} is damaged: {wrong}; run the inference again.") from None
         if wrong := _impossible(record):
             raise CaseError(f"{file.name} is damaged: {wrong}; run the inference again.")
         return record

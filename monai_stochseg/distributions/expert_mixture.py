@@ -83,6 +83,25 @@ class ExpertMixtureDistribution(PredictiveDistribution):
             samples.append(self._decoder(draw_latent(self.mean[expert], self.log_std[expert, None], generator)))
         return torch.stack(samples, dim=1)
 
+    @check_arguments
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """
+        The logits of given latents, with gradients.
+
+        Args:
+            latents: ``[B, n, L]``.
+
+        Returns:
+            logits ``[B, n, C, *S]``.
+
+        Raises:
+            ValueError: when the latents do not fit the mixture.
+        """
+        batch, latent_dim = len(self.gate), self.mean.shape[1]
+        if latents.dim() != 3 or not latents.numel() or latents.shape[0] != batch or latents.shape[2] != latent_dim:
+            raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
+        return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
+
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:
         """

@@ -73,13 +73,11 @@ def add_samples(
     for i, sample in enumerate(logits.unbind(1)):
         labels[:, i] = most_probable_class(sample)
         softmax = sample.softmax(1, dtype=probabilities.dtype)
-        of_sample = None if entropy is None else softmax_entropy(softmax)
-        if weights is not None:
-            weight = weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
-            softmax, of_sample = softmax * weight, None if of_sample is None else of_sample * weight
-        probabilities += softmax
+        weight = None if weights is None else weights[:, i].reshape(-1, *[1] * (softmax.dim() - 1))
         if entropy is not None:
-            entropy += of_sample
+            of_sample = softmax_entropy(softmax)
+            entropy += of_sample if weight is None else of_sample * weight
+        probabilities += softmax if weight is None else softmax * weight
 
 
 def softmax_entropy(probabilities: torch.Tensor) -> torch.Tensor:

@@ -169,7 +169,7 @@ class LowRankNormal(PredictiveDistribution):
 
         for total, of_samples in in_threads(draw, draw_seeds(n, generator), self.mean.device):
             probabilities += total
-            if entropy is not None:
+            if entropy is not None and of_samples is not None:
                 entropy += of_samples
         probabilities /= n
         if self.mask is not None:

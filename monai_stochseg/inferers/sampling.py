@@ -7,7 +7,6 @@ import torch
 
 from monai_stochseg.distributions import PredictiveDistribution
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least
-from monai_stochseg.distributions.label_maps import LabelMaps
 
 
 class Samples(NamedTuple):
@@ -49,8 +48,9 @@ def draw_samples(
         ValueError: when num_samples or chunk_size is below 1, or there are more than 256 classes.
     """
     check_at_least(1, num_samples=num_samples, chunk_size=chunk_size)
-    maps = distribution.label_maps(num_samples, generator, chunk_size, with_entropy)
+    labels, probabilities, entropy = distribution.label_maps(num_samples, generator, chunk_size, with_entropy)
     if distribution.geometry is not None:
         attach = distribution.geometry.attach
-        maps = LabelMaps(*(None if each is None else attach(each) for each in maps))
-    return Samples(maps.labels, maps.probabilities, distribution.weights, maps.expected_entropy)
+        labels, probabilities = attach(labels), attach(probabilities)
+        entropy = None if entropy is None else attach(entropy)
+    return Samples(labels, probabilities, distribution.weights, entropy)

@@ -166,6 +166,18 @@ class Task(ABC):
         """The name by which the files of a case's prediction are called."""
         return str(case["patient"])
 
+    def image_case(self, files: Sequence[str]) -> dict[str, Any]:
+        """
+        The case, without a label, of an image that is no part of the data set.
+
+        Args:
+            files: of the image: one for all channels, or one a channel in their order.
+
+        Raises:
+            CaseError: when the task reads no image by its file, or takes another number of files.
+        """
+        raise CaseError(f"image: task {self.name} reads no image by its file; give the folder of a data set.")
+
     @abstractmethod
     def augmentation(self) -> list[Callable]:
         """The default random transforms of ``image`` and ``label``."""

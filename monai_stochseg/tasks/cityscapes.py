@@ -143,6 +143,12 @@ class Cityscapes(Task):
         """The scenes of each part, by their cities."""
         return split_cases(datalist)
 
+    def image_case(self, files: Sequence[str]) -> dict[str, Any]:
+        """As :py:meth:`Task.image_case`: one picture."""
+        if len(files) != 1 or self.predictions_dir is not None:
+            raise CaseError(f"image: task {self.name} takes one picture, and no prediction of another model.")
+        return {"patient": Path(files[0]).stem, "image": files[0]}
+
     def load(self, with_label: bool = True) -> list[Callable]:
         """``image`` ``[C_in, H, W]`` from 0 to 1, and ``label`` ``[1, H, W]`` before any switch."""
         return [LoadCityscapesd(self.spatial_size, with_label)]

@@ -29,7 +29,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-from monai_stochseg.data import read_split, split_cases
+from monai_stochseg.data import CaseError, read_split, split_cases
 from monai_stochseg.metrics import RegionDiceMetric, SampleDiceMetric
 from monai_stochseg.tasks.base import Task
 from monai_stochseg.tasks.sample_metrics import Pair, TaskMetric, present_raters
@@ -152,6 +152,16 @@ class VolumeTask(Task):
     @abstractmethod
     def intensity(self) -> list[Callable]:
         """The transforms of the image's intensity."""
+
+    def image_case(self, files: Sequence[str]) -> dict[str, Any]:
+        """As :py:meth:`Task.image_case`: the name is that of the first file."""
+        if len(files) not in (1, self.in_channels):
+            raise CaseError(
+                f"image: give one file with {self.in_channels} channels, or one a channel in the order "
+                f"{', '.join(self.channel_names)}; got {len(files)} files."
+            )
+        case = {"patient": Path(files[0]).name.split(".")[0], "image": list(files)}
+        return case if len(files) == self.in_channels else {**case, "image_channels": self.in_channels}
 
     def source(self, with_label: bool = True) -> list[Callable]:
         """``image``, ``label`` and, of a brain, ``mask``, as the files hold them."""

@@ -18,7 +18,7 @@ from monai_stochseg.data import new_file
 from monai_stochseg.distributions.arguments import check_arguments, check_per_axis, check_positive
 
 # Of the classes, by their index; the same colours again after these (Okabe and Ito, safe for colour blindness).
-_PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 
 
 class SaveRasterd(MapTransform):
@@ -84,10 +84,15 @@ class SaveRasterd(MapTransform):
         return d
 
 
+def picture_of_map(labels: np.ndarray) -> Image.Image:
+    """A label map ``[H, W]`` as a picture whose pixels are indices of a palette."""
+    picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8), mode="P")
+    colours = [int(colour[i : i + 2], 16) for colour in PALETTE for i in (1, 3, 5)]
+    picture.putpalette([*colours, *colours[3:] * 36][: 3 * 256])
+    return picture
+
+
 def _picture(values: torch.Tensor, maximum: float | None) -> Image.Image:
     if maximum is not None:
         return Image.fromarray((values / maximum).clamp(0, 1).mul(65535).round().numpy().astype(np.uint16))
-    picture = Image.fromarray(values.numpy().astype(np.uint8), mode="P")
-    colours = [int(colour[i : i + 2], 16) for colour in _PALETTE for i in (1, 3, 5)]
-    picture.putpalette([*colours, *colours[3:] * 36][: 3 * 256])
-    return picture
+    return picture_of_map(values.numpy())

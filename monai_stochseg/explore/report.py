@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``--html``: one file with all cases, which opens without a server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from monai_stochseg.data import CaseError, new_file
+from monai_stochseg.explore.opened_case import OpenedCase
+from monai_stochseg.explore.prediction_folder import PredictionFolder
+from monai_stochseg.explore.slices import grey_png, heat_png, label_png, planes
+from monai_stochseg.explore.summary import describe_case, summarise
+
+__all__ = ["write_report"]
+
+_MODULES = ("report.js", "histogram.js", "dom.js")  # of the page, which the report shares
+_MOST_SAMPLES = 100  # that are drawn of a case: each is a picture a plane
+
+
+def write_report(folder: PredictionFolder, html: str, hide_names: bool = False) -> str:
+    """
+    Write one HTML file with the views of all cases: planes through what the samples dispute, each sample, reader and
+    map, orders, clusters and histograms. It asks for nothing from elsewhere, and opens by a double click.
+
+    Args:
+        folder: of the predictions.
+        html: the file.
+        hide_names: whether cases are numbered.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        CaseError: when there is no case, or none can be read.
+    """
+    if message := folder.message():
+        raise CaseError(message)
+    cases, failed = [], []
+    for number, name in enumerate(folder.names()):
+        shown = f"case {number + 1}" if hide_names else name
+        try:
+            cases.append({"id": number, "name": shown, **_case(OpenedCase(folder.files(name)))})
+        except CaseError as error:
+            failed.append({"name": shown, "error": f"{shown} cannot be shown." if hide_names else str(error)})
+    if not cases:
+        raise CaseError(f"no case can be shown: {failed[0]['error']}")
+    content = {"title": folder.title, "cases": cases, "failed": failed}
+    path = Path(html).expanduser().absolute()
+    with new_file(path) as temporary:
+        temporary.write_text(_page(content), encoding="utf-8")
+    return str(path)
+
+
+def _case(case: OpenedCase) -> dict[str, Any]:
+    described = describe_case(case, summarise(case))
+    shown = [layer for layer in case.layers if not layer.startswith("sample-")]
+    shown += [f"sample-{index}" for index in range(min(case.record.num_samples, _MOST_SAMPLES))]
+    drawn: list[dict[str, Any]] = [
+        {"name": plane.name, "size": plane.size, "channels": [], "layers": {}}
+        for plane in planes(case, described["focus"])
+    ]
+    places = list(zip(planes(case, described["focus"]), drawn, strict=True))
+    if case.record.has_image:
+        for index in range(len(case.record.channel_names)):
+            values = case.channel(index)
+            for plane, pictures in places:
+                pictures["channels"].append(grey_png(case, values, plane))
+    for layer in shown:
+        labels = case.label_map(layer)
+        for plane, pictures in places:
+            pictures["layers"][layer] = label_png(case, labels, plane, described["colours"])
+    for each in case.heat_maps:
+        values = case.heat_map(each.id)
+        for plane, pictures in places:
+            pictures["layers"][each.id] = heat_png(case, values, plane, each.maximum)
+    channels = list(case.record.channel_names) if case.record.has_image else []
+    return {**described, "channels": channels, "planes": drawn, "edit": None, "drawn_samples": _MOST_SAMPLES}
+
+
+def _page(content: dict[str, Any]) -> str:
+    """The report's skeleton with its style, its modules as an import map, and its content."""
+    static = files("monai_stochseg.explore") / "static"
+    modules = {
+        f"./{name}": "data:text/javascript;base64," + base64.b64encode((static / name).read_bytes()).decode("ascii")
+        for name in _MODULES
+    }
+    parts = {
+        "/*style*/": (static / "report.css").read_text(encoding="utf-8"),
+        "{/*modules*/}": _in_script({"imports": modules}),
+        "{/*content*/}": _in_script(content),
+    }
+    page = (static / "report.html").read_text(encoding="utf-8")
+    for mark, text in parts.items():
+        page = page.replace(mark, text, 1)
+    return page
+
+
+def _in_script(value: Any) -> str:
+    """JSON that no script element can be ended by."""
+    return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps as the page gets them, and as files to keep."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import nibabel as nib
+import numpy as np
+
+from monai_stochseg.data import CaseError
+from monai_stochseg.explore.opened_case import OpenedCase
+from monai_stochseg.transforms.save_raster import picture_of_map
+
+__all__ = ["colour_image", "drawn_affine", "drawn_grid", "export_file", "served_focus", "served_nifti", "served_voxels"]
+
+_COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])  # NIfTI's RGB24
+
+
+def drawn_grid(case: OpenedCase, values: np.ndarray) -> np.ndarray:
+    """The values ``[V]`` on the grid that is drawn: the first axis runs to the right, the second up; 2D has a third."""
+    grid = values.reshape(case.shape, order="F")
+    if case.record.spatial_dims == 3:
+        return grid
+    upright = grid.T[:, ::-1] if case.record.indexing == "ij" else grid
+    return upright[..., None]
+
+
+def served_voxels(case: OpenedCase, values: np.ndarray) -> bytes:
+    """The voxels alone, the first axis fastest."""
+    return drawn_grid(case, values).tobytes(order="F")
+
+
+def served_nifti(case: OpenedCase, values: np.ndarray) -> bytes:
+    """
+    An uncompressed NIfTI file.
+
+    Args:
+        case: has the geometry.
+        values: ``[V]``, of a type that NIfTI has.
+    """
+    return _nifti(case, drawn_grid(case, values))
+
+
+def _nifti(case: OpenedCase, grid: np.ndarray) -> bytes:
+    image = nib.Nifti1Image(grid, drawn_affine(case), dtype=grid.dtype)
+    content: bytes = image.to_bytes()
+    return content
+
+
+def drawn_affine(case: OpenedCase) -> np.ndarray:
+    """The affine of the grid that is drawn: that of the files, and of a 2D image its pixel sizes."""
+    if case.record.spatial_dims == 3:
+        return case.affine
+    first, second = case.voxel_size
+    right, up = (second, first) if case.record.indexing == "ij" else (first, second)
+    return np.diag([right, up, 1.0, 1.0])
+
+
+def colour_image(case: OpenedCase) -> bytes:
+    """The three channels of a colour image as one NIfTI file of RGB24; what is brightest is 255."""
+    channels = np.stack([case.channel(index).astype(np.float32) for index in range(3)], axis=-1)
+    low, high = float(channels.min()), float(channels.max())
+    bytes_ = ((channels - min(low, 0)) * (255 / max(high - min(low, 0), 1e-12))).round().astype(np.uint8)
+    return _nifti(case, drawn_grid(case, np.ascontiguousarray(bytes_).view(_COLOUR)[:, 0]))
+
+
+def served_focus(case: OpenedCase, voxel: int) -> list[int]:
+    """The place of a voxel, an index of ``[V]``, on the grid that is drawn."""
+    place = [int(each) for each in np.unravel_index(voxel, case.shape, order="F")]
+    if case.record.spatial_dims == 3:
+        return place
+    if case.record.indexing == "ij":
+        place = [place[1], case.shape[0] - 1 - place[0]]
+    return [*place, 0]
+
+
+def export_file(case: OpenedCase, labels: np.ndarray) -> tuple[bytes, str]:
+    """
+    A label map ``[V]`` as a file on the image's grid, and the ending of its name: NIfTI with the header of the
+    prediction, PNG where the image is one.
+
+    Raises:
+        CaseError: when the file whose header is needed is gone.
+    """
+    grid = labels.reshape(case.shape, order="F")
+    if case.record.ending == "png":
+        buffer = io.BytesIO()
+        picture_of_map(grid).save(buffer, format="png")
+        return buffer.getvalue(), "png"
+    like = case.files.header()
+    if like.shape[: len(case.shape)] != case.shape:
+        raise CaseError(f"case {case.record.name}: its files have changed; reload the list.")
+    header = like.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    image = nib.Nifti1Image(grid if grid.ndim == 3 else grid[..., None], like.affine, header)
+    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0), "nii.gz"

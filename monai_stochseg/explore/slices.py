@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planes of a case as PNG, for the report."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from monai_stochseg.explore.opened_case import OpenedCase
+from monai_stochseg.explore.served import drawn_grid
+
+__all__ = ["Plane", "grey_png", "heat_png", "label_png", "planes"]
+
+_PLANES = ("sagittal", "coronal", "axial")
+_WINDOW = (1, 99)  # percentiles that become black and white
+
+
+class Plane(NamedTuple):
+    """
+    One plane through the focus.
+
+    Args:
+        name: ``axial``, ``coronal`` or ``sagittal``, or ``image`` in 2D.
+        axis: of the volume turned to RAS+, which is held fixed.
+        place: on that axis.
+        size: of a pixel to the right and down.
+    """
+
+    name: str
+    axis: int
+    place: int
+    size: tuple[float, float]
+
+
+class _Turned(NamedTuple):
+    """The turn of a file's axes to the right, the front and the head."""
+
+    orientation: np.ndarray
+    sizes: np.ndarray
+
+
+def _turn(case: OpenedCase) -> _Turned:
+    orientation = nib.orientations.io_orientation(case.affine)
+    sizes = np.empty(3)
+    sizes[orientation[:, 0].astype(int)] = case.voxel_size
+    return _Turned(orientation, sizes)
+
+
+def planes(case: OpenedCase, focus: Sequence[int]) -> list[Plane]:
+    """
+    The planes of a case: axial, coronal and sagittal through the focus, or the one of a 2D image.
+
+    Args:
+        case: that is open.
+        focus: voxel on the grid that is drawn.
+    """
+    if case.record.spatial_dims == 2:
+        right, up = case.voxel_size[::-1] if case.record.indexing == "ij" else case.voxel_size
+        return [Plane("image", 2, 0, (float(right), float(up)))]
+    orientation, sizes = _turn(case)
+    place = [0, 0, 0]
+    for axis, (target, flip) in enumerate(orientation.astype(int)):
+        place[target] = focus[axis] if flip > 0 else case.shape[axis] - 1 - focus[axis]
+    found = []
+    for axis in (2, 1, 0):
+        right, up = (size for other, size in enumerate(sizes) if other != axis)
+        found.append(Plane(_PLANES[axis], axis, place[axis], (float(right), float(up))))
+    return found
+
+
+def cut(case: OpenedCase, values: np.ndarray, plane: Plane) -> np.ndarray:
+    """The plane of the values ``[V]`` as rows from top to bottom, ``[H, W]``."""
+    grid = drawn_grid(case, values)
+    if case.record.spatial_dims == 3:
+        grid = nib.orientations.apply_orientation(grid, _turn(case).orientation)
+    return np.asarray(grid.take(plane.place, axis=plane.axis).T[::-1])
+
+
+def grey_png(case: OpenedCase, values: np.ndarray, plane: Plane) -> str:
+    """A channel as a grey picture, a ``data:`` address; the window is that of the whole channel."""
+    low, high = np.percentile(values[:: max(1, len(values) // 100_000)], _WINDOW)
+    grey = (cut(case, values, plane).astype(np.float64) - low) / max(high - low, 1e-12)
+    return _address(Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8)))
+
+
+def label_png(case: OpenedCase, labels: np.ndarray, plane: Plane, colours: Sequence[str]) -> str:
+    """A label map in the classes' colours, the background transparent, a ``data:`` address."""
+    picture = Image.fromarray(np.ascontiguousarray(cut(case, labels, plane), dtype=np.uint8), mode="P")
+    palette = [int(colour[i : i + 2], 16) for colour in colours for i in (1, 3, 5)]
+    picture.putpalette(palette + [0] * (768 - len(palette)))
+    opaque = bytes([0] + [255] * (len(colours) - 1) + [0] * (256 - len(colours)))
+    return _address(picture, transparency=opaque)
+
+
+def heat_png(case: OpenedCase, values: np.ndarray, plane: Plane, maximum: float) -> str:
+    """A map of numbers in colours, transparent where it is 0, a ``data:`` address."""
+    share = (cut(case, values, plane) / maximum).clip(0, 1)
+    colours = (matplotlib.colormaps["inferno"](share) * 255).round().astype(np.uint8)
+    colours[..., 3] = (share.clip(0, 0.1) * 10 * 255).astype(np.uint8)
+    return _address(Image.fromarray(colours))
+
+
+def _address(picture: Image.Image, **options: object) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", optimize=True, **options)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
