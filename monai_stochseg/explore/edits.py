@@ -113,7 +113,8 @@ class SSNEditor(Editor):
         except ValueError as error:
             raise CaseError(f"settings: {error}") from None
         generator = torch.Generator(self.distribution.mean.device).manual_seed(self.seed)
-        draw_seeds(settings.sample, generator)  # those of the samples before it
+        if settings.sample:
+            draw_seeds(settings.sample, generator)  # those of the samples before it
         return scaled.label_maps(1, generator).labels[:, 0]
 
 

@@ -42,7 +42,8 @@ class LiveFolder(PredictionFolder):
         ids: further ids of the configuration, with their values.
 
     Raises:
-        CaseError: when an id is unknown, the cases cannot be listed, or the task cannot take an image by its file.
+        CaseError: when an id is unknown, the cases cannot be listed, the task cannot take an image by its file, or the
+            checkpoint is of another network or task.
         FileNotFoundError: when there is no checkpoint.
     """
 
@@ -56,22 +57,31 @@ class LiveFolder(PredictionFolder):
     ) -> None:
         Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
         super().__init__(folder)
-        config = _configuration(config_file)
-        given = {} if checkpoint is None else {"checkpoint": str(Path(checkpoint).expanduser().absolute())}
-        for name in ids or {}:
-            if name.split("#")[0].split("::")[0] not in config:
+        config, known = _configuration(config_file)
+        given: dict[str, Any] = {}
+        if checkpoint is not None:
+            given["checkpoint"] = str(Path(checkpoint).expanduser().absolute())
+        for name, value in (ids or {}).items():
+            first = name.replace("::", "#").split("#")[0]
+            if first not in known:
                 raise CaseError(f"ids: the configuration has no id {name!r}.")
+            if first in config:  # those of a training alone change no prediction
+                given[name] = value
         parser = ConfigParser({**config, "prediction_dir": str(self.path.absolute())})
-        parser.update({**given, **(ids or {})})
+        parser.update(given)
         start_process(parser.get_parsed_content("device"))
         self.task = parser.get_parsed_content("task")
         cases = self._cases(parser, image)
         self.cases = {prediction_name(f"{self.task.case_name(case)}.nii.gz"): case for case in cases}
-        self.checkpoint = str(parser.get_parsed_content("checkpoint"))
-        if not Path(self.checkpoint).is_file():
-            raise FileNotFoundError(f"checkpoint: there is none at {self.checkpoint}.")
-        self._parser = parser
-        self._predictor: Any = None
+        weights = str(parser.get_parsed_content("checkpoint"))
+        parser["dataset"] = {**parser["dataset"], "data": [dict(cases[0])]}
+        self._dataset: Any = parser.get_parsed_content("dataset")
+        self._preprocessing: Any = parser.get_parsed_content("preprocessing")
+        self._predictor: Any = parser.get_parsed_content("evaluator")
+        try:  # now, and not when the first case is opened
+            WeightsLoader(self._predictor.network, weights, signature=self.task.signature)(self._predictor)
+        except ValueError as error:
+            raise CaseError(f"checkpoint: {error}") from None
 
     def _cases(self, parser: ConfigParser, image: str | Sequence[str] | None) -> list[dict[str, Any]]:
         if image is None:
@@ -123,13 +133,7 @@ class LiveFolder(PredictionFolder):
 
     def _choose(self, name: str) -> None:
         """Make one case the predictor's whole data set."""
-        case = dict(self.cases[name])
-        if self._predictor is None:
-            self._parser["dataset"] = {**self._parser["dataset"], "data": [case]}
-            parts = ("dataset", "preprocessing", "evaluator")
-            self._dataset, self._preprocessing, self._predictor = map(self._parser.get_parsed_content, parts)
-            WeightsLoader(self._predictor.network, self.checkpoint, signature=self.task.signature)(self._predictor)
-        self._dataset.set_data([case])
+        self._dataset.set_data([dict(self.cases[name])])
 
 
 class LiveEditor:
@@ -171,11 +175,11 @@ class LiveEditor:
         return meta.as_tensor()[0].to(torch.uint8).numpy().ravel(order="F")
 
 
-def _configuration(config_file: str | Sequence[str]) -> dict[str, Any]:
-    """Of inference, which is made of one of training; its root is that of the first file."""
+def _configuration(config_file: str | Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+    """Of inference, which is made of one of training, with the first file's root; and all ids of the files."""
     files = [config_file] if isinstance(config_file, str) else list(config_file)
     if missing := [file for file in files if not Path(file).is_file()]:
         raise CaseError(f"config_file: there is no file {missing[0]}.")
     loaded: dict[str, Any] = ConfigParser.load_config_files(files)
     config = loaded if "postprocessing" in loaded else inference(loaded)
-    return {**config, "bundle_root": str(root_folder(Path(files[0]).parent))}
+    return {**config, "bundle_root": str(root_folder(Path(files[0]).parent))}, {*config, *loaded}

@@ -98,7 +98,7 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
         f"{one}/edit.file": edit_file,
     }
     return Starlette(
-        routes=[Route(path, _answer(function)) for path, function in routes.items()],
+        routes=[Route(path, _answer(session, function)) for path, function in routes.items()],
         middleware=[
             Middleware(SameOrigin, hosts=hosts),
             Middleware(GZipMiddleware, minimum_size=4096, compresslevel=_RAW_LEVEL),
@@ -107,7 +107,7 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
     )
 
 
-def _answer(function: Callable[[Request], Response]) -> Callable[[Request], Response]:
+def _answer(session: Session, function: Callable[[Request], Response]) -> Callable[[Request], Response]:
     """Errors become one line in JSON, and the server goes on."""
 
     @wraps(function)
@@ -115,10 +115,10 @@ def _answer(function: Callable[[Request], Response]) -> Callable[[Request], Resp
         try:
             return function(request)
         except CaseError as error:
-            return JSONResponse({"error": str(error)}, 404)
+            return JSONResponse({"error": session.shown_text(str(error))}, 404)
         except Exception as error:  # whatever a network or a damaged file raises: the server must go on
             _logger.exception("the request %s failed", request.url.path)
-            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 500)
+            return JSONResponse({"error": session.shown_text(f"{type(error).__name__}: {error}")}, 500)
 
     return call
 

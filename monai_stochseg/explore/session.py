@@ -67,6 +67,14 @@ class Session:
         """The name of a case as the page may show it."""
         return f"case {number + 1}" if self.hide_names else self._names[number]
 
+    def shown_text(self, text: str) -> str:
+        """A message as the page may show it: without names where they are hidden."""
+        if not self.hide_names:
+            return text
+        for number in sorted(range(len(self._names)), key=lambda number: -len(self._names[number])):
+            text = text.replace(self._names[number], self.shown_name(number))
+        return text
+
     def describe(self, number: int) -> dict[str, Any]:
         """All about one case."""
         with self._lock:
