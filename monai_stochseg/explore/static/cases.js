@@ -8,6 +8,16 @@ export function makeCases({ set, nameOf, hidden }, reload) {
   const buttons = new Map();
   let key = "";
 
+  // Scrolls the list alone, never the page.
+  function reveal(id) {
+    const button = buttons.get(id);
+    const box = $("case-list");
+    if (!button) return;
+    const [above, below] = [button.getBoundingClientRect().top - box.getBoundingClientRect().top, button.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom];
+    if (above < 0) box.scrollTop += above - 4;
+    else if (below > 0) box.scrollTop += below + 4;
+  }
+
   return {
     render({ state, list }) {
       $("cases-message").hidden = !list.message;
@@ -21,12 +31,13 @@ export function makeCases({ set, nameOf, hidden }, reload) {
           buttons.set(id, h("button", { type: "button", "data-case-id": id, title: name, onclick: () => set({ case: id }) }, name));
         }
         $("case-list").replaceChildren(...[...buttons.values()].map((button) => h("li", {}, button)));
+        reveal(state.case);
       }
       for (const [id, button] of buttons) {
         if (id === state.case) button.setAttribute("aria-current", "true");
         else button.removeAttribute("aria-current");
       }
     },
-    reveal: (id) => buttons.get(id)?.scrollIntoView({ block: "nearest" }),
+    reveal,
   };
 }

@@ -101,7 +101,7 @@ export function makeControls({ set, viewer, report }) {
     },
 
     window(range, none) {
-      const show = (id, value) => fill($(id), none ? "" : Number(value.toPrecision(5)));
+      const show = (id, value) => fill($(id), none ? "" : Number(value.toPrecision(4)));
       show("window-width", range[1] - range[0]);
       show("window-level", (range[0] + range[1]) / 2);
     },

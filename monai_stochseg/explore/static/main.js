@@ -267,39 +267,38 @@ async function drawPicture(old) {
   wanted?.catch(() => {}); // told when it is awaited
   if (state.overlay !== "edit") slots.edit.drop();
 
+  let failure = null;
   const key = `${age}/${data.id}/${state.channel}`;
   if (viewer.baseKey !== key) {
-    const other = !viewer.base;
+    const first = !viewer.base;
     let image;
-    let failure = null;
     try {
       image = await askImage();
     } catch (error) {
-      if (old()) return;
       failure = error;
       image = { shape: [...data.shape, 1].slice(0, 3) };
     }
     if (old()) return;
-    if (other) stageMessage(null);
-    await viewer.setBase(key, { ...image, is2D: data.spatial_dims === 2, colour: state.channel === "colour" });
-    if (failure) viewer.baseKey = null;
+    await viewer.setBase(key, { ...image, is2D: data.spatial_dims === 2, colour: state.channel === "colour" }, old);
     if (old()) return;
-    if (other) viewer.setVoxel(state.focus ?? data.focus ?? data.shape.map((length) => Math.floor(length / 2)));
+    if (failure) viewer.baseKey = null; // to be asked for again
+    if (first) {
+      stageMessage(null);
+      viewer.setVoxel(state.focus ?? data.focus ?? data.shape.map((length) => Math.floor(length / 2)));
+    }
     viewer.setPlane(state.plane);
     viewer.setWindow(state.window);
     viewer.draw();
     $("stage").dataset.picture = "yes";
-    if (failure) throw failure;
   }
   viewer.setPlane(state.plane);
   viewer.setWindow(state.window);
   controls.window(state.window ?? viewer.robust, viewer.colour);
   let layer = null;
-  let failure = null;
   try {
     layer = await wanted;
   } catch (error) {
-    failure = error;
+    failure ??= error;
   }
   if (old()) return;
   // A layer that failed leaves none: never an older one under a new name.

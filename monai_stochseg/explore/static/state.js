@@ -27,7 +27,7 @@ export function toHash(state) {
   put("view", state.plane);
   if (state.fill !== initial.fill) put("labels", state.fill);
   if (state.opacity !== initial.opacity) put("opacity", state.opacity);
-  put("window", state.window?.join(","));
+  put("window", state.window?.map((value) => Number(value.toPrecision(6))).join(","));
   put("at", state.focus?.join(","));
   if (state.edit) put("edit", JSON.stringify(state.edit));
   if (state.hide) put("hide", 1);

@@ -9,6 +9,7 @@ const PLANES = { axial: 0, coronal: 1, sagittal: 2, multi: 3, render: 4 };
 const WINDOWING = 9;
 const PAN = 3;
 const CROSS = 8;
+const CROSS_PIXELS = 1.5;
 
 // Of the colour map of uncertainty: dark purple to pale yellow, readable by the colour-blind.
 export const HEAT = ["#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf"];
@@ -35,7 +36,7 @@ export class Viewer {
     try {
       this.scene = makeScene({
         logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1,
-        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidth: 1, crosshairGap: 8, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, loadingText: "",
+        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, loadingText: "",
       });
       await this.scene.attachToCanvas(canvas);
     } catch {
@@ -43,7 +44,7 @@ export class Viewer {
     }
     const rgb = HEAT.map(channels);
     this.scene.addColormap("heat", {
-      R: rgb.map((c) => c[0]), G: rgb.map((c) => c[1]), B: rgb.map((c) => c[2]), A: rgb.map(() => 255),
+      R: rgb.map((c) => c[0]), G: rgb.map((c) => c[1]), B: rgb.map((c) => c[2]), A: rgb.map((_, index) => (index ? 255 : 0)),
       I: rgb.map((_, index) => Math.round((255 * index) / (rgb.length - 1))),
     });
     this.scene.setMouseEventConfig({ leftButton: { primary: CROSS, withShift: PAN }, rightButton: WINDOWING, centerButton: PAN });
@@ -57,11 +58,11 @@ export class Viewer {
   }
 
   // The grid's header comes with the image, or with any map, or from the shape alone.
-  async setBase(key, { buffer, header, shape, is2D, colour }) {
-    if (this.baseKey === key) return true;
+  async setBase(key, { buffer, header, shape, is2D, colour }, old) {
     const blank = !buffer;
     const data = buffer ?? zeros(header ?? plainHeader(shape), UINT8);
     const base = await niivue.NVImage.loadFromUrl({ url: data, name: "image.nii", colormap: "gray", colorbarVisible: false });
+    if (old()) return;
     if (blank) Object.assign(base, { cal_min: 0, cal_max: 1 });
     this.robust = [base.cal_min, base.cal_max];
     const keep = this.base && this.overlay && JSON.stringify(this.base.hdr.dims) === JSON.stringify(base.hdr.dims);
@@ -81,7 +82,6 @@ export class Viewer {
     scene.overlays = scene.volumes.slice(1);
     if (keep) scene.refreshLayers(base, 0);
     else scene.updateGLVolume();
-    return true;
   }
 
   clear() {
@@ -134,6 +134,11 @@ export class Viewer {
   }
 
   setPlane(plane) {
+    // The cross is a solid in NiiVue: about 1.5 pixels wide whatever the size of the picture.
+    const { clientWidth, clientHeight } = this.scene.canvas;
+    const size = Math.min(clientWidth, clientHeight) / (plane === "multi" ? 2 : 1);
+    const width = Math.round((100 * CROSS_PIXELS * 10) / Math.max(size, 100)) / 10;
+    if (this.scene.opts.crosshairWidth !== width) this.scene.setCrosshairWidth(width);
     if (this.scene.opts.sliceType !== PLANES[plane]) this.scene.setSliceType(PLANES[plane]);
   }
 
