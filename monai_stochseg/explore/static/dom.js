@@ -38,8 +38,9 @@ export function fill(input, value) {
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  const digits = size >= 100 || Number.isInteger(value) || size < 0.00005 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 4;
-  return (value.toFixed(digits) === "-0" ? "0" : value.toFixed(digits)).replace("-", "−");
+  if (size > 0 && size < 0.1) return (size < 0.00005 ? "0" : value.toPrecision(2)).replace("-", "−");
+  const digits = size >= 100 || Number.isInteger(value) ? 0 : size >= 10 ? 1 : 2;
+  return value.toFixed(digits).replace("-", "−");
 }
 
 export const percent = (share) => `${Math.round(100 * share)} %`;

@@ -68,9 +68,10 @@ function set(patch) {
   if (other && state.overlay === "edit") state.overlay = null;
   if (other) data = null;
   settle();
-  if (Object.keys(patch).some((key) => key !== "hide")) clearBanner();
+  const names = Object.keys(patch).every((key) => key === "hide");
+  if (!names) clearBanner();
   render();
-  draw();
+  if (!names) draw();
 }
 
 function settle() {

@@ -36,7 +36,7 @@ export class Viewer {
     try {
       this.scene = makeScene({
         logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1,
-        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, loadingText: "",
+        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, isCornerOrientationText: true, loadingText: "",
       });
       await this.scene.attachToCanvas(canvas);
     } catch {
