@@ -280,7 +280,9 @@ async function drawPicture(old) {
       image = { shape: [...data.shape, 1].slice(0, 3) };
     }
     if (old()) return;
-    await viewer.setBase(key, { ...image, is2D: data.spatial_dims === 2, colour: state.channel === "colour" }, old);
+    const is2D = data.spatial_dims === 2;
+    const oriented = !is2D && data.oriented !== false; // the letters of the directions would be guesses
+    await viewer.setBase(key, { ...image, is2D, oriented, colour: state.channel === "colour" }, old);
     if (old()) return;
     if (failure) viewer.baseKey = null; // to be asked for again
     if (first) {

@@ -36,7 +36,7 @@ export class Viewer {
     try {
       this.scene = makeScene({
         logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1,
-        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, isCornerOrientationText: true, loadingText: "",
+        crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, showAllOrientationMarkers: true, loadingText: "",
       });
       await this.scene.attachToCanvas(canvas);
     } catch {
@@ -58,7 +58,7 @@ export class Viewer {
   }
 
   // The grid's header comes with the image, or with any map, or from the shape alone.
-  async setBase(key, { buffer, header, shape, is2D, colour }, old) {
+  async setBase(key, { buffer, header, shape, is2D, oriented, colour }, old) {
     const blank = !buffer;
     const data = buffer ?? zeros(header ?? plainHeader(shape), UINT8);
     const base = await niivue.NVImage.loadFromUrl({ url: data, name: "image.nii", colormap: "gray", colorbarVisible: false });
@@ -75,7 +75,7 @@ export class Viewer {
       this.overlay = null;
       this.shown = null;
     }
-    scene.setIsOrientationTextVisible(!is2D);
+    scene.opts.isOrientationTextVisible = oriented;
     scene.opts.show3Dcrosshair = !is2D;
     scene.volumes = keep ? [base, this.overlay] : [base];
     scene.back = base;
