@@ -98,11 +98,14 @@ class PredictionRecord:
             record: PredictionRecord = TypeAdapter(cls).validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            wrong = f"{_place(first)}: {first['msg']}"
-            raise CaseError(f"{file.name} is damaged: {wrong}; run the inference again.") from None
+            raise _damaged(file, f"{_place(first)}: {first['msg']}") from None
         if wrong := _impossible(record):
-            raise CaseError(f"{file.name} is damaged: {wrong}; run the inference again.")
+            raise _damaged(file, wrong)
         return record
+
+
+def _damaged(file: Path, wrong: str) -> CaseError:
+    return CaseError(f"{file.name} is damaged: {wrong}; run the inference again.")
 
 
 def _place(error: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ def describe(
             for t, name in enumerate(structures)
             if own[t] <= 1 - _NEARLY_ALL and present[:, t].max() >= _NEARLY_ALL
         ]
-        share = f"{100 * cluster.share:.0f} %"
+        share = f"{math.floor(100 * cluster.share + 0.5)} %"  # as the page rounds
         if lacking:
             lines.append(f"{share} have no {', no '.join(lacking)}")
         else:

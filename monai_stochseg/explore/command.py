@@ -71,9 +71,7 @@ def explore(
             kept = prediction_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="explore."))
             folder = LiveFolder(kept, config_file, checkpoint, image, ids)
         if html is not None:
-            path = write_report(folder, html, hide_names)
-            print(path)
-            return path
+            return write_report(folder, html, hide_names)
         _serve(folder, hide_names, host, port)
     return None
 

@@ -12,12 +12,14 @@ from typing import Any
 from monai_stochseg.data import CaseError, new_file
 from monai_stochseg.explore.opened_case import OpenedCase
 from monai_stochseg.explore.prediction_folder import PredictionFolder
+from monai_stochseg.explore.session import NOTICE
 from monai_stochseg.explore.slices import grey_png, heat_png, label_png, planes
 from monai_stochseg.explore.summary import describe_case, summarise
 
 __all__ = ["write_report"]
 
-_MODULES = ("report.js", "histogram.js", "dom.js")  # of the page, which the report shares
+# Those of the page that the report shares, and its own.
+_MODULES = ("clusters.js", "dom.js", "histogram.js", "report.js", "samples.js", "state.js", "theme.js")
 _MOST_SAMPLES = 100  # that are drawn of a case: each is a picture a plane
 
 
@@ -48,7 +50,7 @@ def write_report(folder: PredictionFolder, html: str, hide_names: bool = False) 
             failed.append({"name": shown, "error": f"{shown} cannot be shown." if hide_names else str(error)})
     if not cases:
         raise CaseError(f"no case can be shown: {failed[0]['error']}")
-    content = {"title": folder.title, "cases": cases, "failed": failed}
+    content = {"title": "" if hide_names else folder.title, "notice": NOTICE, "cases": cases, "failed": failed}
     path = Path(html).expanduser().absolute()
     with new_file(path) as temporary:
         temporary.write_text(_page(content), encoding="utf-8")
@@ -59,11 +61,11 @@ def _case(case: OpenedCase) -> dict[str, Any]:
     described = describe_case(case, summarise(case))
     shown = [layer for layer in case.layers if not layer.startswith("sample-")]
     shown += [f"sample-{index}" for index in range(min(case.record.num_samples, _MOST_SAMPLES))]
+    cuts = planes(case, described["focus"])
     drawn: list[dict[str, Any]] = [
-        {"name": plane.name, "size": plane.size, "channels": [], "layers": {}}
-        for plane in planes(case, described["focus"])
+        {"name": cut.name, "size": cut.size, "pixels": cut.pixels, "channels": [], "layers": {}} for cut in cuts
     ]
-    places = list(zip(planes(case, described["focus"]), drawn, strict=True))
+    places = list(zip(cuts, drawn, strict=True))
     if case.record.has_image:
         for index in range(len(case.record.channel_names)):
             values = case.channel(index)
@@ -84,12 +86,9 @@ def _case(case: OpenedCase) -> dict[str, Any]:
 def _page(content: dict[str, Any]) -> str:
     """The report's skeleton with its style, its modules as an import map, and its content."""
     static = files("monai_stochseg.explore") / "static"
-    modules = {
-        f"./{name}": "data:text/javascript;base64," + base64.b64encode((static / name).read_bytes()).decode("ascii")
-        for name in _MODULES
-    }
+    modules = {f"explore/{name}": _module((static / name).read_text(encoding="utf-8")) for name in _MODULES}
     parts = {
-        "/*style*/": (static / "report.css").read_text(encoding="utf-8"),
+        "/*style*/": "".join((static / name).read_text(encoding="utf-8") for name in ("app.css", "report.css")),
         "{/*modules*/}": _in_script({"imports": modules}),
         "{/*content*/}": _in_script(content),
     }
@@ -97,6 +96,12 @@ def _page(content: dict[str, Any]) -> str:
     for mark, text in parts.items():
         page = page.replace(mark, text, 1)
     return page
+
+
+def _module(text: str) -> str:
+    """A module as an address; one in an address cannot name another by its place."""
+    named = text.replace('from "./', 'from "explore/')
+    return "data:text/javascript;base64," + base64.b64encode(named.encode("utf-8")).decode("ascii")
 
 
 def _in_script(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 
 import nibabel as nib
 import numpy as np
@@ -13,18 +14,43 @@ from monai_stochseg.data import CaseError
 from monai_stochseg.explore.opened_case import OpenedCase
 from monai_stochseg.transforms.save_raster import picture_of_map
 
-__all__ = ["colour_image", "drawn_affine", "drawn_grid", "export_file", "served_focus", "served_nifti", "served_voxels"]
+__all__ = [
+    "colour_image",
+    "drawn_affine",
+    "drawn_grid",
+    "drawn_shape",
+    "export_file",
+    "served_focus",
+    "served_nifti",
+    "served_voxels",
+]
 
 _COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])  # NIfTI's RGB24
 
 
 def drawn_grid(case: OpenedCase, values: np.ndarray) -> np.ndarray:
-    """The values ``[V]`` on the grid that is drawn: the first axis runs to the right, the second up; 2D has a third."""
+    """
+    The values ``[V]`` on the grid that is drawn, three axes: of a volume to the right, the front and the head, as near
+    as the file's axes allow; of a 2D image to the right and up, and a third of one.
+    """
     grid = values.reshape(case.shape, order="F")
     if case.record.spatial_dims == 3:
-        return grid
+        turned: np.ndarray = nib.orientations.apply_orientation(grid, _orientation(case))
+        return turned
     upright = grid.T[:, ::-1] if case.record.indexing == "ij" else grid
     return upright[..., None]
+
+
+def _orientation(case: OpenedCase) -> np.ndarray:
+    orientation: np.ndarray = nib.orientations.io_orientation(case.affine)
+    return orientation
+
+
+def drawn_shape(case: OpenedCase) -> tuple[int, int, int]:
+    """The shape of the grid that is drawn."""
+    nothing = np.broadcast_to(np.uint8(0), math.prod(case.shape))  # takes no memory
+    first, second, third = drawn_grid(case, nothing).shape
+    return first, second, third
 
 
 def served_voxels(case: OpenedCase, values: np.ndarray) -> bytes:
@@ -50,9 +76,11 @@ def _nifti(case: OpenedCase, grid: np.ndarray) -> bytes:
 
 
 def drawn_affine(case: OpenedCase) -> np.ndarray:
-    """The affine of the grid that is drawn: that of the files, and of a 2D image its pixel sizes."""
+    """The affine of the grid that is drawn: the turned one of the files, and of a 2D image its pixel sizes."""
     if case.record.spatial_dims == 3:
-        return case.affine
+        turn = nib.orientations.inv_ornt_aff(_orientation(case), case.shape)
+        turned: np.ndarray = case.affine @ turn
+        return turned
     first, second = case.voxel_size
     right, up = (second, first) if case.record.indexing == "ij" else (first, second)
     return np.diag([right, up, 1.0, 1.0])
@@ -70,7 +98,10 @@ def served_focus(case: OpenedCase, voxel: int) -> list[int]:
     """The place of a voxel, an index of ``[V]``, on the grid that is drawn."""
     place = [int(each) for each in np.unravel_index(voxel, case.shape, order="F")]
     if case.record.spatial_dims == 3:
-        return place
+        turned = [0, 0, 0]
+        for (target, flip), each, size in zip(_orientation(case), place, case.shape, strict=True):
+            turned[int(target)] = each if flip > 0 else size - 1 - each
+        return turned
     if case.record.indexing == "ij":
         place = [place[1], case.shape[0] - 1 - place[0]]
     return [*place, 0]

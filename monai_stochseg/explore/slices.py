@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
-import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from monai_stochseg.explore.opened_case import OpenedCase
-from monai_stochseg.explore.served import drawn_grid
+from monai_stochseg.explore.served import drawn_affine, drawn_grid, drawn_shape
 
 __all__ = ["Plane", "grey_png", "heat_png", "label_png", "planes"]
 
@@ -24,33 +23,21 @@ _WINDOW = (1, 99)  # percentiles that become black and white
 
 class Plane(NamedTuple):
     """
-    One plane through the focus.
+    One plane through the focus, of the grid that is drawn.
 
     Args:
         name: ``axial``, ``coronal`` or ``sagittal``, or ``image`` in 2D.
-        axis: of the volume turned to RAS+, which is held fixed.
+        axis: which is held fixed.
         place: on that axis.
+        pixels: their number to the right and down.
         size: of a pixel to the right and down.
     """
 
     name: str
     axis: int
     place: int
+    pixels: tuple[int, int]
     size: tuple[float, float]
-
-
-class _Turned(NamedTuple):
-    """The turn of a file's axes to the right, the front and the head."""
-
-    orientation: np.ndarray
-    sizes: np.ndarray
-
-
-def _turn(case: OpenedCase) -> _Turned:
-    orientation = nib.orientations.io_orientation(case.affine)
-    sizes = np.empty(3)
-    sizes[orientation[:, 0].astype(int)] = case.voxel_size
-    return _Turned(orientation, sizes)
 
 
 def planes(case: OpenedCase, focus: Sequence[int]) -> list[Plane]:
@@ -61,26 +48,19 @@ def planes(case: OpenedCase, focus: Sequence[int]) -> list[Plane]:
         case: that is open.
         focus: voxel on the grid that is drawn.
     """
-    if case.record.spatial_dims == 2:
-        right, up = case.voxel_size[::-1] if case.record.indexing == "ij" else case.voxel_size
-        return [Plane("image", 2, 0, (float(right), float(up)))]
-    orientation, sizes = _turn(case)
-    place = [0, 0, 0]
-    for axis, (target, flip) in enumerate(orientation.astype(int)):
-        place[target] = focus[axis] if flip > 0 else case.shape[axis] - 1 - focus[axis]
+    shape, sizes = drawn_shape(case), np.linalg.norm(drawn_affine(case)[:3, :3], axis=0)
     found = []
-    for axis in (2, 1, 0):
-        right, up = (size for other, size in enumerate(sizes) if other != axis)
-        found.append(Plane(_PLANES[axis], axis, place[axis], (float(right), float(up))))
+    for axis in (2, 1, 0) if case.record.spatial_dims == 3 else (2,):
+        right, up = (other for other in range(3) if other != axis)
+        name = _PLANES[axis] if case.record.spatial_dims == 3 else "image"
+        size = (float(sizes[right]), float(sizes[up]))
+        found.append(Plane(name, axis, focus[axis], (shape[right], shape[up]), size))
     return found
 
 
 def cut(case: OpenedCase, values: np.ndarray, plane: Plane) -> np.ndarray:
     """The plane of the values ``[V]`` as rows from top to bottom, ``[H, W]``."""
-    grid = drawn_grid(case, values)
-    if case.record.spatial_dims == 3:
-        grid = nib.orientations.apply_orientation(grid, _turn(case).orientation)
-    return np.asarray(grid.take(plane.place, axis=plane.axis).T[::-1])
+    return np.asarray(drawn_grid(case, values).take(plane.place, axis=plane.axis).T[::-1])
 
 
 def grey_png(case: OpenedCase, values: np.ndarray, plane: Plane) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from monai_stochseg.explore.clusters import Cluster, cluster_samples, describe
 from monai_stochseg.explore.opened_case import OpenedCase
 from monai_stochseg.explore.orders import distances, log_likelihoods
-from monai_stochseg.explore.served import served_focus
+from monai_stochseg.explore.served import drawn_shape, served_focus
 from monai_stochseg.explore.volumes import Histogram, histogram, structure_volumes
 from monai_stochseg.transforms.save_raster import PALETTE
 
@@ -89,7 +89,7 @@ def describe_case(case: OpenedCase, summary: Summary) -> dict[str, Any]:
         channels.append("colour")
     return {
         "spatial_dims": record.spatial_dims,
-        "shape": list(case.shape),
+        "shape": list(drawn_shape(case))[: record.spatial_dims],
         "unit": case.volume_unit,
         "task": record.task,
         "simulated": record.simulated,

@@ -171,7 +171,7 @@ def test_a_training_with_an_overlay_explores_another_task(untrained, tmp_path) -
     case = session.describe(0)
     assert case["channels"] == ["red", "green", "blue", "colour"]
     assert case["edit"]["kind"] == "ssn"
-    assert (case["shape"], case["unit"]) == ([32, 64], "px")
+    assert (case["shape"], case["unit"]) == ([64, 32], "px")  # to the right, and up
     opened, labels, _ = session.edit(0, json.dumps(settings_of(case["edit"])))
     np.testing.assert_array_equal(labels, opened.label_map("sample-1"))
 
