@@ -163,6 +163,7 @@ function askLayer() {
   const id = overlayId(state);
   const key = `${age}/${data.id}/${id}`;
   if (slots.next.key === key) return slots.next.promise;
+  slots.next.drop();
   return slots.layer.get(key, (signal) => layerOf(id, signal));
 }
 
@@ -264,7 +265,9 @@ async function drawEdit(old) {
 }
 
 async function drawPicture(old) {
-  const wanted = state.overlay === "none" ? null : state.overlay === "edit" ? drawEdit(old) : askLayer();
+  const asked = !["none", "edit"].includes(state.overlay);
+  if (!asked) for (const name of ["layer", "next"]) slots[name].drop();
+  const wanted = asked ? askLayer() : state.overlay === "edit" ? drawEdit(old) : null;
   wanted?.catch(() => {}); // told when it is awaited
   if (state.overlay !== "edit") slots.edit.drop();
 
