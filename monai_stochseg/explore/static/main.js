@@ -144,6 +144,8 @@ function render() {
 function busy(on) {
   $("busy").hidden = !on;
   $("viewer").setAttribute("aria-busy", on);
+  // A picture that waits for its voxels fades; one that follows a dragged slider does not.
+  $("stage").classList.toggle("old", on && !(state.overlay === "edit" && shown && shown === edited));
 }
 
 async function layerOf(id, signal) {

@@ -36,7 +36,7 @@ export class Viewer {
     if (typeof niivue === "undefined" || !hasWebGL2()) return;
     try {
       this.scene = makeScene({
-        logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1,
+        logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1, multiplanarPadPixels: 12,
         crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, showAllOrientationMarkers: true, loadingText: "",
       });
       await this.scene.attachToCanvas(canvas);
