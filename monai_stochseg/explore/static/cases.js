@@ -14,6 +14,7 @@ export function makeCases({ set, nameOf, hidden }, reload) {
     const box = $("case-list");
     if (!button) return;
     const [above, below] = [button.getBoundingClientRect().top - box.getBoundingClientRect().top, button.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom];
+    if (box.contains(document.activeElement)) button.focus({ preventScroll: true });
     if (above < 0) box.scrollTop += above - 4;
     else if (below > 0) box.scrollTop += below + 4;
   }

@@ -73,10 +73,11 @@ export function makeHistogram({ set }) {
       }, s("title", {}, name), s("rect", { class: "hit", x: a, y: top, width: b - a, height: PLOT }), shape));
     });
     parts.push(s("line", { class: "axis", x1: LEFT, x2: RIGHT, y1: floor, y2: floor }));
-    parts.push(s("line", { class: "median", "data-median": median, x1: x(median), x2: x(median), y1: top, y2: floor }));
+    const upright = (value, from, type = "") => s("line", { class: type, x1: x(value), x2: x(value), y1: from, y2: floor });
+    parts.push(s("g", { class: "median", "data-median": median }, upright(median, top, "halo"), upright(median, top)));
     for (const { value, text, middle, row } of labels) {
       const y = 11 + ROW * row;
-      parts.push(s("g", { class: "reader", "data-reader": text }, s("line", { x1: x(value), x2: x(value), y1: y + 3, y2: floor }), s("text", { x: middle, y, "text-anchor": "middle" }, text)));
+      parts.push(s("g", { class: "reader", "data-reader": text }, upright(value, y + 3, "halo"), upright(value, y + 3), s("text", { x: middle, y, "text-anchor": "middle" }, text)));
     }
     const volume = state.overlay === "sample" ? data.samples[state.sample]?.volumes[state.structure] : null;
     if (Number.isFinite(volume)) {

@@ -144,6 +144,8 @@ function render() {
 function busy(on) {
   $("busy").hidden = !on;
   $("viewer").setAttribute("aria-busy", on);
+  // A picture that waits for its voxels fades; one that follows a dragged slider does not.
+  $("stage").classList.toggle("old", on && !(state.overlay === "edit" && shown && shown === edited));
 }
 
 async function layerOf(id, signal) {
@@ -163,6 +165,7 @@ function askLayer() {
   const id = overlayId(state);
   const key = `${age}/${data.id}/${id}`;
   if (slots.next.key === key) return slots.next.promise;
+  slots.next.drop();
   return slots.layer.get(key, (signal) => layerOf(id, signal));
 }
 
@@ -264,7 +267,9 @@ async function drawEdit(old) {
 }
 
 async function drawPicture(old) {
-  const wanted = state.overlay === "none" ? null : state.overlay === "edit" ? drawEdit(old) : askLayer();
+  const asked = !["none", "edit"].includes(state.overlay);
+  if (!asked) for (const name of ["layer", "next"]) slots[name].drop();
+  const wanted = asked ? askLayer() : state.overlay === "edit" ? drawEdit(old) : null;
   wanted?.catch(() => {}); // told when it is awaited
   if (state.overlay !== "edit") slots.edit.drop();
 

@@ -3,6 +3,7 @@
 
 import { FLOAT32, UINT8, plainHeader, zeros } from "./nifti.js";
 import { outline } from "./outline.js";
+import { heatTable, labelTable } from "./paint.js";
 import { makeScene } from "./scene.js";
 
 const PLANES = { axial: 0, coronal: 1, sagittal: 2, multi: 3, render: 4 };
@@ -35,7 +36,7 @@ export class Viewer {
     if (typeof niivue === "undefined" || !hasWebGL2()) return;
     try {
       this.scene = makeScene({
-        logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1,
+        logLevel: "silent", dragAndDropEnabled: false, sliceType: PLANES.axial, show3Dcrosshair: true, multiplanarShowRender: 1, multiplanarPadPixels: 12,
         crosshairColor: [0.94, 0.89, 0.26, 0.8], crosshairWidthUnit: "percent", crosshairGap: 4, fontColor: [0.8, 0.8, 0.8, 1], isColorbar: false, showAllOrientationMarkers: true, loadingText: "",
       });
       await this.scene.attachToCanvas(canvas);
@@ -107,6 +108,7 @@ export class Viewer {
       if (layer.kind === "map") Object.assign(this.overlay, { cal_min: 0.15 * look.maximum, cal_max: look.maximum });
     }
     this.overlay.opacity = opacity;
+    this.overlay.table = this.overlay.kind === "labels" ? labelTable(look.colours.map(channels), opacity) : heatTable(HEAT.map(channels), look.maximum, opacity);
     this.shown = shown;
     scene.sharpLabels = this.overlay.kind === "labels";
     scene.refreshLayers(this.overlay, 1);
