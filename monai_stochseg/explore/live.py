@@ -80,6 +80,7 @@ class LiveFolder(PredictionFolder):
         self._predictor: Any = parser.get_parsed_content("evaluator")
         try:  # now, and not when the first case is opened
             WeightsLoader(self._predictor.network, weights, signature=self.task.signature)(self._predictor)
+            self._predictor.network.eval()  # a latent is decoded long after the predictor's own evaluation mode
         except ValueError as error:
             raise CaseError(f"checkpoint: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
+from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "served_voxels",
 ]
 
+_LARGEST = 2048  # voxels along an axis that every graphics card of WebGL2 has
 _COLOUR = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])  # NIfTI's RGB24
 
 
@@ -36,9 +37,14 @@ def drawn_grid(case: OpenedCase, values: np.ndarray) -> np.ndarray:
     grid = values.reshape(case.shape, order="F")
     if case.record.spatial_dims == 3:
         turned: np.ndarray = nib.orientations.apply_orientation(grid, _orientation(case))
-        return turned
-    upright = grid.T[:, ::-1] if case.record.indexing == "ij" else grid
-    return upright[..., None]
+    else:
+        turned = (grid.T[:, ::-1] if case.record.indexing == "ij" else grid)[..., None]
+    return turned[tuple(slice(None, None, step) for step in _steps(turned.shape))]
+
+
+def _steps(shape: Sequence[int]) -> list[int]:
+    """Of each axis one voxel in so many is drawn: the textures of graphics cards have a largest size."""
+    return [-(-size // _LARGEST) for size in shape]
 
 
 def _orientation(case: OpenedCase) -> np.ndarray:
@@ -46,10 +52,20 @@ def _orientation(case: OpenedCase) -> np.ndarray:
     return orientation
 
 
+def _turned_shape(case: OpenedCase) -> list[int]:
+    """The shape of the grid that is drawn, before voxels are left out."""
+    if case.record.spatial_dims == 2:
+        return [*(case.shape[::-1] if case.record.indexing == "ij" else case.shape), 1]
+    turned = [0, 0, 0]
+    for (target, _), size in zip(_orientation(case), case.shape, strict=True):
+        turned[int(target)] = size
+    return turned
+
+
 def drawn_shape(case: OpenedCase) -> tuple[int, int, int]:
     """The shape of the grid that is drawn."""
-    nothing = np.broadcast_to(np.uint8(0), math.prod(case.shape))  # takes no memory
-    first, second, third = drawn_grid(case, nothing).shape
+    whole = _turned_shape(case)
+    first, second, third = (-(-size // step) for size, step in zip(whole, _steps(whole), strict=True))
     return first, second, third
 
 
@@ -78,12 +94,12 @@ def _nifti(case: OpenedCase, grid: np.ndarray) -> bytes:
 def drawn_affine(case: OpenedCase) -> np.ndarray:
     """The affine of the grid that is drawn: the turned one of the files, and of a 2D image its pixel sizes."""
     if case.record.spatial_dims == 3:
-        turn = nib.orientations.inv_ornt_aff(_orientation(case), case.shape)
-        turned: np.ndarray = case.affine @ turn
-        return turned
-    first, second = case.voxel_size
-    right, up = (second, first) if case.record.indexing == "ij" else (first, second)
-    return np.diag([right, up, 1.0, 1.0])
+        turned: np.ndarray = case.affine @ nib.orientations.inv_ornt_aff(_orientation(case), case.shape)
+    else:
+        first, second = case.voxel_size
+        right, up = (second, first) if case.record.indexing == "ij" else (first, second)
+        turned = np.diag([right, up, 1.0, 1.0])
+    return turned @ np.diag([*_steps(_turned_shape(case)), 1])
 
 
 def colour_image(case: OpenedCase) -> bytes:
@@ -101,10 +117,11 @@ def served_focus(case: OpenedCase, voxel: int) -> list[int]:
         turned = [0, 0, 0]
         for (target, flip), each, size in zip(_orientation(case), place, case.shape, strict=True):
             turned[int(target)] = each if flip > 0 else size - 1 - each
-        return turned
-    if case.record.indexing == "ij":
-        place = [place[1], case.shape[0] - 1 - place[0]]
-    return [*place, 0]
+    elif case.record.indexing == "ij":
+        turned = [place[1], case.shape[0] - 1 - place[0], 0]
+    else:
+        turned = [*place, 0]
+    return [each // step for each, step in zip(turned, _steps(_turned_shape(case)), strict=True)]
 
 
 def export_file(case: OpenedCase, labels: np.ndarray) -> tuple[bytes, str]:

@@ -73,7 +73,7 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
     def export(request: Request) -> Response:
         layer = request.path_params["layer"]
         opened, labels = session.label_map(_number(request), layer)
-        return _attachment(*export_file(opened, labels), f"{session.shown_name(_number(request))}_{layer}")
+        return _attachment(*export_file(opened, labels), f"{session.shown_name(_number(request))}_{_counted(layer)}")
 
     def edit_raw(request: Request) -> Response:
         opened, labels, volumes = session.edit(_number(request), _settings(request))
@@ -126,6 +126,12 @@ def _answer(session: Session, function: Callable[[Request], Response]) -> Callab
 def _number(request: Request) -> int:
     number: int = request.path_params["id"]
     return number
+
+
+def _counted(layer: str) -> str:
+    """The name of a layer as the page counts, from 1: ``sample-0`` is ``sample_1``."""
+    kind, dash, index = layer.partition("-")
+    return f"{kind}_{int(index) + 1}" if dash else kind
 
 
 def _settings(request: Request) -> str:

@@ -17,7 +17,7 @@ from monai_stochseg.explore.served import drawn_affine, drawn_grid, drawn_shape
 
 __all__ = ["Plane", "grey_png", "heat_png", "label_png", "planes"]
 
-_PLANES = ("sagittal", "coronal", "axial")
+_PLANES = ("sagittal", "coronal, right on the left", "axial, right on the left")
 _WINDOW = (1, 99)  # percentiles that become black and white
 
 
@@ -26,7 +26,7 @@ class Plane(NamedTuple):
     One plane through the focus, of the grid that is drawn.
 
     Args:
-        name: ``axial``, ``coronal`` or ``sagittal``, or ``image`` in 2D.
+        name: in words; ``image`` in 2D.
         axis: which is held fixed.
         place: on that axis.
         pixels: their number to the right and down.
@@ -59,8 +59,9 @@ def planes(case: OpenedCase, focus: Sequence[int]) -> list[Plane]:
 
 
 def cut(case: OpenedCase, values: np.ndarray, plane: Plane) -> np.ndarray:
-    """The plane of the values ``[V]`` as rows from top to bottom, ``[H, W]``."""
-    return np.asarray(drawn_grid(case, values).take(plane.place, axis=plane.axis).T[::-1])
+    """The plane of the values ``[V]`` as rows from top to bottom, ``[H, W]``, of a volume as radiologists see it."""
+    rows = drawn_grid(case, values).take(plane.place, axis=plane.axis).T[::-1]
+    return np.asarray(rows[:, ::-1] if case.record.spatial_dims == 3 and plane.axis > 0 else rows)
 
 
 def grey_png(case: OpenedCase, values: np.ndarray, plane: Plane) -> str:

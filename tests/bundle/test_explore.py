@@ -13,11 +13,14 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from browser import Page, chromium
+from browser import served as served_folder
 from bundle_runs import BUNDLES, config_files, make_workflow, run_workflow
 from tiny import HOME, HOME_TASK, RUN, TASKS
 
@@ -228,6 +231,57 @@ def test_a_checkpoint_loads_weights_alone_and_of_this_network(untrained, tmp_pat
 def test_a_crop_of_lidc_is_no_image_by_its_file(untrained, tmp_path) -> None:
     with pytest.raises(CaseError, match="task LIDC reads no image by its file"):
         LiveFolder(tmp_path / "live", **untrained("ssn_lidc"), image=__file__)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", ["ssn_brats", "probunet_lidc", "mose_lidc", "car_lidc"])
+def test_a_person_changes_a_sample(untrained, browser, tmp_path, name) -> None:
+    given = untrained(name)
+    folder = LiveFolder(tmp_path / "live", **{**given, "ids": {**given["ids"], "max_cases": 1}})
+    with served_folder(folder) as address:
+        page = Page(browser, address)
+        before = page.turn
+        page.page.click("#edit-show")
+        page.settle(before)
+        assert page.body["overlay"] == "edit"
+        first = page.text("#edit-volumes")
+        if name == "ssn_brats":
+            same = page.page.locator("#canvas").screenshot()
+            page.slide("#edit-temperature", 0)
+            page.slide("#edit-temperature", 3)
+            assert page.text("#edit-volumes") != first
+            assert page.page.locator("#canvas").screenshot() != same
+            page.click("#edit-reset")
+            assert page.text("#edit-volumes") == first
+        elif name == "probunet_lidc":
+            box = page.page.locator("#edit-plane").bounding_box()
+            page.act(lambda: page.page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"]))
+            assert page.text("#edit-values") != ""
+        elif name == "mose_lidc":
+            page.click("[data-expert='1']")
+            page.click("#edit-draw")
+        else:
+            page.slide("#edit-position", 0.7)
+        settings = json.loads(parse_qs(urlsplit(page.page.url).fragment)["edit"][0])
+        with page.page.expect_download() as waiting:
+            page.page.click("#export-shown")
+        path = tmp_path / "edit.nii.gz"
+        waiting.value.save_as(path)
+        exported = np.asarray(nib.load(path).dataobj)
+        _, labels, _ = session_of(folder).edit(0, json.dumps(settings))
+        np.testing.assert_array_equal(exported.ravel(order="F"), labels)
+        page.close()
+
+
+def session_of(folder: LiveFolder) -> Session:
+    session = Session(folder)
+    session.cases()
+    return session
 
 
 @pytest.fixture

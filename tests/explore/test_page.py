@@ -48,7 +48,9 @@ def look(browser, tmp_path) -> Iterator[Callable[..., Page]]:
 
 def test_a_person_flips_through_the_samples(look) -> None:
     page = look()
-    order = [int(index) for index in page.page.eval_on_selector_all("#ticks i", "all => all.map(e => e.dataset.sample)")]
+    order = [
+        int(index) for index in page.page.eval_on_selector_all("#ticks i", "all => all.map(e => e.dataset.sample)")
+    ]
     assert sorted(order) == [0, 1, 2, 3]
     assert page.body["overlay"] == f"sample-{order[0]}"
     for index in order[1:]:
@@ -124,12 +126,11 @@ def test_a_link_has_the_state(look, browser) -> None:
     page.slide("#sample-slider", 0)
     link = page.page.url
     assert "#" in link
-    other = Page(browser, link.split("#")[0] + "#" + link.split("#")[1])
+    other = Page(browser, link)
     assert (other.body["case"], other.body["overlay"]) == ("1", "sample-3")
     assert other.page.input_value("#channel") == "t1"
     assert other.page.input_value("#plane") == "coronal"
     assert other.page.input_value("#order") == "volume-1"
-    other.address = link.split("#")[0]
     other.close()
 
 
@@ -234,9 +235,9 @@ def test_every_control_is_reached_by_the_keyboard(look) -> None:
     assert wanted <= seen, wanted - seen
 
 
-def test_without_webgl_the_rest_works(tmp_path) -> None:
+def test_without_webgl_the_rest_works(browser, tmp_path) -> None:
     write_volume(tmp_path)
-    with served(PredictionFolder(tmp_path)) as address, chromium() as browser:
+    with served(PredictionFolder(tmp_path)) as address:
         context = browser.new_context()
         context.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
         page = context.new_page()
@@ -245,6 +246,7 @@ def test_without_webgl_the_rest_works(tmp_path) -> None:
         assert "no WebGL2" in page.inner_text("#stage-message")
         page.wait_for_selector("#sample-title:visible")
         assert "Sample" in page.inner_text("#sample-title")
+        context.close()
 
 
 def test_settings_in_a_link_are_json(look) -> None:

@@ -52,7 +52,11 @@ def test_the_pictures_are_the_planes_of_the_maps(tmp_path) -> None:
 def test_a_volume_has_three_planes_with_every_map(tmp_path) -> None:
     _, content = report(write_volume(tmp_path / "folder"), tmp_path)
     (case,) = content["cases"]
-    assert [plane["name"] for plane in case["planes"]] == ["axial", "coronal", "sagittal"]
+    assert [plane["name"] for plane in case["planes"]] == [
+        "axial, right on the left",
+        "coronal, right on the left",
+        "sagittal",
+    ]
     for plane in case["planes"]:
         assert {"probability-0", "entropy", "mutual_information", "sample-3"} <= plane["layers"].keys()
         assert {picture(address).size for address in plane["layers"].values()} == {tuple(plane["pixels"])}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 
 import nibabel as nib
@@ -16,6 +17,7 @@ from monai_stochseg.explore.served import (
     drawn_affine,
     drawn_grid,
     drawn_shape,
+    export_file,
     served_focus,
     served_nifti,
     served_voxels,
@@ -58,17 +60,33 @@ def test_a_volume_is_turned_as_nibabel_turns_it(tmp_path, order, signs) -> None:
 
 
 def test_planes_go_through_the_focus(tmp_path) -> None:
-    """Rows from top to bottom: the front, or the head, is at the top."""
+    """Rows from top to bottom: the front, or the head, is at the top, and the patient's right on the left."""
     case = opened(write_volume(tmp_path))
     values = case.label_map("answer")
     grid = drawn_grid(case, values)
     axial, coronal, sagittal = planes(case, [2, 3, 4])
-    np.testing.assert_array_equal(cut(case, values, axial), grid[:, :, 4].T[::-1])
-    np.testing.assert_array_equal(cut(case, values, coronal), grid[:, 3].T[::-1])
+    np.testing.assert_array_equal(cut(case, values, axial), grid[::-1, :, 4].T[::-1])
+    np.testing.assert_array_equal(cut(case, values, coronal), grid[::-1, 3].T[::-1])
     np.testing.assert_array_equal(cut(case, values, sagittal), grid[2].T[::-1])
-    assert [plane.name for plane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
+    assert axial.name == "axial, right on the left"
     assert (axial.pixels, axial.size) == ((12, 10), (1.0, 2.0))
     assert (sagittal.pixels, sagittal.size) == ((10, 8), (2.0, 3.0))
+
+
+def test_what_is_too_large_for_a_graphics_card_is_drawn_coarser(tmp_path, monkeypatch) -> None:
+    """And exported as it is."""
+    monkeypatch.setattr("monai_stochseg.explore.served._LARGEST", 5)
+    case = opened(write_volume(tmp_path))
+    values = case.label_map("answer")
+    canonical = nib.as_closest_canonical(nib.load(tmp_path / "case_1_mode.nii.gz"))
+    np.testing.assert_array_equal(drawn_grid(case, values), np.asarray(canonical.dataobj)[::3, ::2, ::2])
+    assert drawn_shape(case) == (4, 5, 4)
+    np.testing.assert_allclose(drawn_affine(case), canonical.affine @ np.diag([3, 2, 2, 1]))
+    assert served_focus(case, int(np.flatnonzero(values)[0])) <= [3, 4, 3]
+    exported, _ = export_file(case, values)
+    np.testing.assert_array_equal(
+        np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(exported)).dataobj), maps()["mode"]
+    )
 
 
 def test_a_picture_has_one_plane_as_it_is(tmp_path) -> None:

@@ -85,7 +85,7 @@ def test_an_exported_map_lies_on_the_grid_of_the_image(tmp_path) -> None:
     image.set_sform(AFFINE, 4)
     nib.save(image, tmp_path / "case_1_mode.nii.gz")
     answer = client(tmp_path).get("/api/cases/0/export/sample-3")
-    assert answer.headers["content-disposition"] == 'attachment; filename="case_1_sample-3.nii.gz"'
+    assert answer.headers["content-disposition"] == 'attachment; filename="case_1_sample_4.nii.gz"'
     exported = nifti(gzip.decompress(answer.content))
     np.testing.assert_array_equal(np.asarray(exported.dataobj), maps()["samples"][3])
     np.testing.assert_array_equal(exported.affine, AFFINE)

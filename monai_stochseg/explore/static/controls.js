@@ -13,7 +13,7 @@ export function makeControls({ set, viewer, report }) {
   let sliders = [];
   let key = "";
 
-  for (const [id, name] of [["overlay", "overlay"], ["channel", "channel"], ["plane", "plane"], ["fill", "fill"]]) {
+  for (const [id, name] of [["overlay", "overlay"], ["channel", "channel"], ["plane", "plane"], ["sides", "sides"], ["fill", "fill"]]) {
     $(id).addEventListener("change", (event) => set({ [name]: event.target.value, ...(id === "channel" ? { window: null } : {}) }));
   }
   $("opacity").addEventListener("input", (event) => set({ opacity: Number(event.target.value) }));
@@ -88,6 +88,8 @@ export function makeControls({ set, viewer, report }) {
       options($("channel"), data.channels.map((name) => [name, name]), state.channel);
       $("channel-field").hidden = !data.channels.length;
       $("plane-field").hidden = !is3D;
+      $("sides-field").hidden = !is3D;
+      $("sides").value = state.sides;
       $("plane").value = PLANES.includes(state.plane) ? state.plane : "axial";
       $("fill").value = state.fill;
       $("fill").disabled = map || state.overlay === "none";

@@ -132,7 +132,7 @@ function render() {
   $("case-name").textContent = name || "No case is chosen";
   $("source").textContent = list.title ?? "";
   if (list.notice) $("notice").textContent = list.notice;
-  $("simulated").hidden = !list.simulated;
+  $("simulated").hidden = !data?.simulated;
   $("hide-names").checked = hidden();
   $("hide-names").disabled = Boolean(list.hide_names);
   if (!$("banner").hidden) $("banner-text").textContent = scrub($("banner-text").dataset.raw);
@@ -274,6 +274,7 @@ async function drawPicture(old) {
   if (state.overlay !== "edit") slots.edit.drop();
 
   let failure = null;
+  const is2D = data.spatial_dims === 2;
   const key = `${age}/${data.id}/${state.channel}`;
   if (viewer.baseKey !== key) {
     const first = !viewer.base;
@@ -285,7 +286,6 @@ async function drawPicture(old) {
       image = { shape: [...data.shape, 1].slice(0, 3) };
     }
     if (old()) return;
-    const is2D = data.spatial_dims === 2;
     const oriented = !is2D && data.oriented !== false; // the letters of the directions would be guesses
     await viewer.setBase(key, { ...image, is2D, oriented, colour: state.channel === "colour" }, old);
     if (old()) return;
@@ -295,11 +295,13 @@ async function drawPicture(old) {
       viewer.setVoxel(state.focus ?? data.focus ?? data.shape.map((length) => Math.floor(length / 2)));
     }
     viewer.setPlane(state.plane);
+    viewer.setSides(!is2D && state.sides === "radiological");
     viewer.setWindow(state.window);
     viewer.draw();
     $("stage").dataset.picture = "yes";
   }
   viewer.setPlane(state.plane);
+  viewer.setSides(!is2D && state.sides === "radiological");
   viewer.setWindow(state.window);
   controls.window(state.window ?? viewer.robust, viewer.colour);
   let layer = null;

@@ -3,7 +3,7 @@
 
 export const initial = {
   case: null, overlay: null, sample: null, order: null, structure: 0, bar: null, channel: null, plane: "axial",
-  fill: "filled", opacity: 0.6, window: null, focus: null, edit: null, hide: false,
+  sides: "radiological", fill: "filled", opacity: 0.6, window: null, focus: null, edit: null, hide: false,
 };
 
 // What belongs to one case and not to the next.
@@ -25,6 +25,7 @@ export function toHash(state) {
   put("bar", state.bar);
   put("channel", state.channel);
   put("view", state.plane);
+  if (state.sides !== initial.sides) put("sides", state.sides);
   if (state.fill !== initial.fill) put("labels", state.fill);
   if (state.opacity !== initial.opacity) put("opacity", state.opacity);
   put("window", state.window?.map((value) => Number(value.toPrecision(6))).join(","));
@@ -58,6 +59,7 @@ export function fromHash(hash) {
     bar: whole("bar"),
     channel: query.get("channel"),
     plane: PLANES.includes(query.get("view")) ? query.get("view") : initial.plane,
+    sides: query.get("sides") === "neurological" ? "neurological" : initial.sides,
     fill: query.get("labels") === "outline" ? "outline" : "filled",
     opacity: opacity >= 0 && opacity <= 1 ? opacity : initial.opacity,
     window: numbers("window", 2),

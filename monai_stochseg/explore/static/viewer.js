@@ -144,6 +144,11 @@ export class Viewer {
     if (this.scene.opts.sliceType !== PLANES[plane]) this.scene.setSliceType(PLANES[plane]);
   }
 
+  // Whether the patient's right is on the left, as radiologists look at a patient.
+  setSides(radiological) {
+    if (this.scene.opts.isRadiologicalConvention !== radiological) this.scene.setRadiologicalConvention(radiological);
+  }
+
   setWindow(window) {
     const [low, high] = window ?? this.robust;
     if (this.colour || (this.base.cal_min === low && this.base.cal_max === high)) return;

@@ -63,13 +63,15 @@ class Page:
     """A page of the explorer, and what a person does with it; an error in its console is an error of the test."""
 
     def __init__(self, browser: Any, address: str, width: int = 1280, height: int = 800, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, **options
+        )
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", self._check_address)
-        self.address = address
+        self.address = address.split("#")[0]
         self.page.goto(address)
         self.settle(0)
 
