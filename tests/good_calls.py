@@ -389,6 +389,10 @@ def _transforms(folder: Path) -> dict[str, Good]:
             {}, data={"label": MetaTensor(torch.eye(R).reshape(R, 1, R)), "label_classes": [1, 2], "patient": "p"}
         ),
         "NormalizeAboveMean": called({}, img=_normal(2, *SIZE), mask=region),
+        "MutualInformationd": called(
+            {"keys": "entropy", "expected_keys": "expected", "names": "information"},
+            data={"entropy": soft[:1], "expected": 0.5 * soft[:1]},
+        ),
         "NormalizeAboveMeand": called({"keys": "img"}, data={"img": _normal(2, *SIZE), "mask": region}),
         "PadRatersd": called({**keyed, "num_raters": 3}, data=case),
         "PredictiveEntropy": called({}, img=soft),

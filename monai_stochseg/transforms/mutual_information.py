@@ -24,7 +24,8 @@ class MutualInformationd(MapTransform):
         allow_missing_keys: whether a predictive entropy may be absent.
 
     Raises:
-        ValueError: at a call, when the two entropies differ in shape.
+        TypeError: at a call, when an entropy is no tensor of real numbers.
+        ValueError: at a call, when the two entropies differ in shape, or are not finite.
 
     Example::
 
@@ -54,8 +55,10 @@ class MutualInformationd(MapTransform):
         for key, expected, name in self.key_iterator(d, self.expected_keys, self.names):
             predictive, of_samples = d[key], d[expected]
             for argument, value in ((key, predictive), (expected, of_samples)):
-                if not isinstance(value, torch.Tensor):
-                    raise TypeError(f"{argument} must be a tensor, got {type(value).__name__}.")
+                if not isinstance(value, torch.Tensor) or value.is_complex():
+                    raise TypeError(f"{argument} must be a tensor of real numbers, got {type(value).__name__}.")
+                if not torch.isfinite(value).all():
+                    raise ValueError(f"{argument} must be an entropy, got values that are NaN or infinite.")
             if predictive.shape != of_samples.shape:
                 raise ValueError(
                     f"{key} and {expected} must have one shape, got {tuple(predictive.shape)} and "

@@ -43,7 +43,7 @@ def test_loads_image_and_label(tmp_path, axes) -> None:
     for value in (image, label):
         assert isinstance(value, MetaTensor)
         assert value.affine.diag().tolist() == [0.5, 0.7, 2.0 if axes == 3 else 1.0, 1.0]
-        assert value.meta["filename_or_obj"] == "b"
+        assert value.meta["filename_or_obj"] == "b.nii.gz"
     assert {key: loaded[key] for key in case} == case
     image.affine = torch.eye(4)
     assert label.affine[0, 0] == 0.5, "results must not share metadata"
