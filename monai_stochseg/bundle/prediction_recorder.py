@@ -63,7 +63,7 @@ class PredictionRecorder:
 
     def _save_source(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Save the image of a case, and the label where it has one, and give both."""
-        with_label = bool(case.get("label")) or "drawn" in case
+        with_label = self.task.has_label(case)
         source: dict[str, Any] = Compose(self.task.source(with_label))(dict(case))
         entries = {"image": ("image", _smallest_type(source["image"]))}
         if with_label:

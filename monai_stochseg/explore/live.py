@@ -75,6 +75,7 @@ class LiveFolder(PredictionFolder):
         self.cases = {prediction_name(f"{self.task.case_name(case)}.nii.gz"): case for case in cases}
         weights = str(parser.get_parsed_content("checkpoint"))
         parser["dataset"] = {**parser["dataset"], "data": [dict(cases[0])]}
+        parser["evaluator"] = {**parser["evaluator"], "volumes": None}  # a table of all cases, not of one
         self._dataset: Any = parser.get_parsed_content("dataset")
         self._preprocessing: Any = parser.get_parsed_content("preprocessing")
         self._predictor: Any = parser.get_parsed_content("evaluator")

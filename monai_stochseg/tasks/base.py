@@ -166,6 +166,11 @@ class Task(ABC):
         """The name by which the files of a case's prediction are called."""
         return str(case["patient"])
 
+    @staticmethod
+    def has_label(case: Mapping[str, Any]) -> bool:
+        """Whether a case of :py:meth:`cases` has a label."""
+        return bool(case.get("label"))
+
     def image_case(self, files: Sequence[str]) -> dict[str, Any]:
         """
         The case, without a label, of an image that is no part of the data set.

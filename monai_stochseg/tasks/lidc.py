@@ -156,6 +156,11 @@ class LIDC(Task):
         """That of the crop, of which a patient may have several."""
         return str(case["name"])
 
+    @staticmethod
+    def has_label(case: Mapping[str, Any]) -> bool:
+        """A crop always has its readings."""
+        return True
+
     def augmentation(self) -> list[Callable]:
         """Flips, and quarter turns in the axial plane."""
         return [RandAxisFlipd(_KEYS, prob=0.5), RandRotate90d(_KEYS, prob=0.75)]

@@ -131,6 +131,10 @@ def test_live_predictions_are_those_of_the_inference(untrained, tmp_path) -> Non
     found = editor.label_map(json.dumps(settings_of(editor.description())))
     np.testing.assert_array_equal(found, opened.label_map("sample-1"))
     assert (tmp_path / "run" / f"{second}_samples.nii.gz").stat().st_mtime_ns == written  # was not predicted again
+    (tmp_path / "run" / f"{second}_prediction.json").unlink()
+    table = (tmp_path / "run" / "volumes.csv").read_text()
+    kept.files(second)
+    assert (tmp_path / "run" / "volumes.csv").read_text() == table  # of both cases
 
 
 def test_mutual_information_and_image_are_written(untrained, tmp_path) -> None:
