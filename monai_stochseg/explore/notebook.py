@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -49,7 +50,8 @@ def show_samples(prediction_dir: str | os.PathLike, case: str | int = 0) -> Any:
     if described["channels"]:
         image = gzip.compress(served_nifti(opened, opened.channel(0)), 1)
         volumes.insert(0, {"name": "image.nii.gz", "data": image, "colormap": "gray"})
-    viewer = ipyniivue.NiiVue(height=_HEIGHT)
+    radiological = opened.record.spatial_dims == 3  # the patient's right is on the left, as on the page
+    viewer = ipyniivue.NiiVue(height=_HEIGHT, is_radiological_convention=radiological, crosshair_width=0.3)
     viewer.load_volumes(volumes)
     overlay = viewer.volumes[-1]
     overlay.set_colormap_label(_colour_table(described))
@@ -59,11 +61,11 @@ def show_samples(prediction_dir: str | os.PathLike, case: str | int = 0) -> Any:
     orders = {order["name"]: order["samples"] for order in described["orders"]}
     choice = widgets.Dropdown(options=[*names[:first_sample], *(["samples"] if orders else [])], description="overlay")
     order = widgets.Dropdown(options=list(orders), description="order")
-    place = widgets.IntSlider(max=max(len(described["samples"]) - 1, 0), description="sample")
+    place = widgets.IntSlider(min=1, max=max(len(described["samples"]), 1), description="place")
     line = widgets.Label()
 
     def show(_: object = None) -> None:
-        frame = first_sample + orders[order.value][place.value] if choice.value == "samples" else choice.index
+        frame = first_sample + orders[order.value][place.value - 1] if choice.value == "samples" else choice.index
         overlay.frame_4d = frame
         line.value = f"{names[frame]}: {_volumes(opened, described, frame)}"
 
@@ -91,7 +93,8 @@ def _names(case: OpenedCase, described: Mapping[str, Any]) -> list[str]:
     """What the page calls each label map."""
     readers = iter(reader["name"] for reader in described["readers"])
     named = {"answer": lambda layer: "single answer", "reader": lambda layer: next(readers)}
-    return [named.get(layer.split("-")[0], lambda layer: layer.replace("-", " "))(layer) for layer in case.layers]
+    number = itertools.count(1)  # as the page counts
+    return [named.get(layer.split("-")[0], lambda layer: f"sample {next(number)}")(layer) for layer in case.layers]
 
 
 def _volumes(case: OpenedCase, described: Mapping[str, Any], frame: int) -> str:

@@ -29,9 +29,9 @@ def test_the_frames_are_the_maps_and_the_slider_follows_the_order(tmp_path) -> N
     assert line.value == "single answer: whole 1.2 ml, core 0.192 ml"
     choice.value = "samples"
     order.value = "volume of whole, smallest first"
-    place.value = 3
+    place.value = 4
     assert overlay.frame_4d == 3 + 2  # sample 2 has the largest tumour
-    assert line.value == "sample 2: whole 1.68 ml, core 0.192 ml"
+    assert line.value == "sample 3: whole 1.68 ml, core 0.192 ml"
     choice.value = "reader 2"
     assert overlay.frame_4d == 2
 
