@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 #: Module, and what the command does, by its name, which is that of the function in the module too. A module is imported
@@ -53,6 +55,7 @@ def main(command: Sequence[str] | None = None) -> None:
 
     try:
         function = getattr(import_module(COMMANDS[words[0]][0]), words[0])
+        _check_options(words[0], words[1:], function)
         fire.Fire({words[0]: function}, command=words, name="monai_stochseg")
     except Exception as error:
         from monai_stochseg.benchmark import BenchmarkError
@@ -62,6 +65,21 @@ def main(command: Sequence[str] | None = None) -> None:
         if not isinstance(error, expected):
             raise
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _check_options(command: str, words: Sequence[str], function: Callable) -> None:
+    """Refuse an unknown option now: fire runs the function first, and complains when it is done."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    given = [word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--") and word != "--"]
+    for name in given:
+        if name != "help" and name not in parameters and name.removeprefix("no") not in parameters:
+            close = difflib.get_close_matches(name, parameters, n=1)
+            known = (
+                f"did you mean --{close[0]}?" if close else f"it has {', '.join(f'--{each}' for each in parameters)}."
+            )
+            sys.exit(f"{command} has no option --{name}; {known}")
 
 
 if __name__ == "__main__":

@@ -194,3 +194,25 @@ def test_the_reliability_of_several_targets_in_one_diagram(tmp_path, monkeypatch
     ):
         with pytest.raises(SystemExit, match=f"CaseError: reliability: .*{message}"):
             main(["reliability", *words, "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--hide_name", "True"], r"explore has no option --hide_name; did you mean --hide_names\?"),
+        (["--xyz=1"], "explore has no option --xyz; it has --prediction_dir"),
+    ],
+)
+def test_a_misspelt_option_is_refused_before_anything_runs(monkeypatch, words, message) -> None:
+    """Fire would run the command first: here one that hides names would show them."""
+    called = []
+
+    def explore(prediction_dir: str | None = None, hide_names: bool = False) -> None:
+        called.append(prediction_dir)
+
+    monkeypatch.setattr("monai_stochseg.explore.explore", explore)
+    with pytest.raises(SystemExit, match=message):
+        main(["explore", "--prediction_dir", "x", *words])
+    assert not called
+    main(["explore", "--prediction-dir", "x", "--nohide_names"])
+    assert called == ["x"]

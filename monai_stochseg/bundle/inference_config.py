@@ -28,13 +28,14 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         given |= {"eval_samples": 8, "stack_samples": True, "answer_entropy": "discriminator" in train}
         given["mutual_information"] = True
     given["save_probabilities"] = "$@task.num_classes <= 8"  # of each structure a file
+    given |= {"overlap": 0.25, "compress": True}
     given["save_image"] = True  # and the readers' label, so that the folder can be explored by itself
     ids = _with_references(own, train, given)
     of_samples = "stack_samples=@stack_samples, answer_entropy=@answer_entropy, mutual_information=@mutual_information"
     saved = of_samples if sampled else "samples=False"
-    inferer = "monai_stochseg.inferers.PredictiveInferer(@task.inferer())"
+    inferer = "monai_stochseg.inferers.PredictiveInferer(@task.inferer(@overlap))"
     if not sampled:
-        inferer = "@task.inferer() or monai.inferers.SimpleInferer()"
+        inferer = "@task.inferer(@overlap) or monai.inferers.SimpleInferer()"
         ids["imports"] = ["$import monai", *ids["imports"]]
     return {
         **ids,
@@ -54,13 +55,15 @@ def inference(train: dict[str, Any]) -> dict[str, Any]:
         },
         "inferer": f"${inferer}",
         "postprocessing": "$monai_stochseg.bundle.save_predictions"
-        f"(@prediction_dir, @preprocessing, @task, probabilities=@save_probabilities, {saved})",
+        f"(@prediction_dir, @preprocessing, @task, probabilities=@save_probabilities, "
+        f"compress=@compress, {saved})",
         "recorder": {
             "_target_": "monai_stochseg.bundle.PredictionRecorder",
             "prediction_dir": "@prediction_dir",
             "task": "@task",
             "dataset": "@dataset",
             "save_image": "@save_image",
+            "compress": "@compress",
             **({"stacked": "@stack_samples"} if sampled else {}),
         },
         "evaluator": {
@@ -100,7 +103,7 @@ def packed_inference(train: dict[str, Any], checkpoint: str) -> dict[str, Any]:
         "network": config["network_def"],
     }
     config["network"] = "$monai_stochseg.bundle.prepare_network(@network_def.network, @device)"
-    config["inferer"] = "$@task.inferer() or monai.inferers.SimpleInferer()"
+    config["inferer"] = "$@task.inferer(@overlap) or monai.inferers.SimpleInferer()"
     config["evaluator"] = {
         **config["evaluator"],
         "inferer": "$monai_stochseg.inferers.PredictiveInferer(@inferer)",

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from monai.utils import ImageMetaKey
 
 from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.bundle.saving import SaveNifti
-from monai_stochseg.data.prediction_record import PredictionRecord, prediction_name
+from monai_stochseg.data.prediction_record import PREDICTION_SUFFIX, PredictionRecord, prediction_name
 from monai_stochseg.data.raster import is_raster
 from monai_stochseg.tasks import Task
 
@@ -32,23 +33,38 @@ class PredictionRecorder:
         dataset: its ``data`` are the cases, of which the image is read again, as it is.
         save_image: whether to write image and label. Without them ``explore`` shows predictions on an empty grid.
         stacked: whether the samples are one file.
+        compress: whether NIfTI files are compressed.
     """
 
     def __init__(
-        self, prediction_dir: str, task: Task, dataset: Dataset, save_image: bool = True, stacked: bool = True
+        self,
+        prediction_dir: str,
+        task: Task,
+        dataset: Dataset,
+        save_image: bool = True,
+        stacked: bool = True,
+        compress: bool = True,
     ) -> None:
         self.prediction_dir = check_path("prediction_dir", prediction_dir)
         self.task = task
         self.dataset = dataset
         self.save_image = save_image
         self.stacked = stacked
+        self.compress = compress
 
     def attach(self, engine: Engine) -> None:
         """
         Args:
             engine: the predictor, whose post-processing has saved the predictions of a batch when its iteration ends.
         """
+        engine.add_event_handler(Events.STARTED, self._forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _forget(self, engine: Engine) -> None:
+        """Remove the records of the cases that come, before the first of their files is replaced."""
+        for case in self.dataset.data:
+            name = prediction_name(f"{self.task.case_name(case)}.nii.gz")
+            Path(self.prediction_dir, f"{name}{PREDICTION_SUFFIX}").unlink(missing_ok=True)
 
     def __call__(self, engine: Engine) -> None:
         """Write image, label and record of each case of the batch."""
@@ -56,6 +72,10 @@ class PredictionRecorder:
             name = prediction_name(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])
             source = self._save_source(self._case(name)) if self.save_image else {}
             self._record(name, item, source, getattr(engine, "noise_seed", None)).write(self.prediction_dir)
+
+    @property
+    def _nifti(self) -> str:
+        return "nii.gz" if self.compress else "nii"
 
     def _case(self, name: str) -> Mapping[str, Any]:
         cases: Sequence[Mapping[str, Any]] = self.dataset.data
@@ -68,7 +88,7 @@ class PredictionRecorder:
         entries = {"image": ("image", _smallest_type(source["image"]))}
         if with_label:
             entries["readers"] = ("label", np.uint8)
-        SaveNifti(self.prediction_dir, entries, self.task, stack_samples=True)(source)
+        SaveNifti(self.prediction_dir, entries, self.task, True, self.compress)(source)
         return source
 
     def _record(
@@ -88,7 +108,8 @@ class PredictionRecorder:
             class_names=list(task.class_names),
             regions={name: list(classes) for name, classes in task.regions.items()},
             indexing=task.figure.get("indexing", "xy"),
-            ending="png" if is_raster(str(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])) else "nii.gz",
+            ending="png" if is_raster(str(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])) else self._nifti,
+            nifti_ending=self._nifti,
             num_samples=len(item["samples"]) if "samples" in item else 0,
             stacked=self.stacked,
             sample_weights=None if weights is None else [float(weight) for weight in weights],
@@ -96,8 +117,15 @@ class PredictionRecorder:
             has_image=bool(source),
             rater_weights=raters,
             rater_names=list(getattr(task, "rater_names", None) or []) if raters else [],
+            maps=[each for each in _maps(task) if each in item],
             unit=_unit(item["pred"].affine, task.spatial_dims),
         )
+
+
+def _maps(task: Task) -> list[str]:
+    """Keys of the maps of numbers that the post-processing may have saved, each the postfix of its file."""
+    entropies = ("entropy", "mutual_information", "answer_entropy")
+    return [*(f"probability_{name}" for name in task.regions), *entropies]
 
 
 def _smallest_type(values: torch.Tensor) -> Any:

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
+from monai.data import MetaTensor
 from monai.transforms import (
-    AsDiscreted,
     Compose,
     Invertd,
     InvertibleTransform,
@@ -20,6 +22,8 @@ from monai.utils import ImageMetaKey
 from monai_stochseg.bundle.nifti_writer import NiftiWriter
 from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.data.raster import is_raster
+from monai_stochseg.distributions.base import plain
+from monai_stochseg.distributions.label_maps import most_probable_class
 from monai_stochseg.tasks import Task
 from monai_stochseg.transforms import MutualInformationd, PredictiveEntropyd, RegionProbabilityd, SaveRasterd
 
@@ -33,6 +37,7 @@ def save_predictions(
     probabilities: bool = True,
     stack_samples: bool = True,
     mutual_information: bool = False,
+    compress: bool = True,
 ) -> Compose:
     """
     Post-processing that saves the single answer, the samples, the predictive entropy and the structures' probabilities
@@ -52,6 +57,7 @@ def save_predictions(
             ``samples_0`` and so on, for viewers of segmentations that take no 4th axis.
         mutual_information: whether to save the mutual information of label and sample, which needs an evaluator with
             ``expected_entropy=True``.
+        compress: whether NIfTI files are ``.nii.gz``; ``.nii`` are written several times faster, and are large.
     """
     output_dir = check_path("output_dir", output_dir)
     entropies = {"probabilities": "entropy", **({"pred": "answer_entropy"} if answer_entropy else {})}
@@ -75,13 +81,22 @@ def save_predictions(
             *([MutualInformationd("entropy", "expected_entropy", "mutual_information")] if mutual_information else []),
             *([RegionProbabilityd("probabilities", task.regions)] if probabilities else []),
             *inverse,
-            AsDiscreted(keys="pred", argmax=True),
+            answer_of,
             ByFormat(
                 raster=SaveRasterd(list(dtypes), output_dir, postfixes, [largest.get(key) for key in dtypes]),
-                other=SaveNifti(output_dir, dict(zip(postfixes, dtypes.items(), strict=True)), task, stack_samples),
+                other=SaveNifti(
+                    output_dir, dict(zip(postfixes, dtypes.items(), strict=True)), task, stack_samples, compress
+                ),
             ),
         ]
     )
+
+
+def answer_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """``pred``, probabilities ``[C, *S]``, becomes the most probable class ``[1, *S]``: faster than an argmax."""
+    pred = data["pred"]
+    labels = most_probable_class(plain(pred)[None])
+    return {**data, "pred": MetaTensor(labels, meta=pred.meta, applied_operations=pred.applied_operations)}
 
 
 class ByFormat:
@@ -112,41 +127,52 @@ class SaveNifti(MapTransform):
         entries: by the postfix of the file, key and type of an entry.
         task: has the number of dimensions.
         stack_samples: see :py:func:`save_predictions`.
+        compress: see :py:func:`save_predictions`.
     """
 
     def __init__(
-        self, output_dir: str, entries: Mapping[str, tuple[str, Any]], task: Task, stack_samples: bool
+        self,
+        output_dir: str,
+        entries: Mapping[str, tuple[str, Any]],
+        task: Task,
+        stack_samples: bool,
+        compress: bool = True,
     ) -> None:
         super().__init__([key for key, _ in entries.values()])
         self.output_dir = output_dir
         self.entries = entries
         self.spatial_dims = task.spatial_dims
         self.stack_samples = stack_samples
+        self.ending = ".nii.gz" if compress else ".nii"
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Save one item."""
         d = dict(data)
+        files: list[tuple[Mapping[Any, Any], str, str, Any]] = []
         for postfix, (key, dtype) in self.entries.items():
             if key == "samples" and not self.stack_samples:
                 names = [str(number) for number in range(len(d[key]))]
                 parts = SplitDimd(key, output_postfixes=names, dim=0, keepdim=True)({key: d[key]})
-                self._save(parts, [(f"{key}_{name}", f"{postfix}_{name}") for name in names], dtype)
+                files += [(parts, f"{key}_{name}", f"{postfix}_{name}", dtype) for name in names]
             else:
-                self._save(d, [(key, postfix)], dtype)
+                files.append((d, key, postfix, dtype))
+        # zlib lets other threads run
+        with ThreadPoolExecutor(min(torch.get_num_threads(), len(files))) as pool:
+            list(pool.map(lambda file: self._save(*file), files))
         return d
 
-    def _save(self, data: Mapping[Any, Any], files: Sequence[tuple[str, str]], dtype: Any) -> None:
-        for key, postfix in files:
-            SaveImaged(
-                keys=key,
-                output_dir=self.output_dir,
-                writer=NiftiWriter,  # one by name: MONAI would try another after an error
-                output_postfix=postfix,
-                output_dtype=dtype,
-                resample=True,  # MONAI tells its writer the shape only then, and the grid is the input's already
-                separate_folder=False,
-                squeeze_end_dims=self.spatial_dims == 3,  # MONAI's writer fails on [H, W]
-            )(data)
+    def _save(self, data: Mapping[Any, Any], key: str, postfix: str, dtype: Any) -> None:
+        SaveImaged(
+            keys=key,
+            output_dir=self.output_dir,
+            writer=NiftiWriter,  # one by name: MONAI would try another after an error
+            output_postfix=postfix,
+            output_ext=self.ending,
+            output_dtype=dtype,
+            resample=True,  # MONAI tells its writer the shape only then, and the grid is the input's already
+            separate_folder=False,
+            squeeze_end_dims=self.spatial_dims == 3,  # MONAI's writer fails on [H, W]
+        )({key: data[key]})
 
 
 def is_invertible(transform: Callable) -> bool:

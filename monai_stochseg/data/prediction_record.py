@@ -37,7 +37,8 @@ class PredictionRecord:
         class_names: of the classes, the background first.
         regions: structures: classes by the structure's name.
         indexing: ``"ij"``: the first axis of a 2D image is its rows; ``"xy"``: it runs to the right.
-        ending: of the answer's, the samples' and the entropies' files, ``nii.gz`` or ``png``.
+        ending: of the answer's, the samples' and the entropies' files, ``nii.gz``, ``nii`` or ``png``.
+        nifti_ending: of the image's and the readers' files, which are NIfTI always.
         num_samples: number of samples, 0 for a network with one answer.
         stacked: whether the samples are one file.
         sample_weights: one a sample, None where they weigh the same.
@@ -45,6 +46,7 @@ class PredictionRecord:
         has_image: whether the image is there, and the raters' label where the case has one.
         rater_weights: one a rater of the label; none without a label.
         rater_names: their names where they are known.
+        maps: postfixes of the files of numbers, such as ``entropy``; other files are of an earlier inference.
         unit: of the spacing, ``"mm"``, or ``"px"`` where none is known.
     """
 
@@ -57,6 +59,7 @@ class PredictionRecord:
     regions: dict[str, list[int]]
     indexing: str
     ending: str
+    nifti_ending: str
     num_samples: int
     stacked: bool
     sample_weights: list[float] | None
@@ -64,6 +67,7 @@ class PredictionRecord:
     has_image: bool
     rater_weights: list[float]
     rater_names: list[str]
+    maps: list[str]
     unit: str
 
     def write(self, folder: str | os.PathLike) -> None:
@@ -127,11 +131,22 @@ def _impossible(record: PredictionRecord) -> str | None:
     """What cannot be in a record, or None."""
     if not record.name or Path(record.name).name != record.name or "\0" in record.name:
         return f"name is {record.name!r:.60}"
-    if record.spatial_dims not in (2, 3) or record.ending not in ("nii.gz", "png"):
+    endings = ("nii.gz", "nii")
+    if (
+        record.spatial_dims not in (2, 3)
+        or record.ending not in (*endings, "png")
+        or record.nifti_ending not in endings
+    ):
         return "its images are neither 2D nor 3D, NIfTI nor PNG"
     classes = len(record.class_names)
     if not 2 <= classes <= 256 or not all(0 <= c < classes for of in record.regions.values() for c in of):
         return "a structure has a class that is not there"
+    if not record.regions or record.indexing not in ("ij", "xy") or record.unit not in ("mm", "px"):
+        return "its structures, axes or unit are none"
+    if record.ending == "png" and record.spatial_dims != 2:
+        return "a volume is no PNG"
+    if not all(0 <= each < math.inf for each in record.rater_weights):
+        return "its raters' weights are no weights"
     weights = record.sample_weights
     if record.num_samples < 0 or (weights is not None and len(weights) != record.num_samples):
         return "its samples and their weights do not fit"

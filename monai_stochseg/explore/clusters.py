@@ -96,27 +96,31 @@ def describe(
         ['62 % look like this', '38 % have no core']
     """
     if len(clusters) == 1:
-        return ["100 % look like this: no groups that are clearly apart"]
+        return ["No groups that are clearly apart"]
+    share = np.array([[c.share] for c in clusters])
     present = np.array(
         [[weights[c.samples] @ (volumes[c.samples, t] > 0) for t in range(len(structures))] for c in clusters]
-    ) / np.array([[c.share] for c in clusters])
+    ) / np.where(share > 0, share, 1)
+    most = present[share[:, 0] > 0].max(0)
     lines = []
     for cluster, own in zip(clusters, present, strict=True):
         lacking = [
             name
             for t, name in enumerate(structures)
-            if own[t] <= 1 - _NEARLY_ALL and present[:, t].max() >= _NEARLY_ALL
+            if own[t] <= 1 - _NEARLY_ALL and most[t] >= _NEARLY_ALL and cluster.share > 0
         ]
-        share = f"{math.floor(100 * cluster.share + 0.5)} %"  # as the page rounds
+        share_text = f"{math.floor(100 * cluster.share + 0.5)} %"  # as the page rounds
         if lacking:
-            lines.append(f"{share} have no {', no '.join(lacking)}")
+            lines.append(f"{share_text} have no {', no '.join(lacking)}")
         else:
-            lines.append(f"{share} look like this{_size(cluster, volumes, weights, structures)}")
+            lines.append(f"{share_text} look like this{_size(cluster, volumes, weights, structures)}")
     return lines
 
 
 def _size(cluster: Cluster, volumes: np.ndarray, weights: np.ndarray, structures: Sequence[str]) -> str:
     """The structure whose mean volume differs most from that of all samples, where it differs by more than a fifth."""
+    if not cluster.share:
+        return ""
     overall = weights @ volumes
     own = weights[cluster.samples] @ volumes[cluster.samples] / max(cluster.share, 1e-12)
     ratio = np.where(overall > 0, own / np.where(overall > 0, overall, 1), 1)

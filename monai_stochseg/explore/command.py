@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -84,15 +86,24 @@ def _serve(folder: PredictionFolder, hide_names: bool, host: str, port: int) -> 
     from monai_stochseg.explore.server import make_app
     from monai_stochseg.explore.session import Session
 
+    if host in ("", "0.0.0.0", "::"):
+        raise CaseError(f"host must be the address under which others reach this computer, got {host!r}.")
     with _listen(host, port) as listening:
         port = listening.getsockname()[1]
         names = dict.fromkeys((host, *_LOOPBACK) if host in _LOOPBACK else (host, socket.gethostname(), *_LOOPBACK))
-        hosts = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names]
+        bare = [f"[{name}]" if ":" in name else name for name in names]
+        hosts = [f"{name}:{port}" for name in bare] + (bare if port == 80 else [])  # browsers leave out port 80
         if message := folder.message():
             print(message)
         print(f"explore: http://{hosts[0]}/ (Ctrl-C ends it)", flush=True)
         app = make_app(Session(folder, hide_names), hosts)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listening])
+        former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a temporary folder is removed
+        try:
+            uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listening])
+        except KeyboardInterrupt:  # uvicorn has ended, and raises the signal again
+            print("ended")
+        finally:
+            signal.signal(signal.SIGTERM, former)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -73,6 +73,7 @@ class LiveFolder(PredictionFolder):
         self.task = parser.get_parsed_content("task")
         cases = self._cases(parser, image)
         self.cases = {prediction_name(f"{self.task.case_name(case)}.nii.gz"): case for case in cases}
+        self._fresh = set() if image is None else set(self.cases)  # an image's name is that of its file: many have one
         weights = str(parser.get_parsed_content("checkpoint"))
         parser["dataset"] = {**parser["dataset"], "data": [dict(cases[0])]}
         parser["evaluator"] = {**parser["evaluator"], "volumes": None}  # a table of all cases, not of one
@@ -111,9 +112,14 @@ class LiveFolder(PredictionFolder):
 
     def files(self, name: str) -> CaseFiles:
         """The files of a case, which is predicted where it was not yet."""
-        if name in self.cases and not (self.path / f"{name}{PREDICTION_SUFFIX}").is_file():
+        record = self.path / f"{name}{PREDICTION_SUFFIX}"
+        if name in self.cases and (name in self._fresh or not record.is_file()):
+            record.unlink(missing_ok=True)
             self._choose(name)
             self._predictor.run()
+            if not record.is_file():  # ignite ends a run that raised before it begins the next
+                self._predictor.run()
+            self._fresh.discard(name)
         return super().files(name)
 
     def editor(self, files: CaseFiles) -> LiveEditor:

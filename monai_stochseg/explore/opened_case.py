@@ -47,17 +47,23 @@ class OpenedCase:
         self.layers: list[str] = []
         maps: list[np.ndarray] = []
         for layer, read in found:
-            if read.shape != self.shape:
-                raise CaseError(f"case {record.name}: {layer} has the shape {read.shape}, not {self.shape}.")
+            self._check_shape(layer, read.shape)
             self.layers += [layer] if layer == "answer" else [f"{layer}-{index}" for index in range(len(read.values))]
-            maps += [each.astype(np.uint8, copy=False) for each in read.values]
+            maps += [self._labels(layer, each) for each in read.values]
         self.maps = SparseMaps.of(maps, math.prod(self.shape))
+
+    def _labels(self, layer: str, values: np.ndarray) -> np.ndarray:
+        """uint8; CaseError where that would be other labels."""
+        labels = values.astype(np.uint8, copy=False)
+        if values.dtype != np.uint8 and not np.array_equal(labels, values):
+            raise CaseError(f"case {self.record.name}: {layer} holds values that are no labels from 0 to 255.")
+        return labels
 
     def _label_maps(self) -> list[tuple[str, Maps]]:
         record, files = self.record, self.files
         found = [("answer", files.maps("mode"))] if files.has("mode") else []
         if record.has_image and record.rater_weights:
-            found.append(("reader", files.maps("readers", len(record.rater_weights), "nii.gz")))
+            found.append(("reader", files.maps("readers", len(record.rater_weights), record.nifti_ending)))
         if record.num_samples and record.stacked and record.ending != "png":
             found.append(("sample", files.maps("samples", record.num_samples)))
         elif record.num_samples:
@@ -85,7 +91,7 @@ class OpenedCase:
             HeatMap("mutual_information", "mutual_information", "mutual information of the samples", in_nats),
             HeatMap("answer_entropy", "answer_entropy", "entropy of the single answer", in_nats),
         ]
-        return [each for each in (*probabilities, *entropies) if self.files.has(each.postfix)]
+        return [each for each in (*probabilities, *entropies) if each.postfix in self.record.maps]
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -108,7 +114,10 @@ class OpenedCase:
         """Of the files, 4 x 4; the identity where they are PNG."""
         if self.record.ending == "png":
             return np.eye(4)
-        return np.asarray(self.files.header().affine)
+        affine = np.asarray(self.files.header().affine)
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise CaseError(f"case {self.record.name}: the affine of its files is singular or not finite.")
+        return affine
 
     @property
     def volume_unit(self) -> str:
@@ -133,12 +142,18 @@ class OpenedCase:
             raise CaseError(f"there is no label map {layer!r:.40} of this case.")
         return self.maps.map(self.layers.index(layer))
 
+    def maximum(self, layer: str) -> float | None:
+        """The largest value that a map of numbers can have; None of a label map."""
+        return next((each.maximum for each in self.heat_maps if each.id == layer), None)
+
     def heat_map(self, layer: str) -> np.ndarray:
         """The values of a map of numbers, float32 ``[V]``; CaseError where there is none."""
         found = next((each for each in self.heat_maps if each.id == layer), None)
         if found is None:
             raise CaseError(f"there is no map {layer!r:.40} of this case.")
-        values = self.files.maps(found.postfix).values[0]
+        read = self.files.maps(found.postfix)
+        self._check_shape(found.postfix, read.shape)
+        values = read.values[0]
         if self.record.ending == "png":  # 16 bits, of which all are the maximum
             return (values.astype(np.float32) / 65535 * found.maximum).astype(np.float32)
         return values.astype(np.float32, copy=False)
@@ -149,6 +164,9 @@ class OpenedCase:
         if not self.record.has_image or not 0 <= index < number:
             raise CaseError(f"there is no channel {index} of this case's image.")
         found = self.files.channel("image", index, number)
-        if found.shape != self.shape:
-            raise CaseError(f"case {self.record.name}: its image has the shape {found.shape}, not {self.shape}.")
+        self._check_shape("image", found.shape)
         return found.values[0]
+
+    def _check_shape(self, what: str, shape: tuple[int, ...]) -> None:
+        if shape != self.shape:
+            raise CaseError(f"case {self.record.name}: {what} has the shape {shape}, not {self.shape}.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -23,8 +24,10 @@ __all__ = ["CaseFiles", "Maps", "PredictionFolder"]
 # What nibabel, zlib and Pillow raise of a damaged file; SyntaxError is Pillow's for a broken chunk.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, SyntaxError, zlib.error),
-    *(ImageFileError, HeaderDataError, Image.DecompressionBombError),
+    *(ImageFileError, HeaderDataError, Image.DecompressionBombError, MemoryError),
 )
+
+_LARGEST_RATIO = 1100  # of the bytes in a gzip file to its size; zlib's own bound is 1032
 
 _T = TypeVar("_T")
 
@@ -57,7 +60,7 @@ class CaseFiles:
             raise CaseError(f"case {name} is not there any more; reload the list.")
         self.record = PredictionRecord.read(record)
         if self.record.name != name:
-            raise CaseError(f"{record.name} is the record of another case, {self.record.name!r:.60}.")
+            raise CaseError(f"{record.name} is the record of another case.")
 
     def has(self, postfix: str) -> bool:
         """Whether there is a file ``<name>_<postfix>`` of the prediction."""
@@ -84,7 +87,7 @@ class CaseFiles:
 
     def channel(self, postfix: str, index: int, number: int) -> Maps:
         """One of the ``number`` maps of a NIfTI file, such as a channel of the image."""
-        path = self._existing(f"{self.name}_{postfix}.nii.gz")
+        path = self._existing(f"{self.name}_{postfix}.{self.record.nifti_ending}")
         image = self._load(path)
         shape = self._grid(path, image.shape, number)
         whole = number == 1 and image.ndim < 4
@@ -94,19 +97,24 @@ class CaseFiles:
     def header(self) -> nib.Nifti1Image:
         """The NIfTI file of the single answer or of the samples, whose header has the geometry."""
         for postfix in ("mode", "samples", "samples_0", "image"):
-            path = self._path(f"{self.name}_{postfix}.nii.gz")
+            path = self._path(f"{self.name}_{postfix}.{self.record.nifti_ending}")
             if path is not None:
                 return self._load(path)
         raise CaseError(f"case {self.name} has no NIfTI file any more; reload the list.")
 
     def _load(self, path: Path) -> nib.Nifti1Image:
-        return self._read(path, lambda: nib.load(path))
+        image = self._read(path, lambda: nib.load(path))
+        voxels = math.prod(image.shape) * image.get_data_dtype().itemsize
+        if min(image.shape, default=0) < 1 or voxels > _LARGEST_RATIO * path.stat().st_size + 4096:
+            raise CaseError(f"{path.name} has the shape {image.shape}, which a file of its size cannot hold.")
+        return image
 
     def _grid(self, path: Path, found: tuple[int, ...], number: int) -> tuple[int, ...]:
         """The spatial shape of a file of ``number`` maps: ``[*S]`` or ``[*S, N]``, in 2D ``[H, W, 1, N]``."""
         dims = self.record.spatial_dims
+        found = (*found, *(1,) * (dims - len(found)))  # MONAI's writer drops axes of one voxel at the end
         shape, rest = found[:dims], found[dims:]
-        if len(shape) < dims or int(np.prod(rest, dtype=np.int64)) != number:
+        if int(np.prod(rest, dtype=np.int64)) != number:
             raise CaseError(f"{path.name} has the shape {found}, which does not hold {number} maps of {dims} axes.")
         return tuple(int(size) for size in shape)
 
@@ -157,13 +165,14 @@ class PredictionFolder:
 
     def names(self) -> list[str]:
         """The names of the cases, sorted."""
-        return sorted(file.name.removesuffix(PREDICTION_SUFFIX) for file in self.path.glob(f"*{PREDICTION_SUFFIX}"))
+        found = (file.name.removesuffix(PREDICTION_SUFFIX) for file in self.path.glob(f"*{PREDICTION_SUFFIX}"))
+        return sorted(name for name in found if name.isprintable())  # others are no UTF-8, which JSON is
 
     def message(self) -> str | None:
         """Why there is no case, or None."""
         if self.names():
             return None
-        if any(self.path.glob("*_mode.nii.gz")) or any(self.path.glob("*_mode.png")):
+        if any(self.path.glob("*_mode.nii*")) or any(self.path.glob("*_mode.png")):
             return (
                 "These predictions have no record beside them: an earlier version of monai_stochseg wrote them. Run "
                 "the inference again."

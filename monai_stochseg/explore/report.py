@@ -39,21 +39,28 @@ def write_report(folder: PredictionFolder, html: str, hide_names: bool = False) 
     Raises:
         CaseError: when there is no case, or none can be read.
     """
+    if not isinstance(html, str) or Path(html).expanduser().is_dir():
+        raise CaseError(f"html must be the name of a file, got {html!r}.")
     if message := folder.message():
         raise CaseError(message)
     cases, failed = [], []
     for number, name in enumerate(folder.names()):
         shown = f"case {number + 1}" if hide_names else name
         try:
-            cases.append({"id": number, "name": shown, **_case(OpenedCase(folder.files(name)))})
-        except CaseError as error:
-            failed.append({"name": shown, "error": f"{shown} cannot be shown." if hide_names else str(error)})
+            case = {"id": number, "name": shown, **_case(OpenedCase(folder.files(name)))}
+            json.dumps(case, allow_nan=False)  # which no browser reads
+            cases.append(case)
+        except Exception as error:  # whatever a damaged file raises: the other cases are shown
+            failed.append({"name": shown, "error": f"{shown} cannot be shown." if hide_names else f"{shown}: {error}"})
     if not cases:
         raise CaseError(f"no case can be shown: {failed[0]['error']}")
     content = {"title": "" if hide_names else folder.title, "notice": NOTICE, "cases": cases, "failed": failed}
     path = Path(html).expanduser().absolute()
-    with new_file(path) as temporary:
-        temporary.write_text(_page(content), encoding="utf-8")
+    try:
+        with new_file(path) as temporary:
+            temporary.write_text(_page(content), encoding="utf-8")
+    except OSError as error:
+        raise CaseError(f"html: {error}") from None
     return str(path)
 
 

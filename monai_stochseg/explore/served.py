@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_stochseg.data import CaseError
 from monai_stochseg.explore.opened_case import OpenedCase
-from monai_stochseg.transforms.save_raster import picture_of_map
+from monai_stochseg.transforms.save_raster import picture_of_map, picture_of_shares
 
 __all__ = [
     "colour_image",
@@ -124,24 +124,30 @@ def served_focus(case: OpenedCase, voxel: int) -> list[int]:
     return [each // step for each, step in zip(turned, _steps(_turned_shape(case)), strict=True)]
 
 
-def export_file(case: OpenedCase, labels: np.ndarray) -> tuple[bytes, str]:
+def export_file(case: OpenedCase, values: np.ndarray, maximum: float | None = None) -> tuple[bytes, str]:
     """
-    A label map ``[V]`` as a file on the image's grid, and the ending of its name: NIfTI with the header of the
-    prediction, PNG where the image is one.
+    A map ``[V]`` as a file on the image's grid, and the ending of its name: NIfTI with the header of the prediction,
+    PNG where the image is one.
+
+    Args:
+        case: that is open.
+        values: labels in uint8, or numbers in float32.
+        maximum: of numbers. Default: these are labels.
 
     Raises:
         CaseError: when the file whose header is needed is gone.
     """
-    grid = labels.reshape(case.shape, order="F")
+    grid = values.reshape(case.shape, order="F")
     if case.record.ending == "png":
         buffer = io.BytesIO()
-        picture_of_map(grid).save(buffer, format="png")
+        picture = picture_of_map(grid) if maximum is None else picture_of_shares(grid / maximum)
+        picture.save(buffer, format="png")
         return buffer.getvalue(), "png"
     like = case.files.header()
-    if like.shape[: len(case.shape)] != case.shape:
+    if (*like.shape, 1, 1, 1)[: len(case.shape)] != case.shape:
         raise CaseError(f"case {case.record.name}: its files have changed; reload the list.")
     header = like.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
     image = nib.Nifti1Image(grid if grid.ndim == 3 else grid[..., None], like.affine, header)
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0), "nii.gz"

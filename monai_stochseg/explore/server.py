@@ -40,6 +40,10 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
     """
     static = _static_files()
 
+    def name_of(request: Request) -> str:
+        number = _number(request)
+        return f"case {number + 1}" if "hidden" in request.query_params else session.shown_name(number)
+
     def page(request: Request) -> Response:
         return _static_file(static, "index.html")
 
@@ -53,14 +57,11 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
         return JSONResponse(session.describe(_number(request)))
 
     def image(request: Request) -> Response:
-        channel = request.path_params["channel"]
+        place = _integer(request.path_params["place"])
         opened = session.opened(_number(request))
-        names = [*opened.record.channel_names]
-        if channel == "colour" and len(names) == 3:
+        if place == 3 and len(opened.record.channel_names) == 3:  # behind red, green and blue
             return Response(colour_image(opened), media_type=_BINARY)
-        if channel not in names:
-            raise CaseError(f"There is no channel {channel!r:.40} of this image.")
-        return Response(served_nifti(*session.channel(_number(request), names.index(channel))), media_type=_BINARY)
+        return Response(served_nifti(*session.channel(_number(request), place)), media_type=_BINARY)
 
     def map_nifti(request: Request) -> Response:
         values = session.values(_number(request), request.path_params["layer"])
@@ -72,8 +73,8 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
 
     def export(request: Request) -> Response:
         layer = request.path_params["layer"]
-        opened, labels = session.label_map(_number(request), layer)
-        return _attachment(*export_file(opened, labels), f"{session.shown_name(_number(request))}_{_counted(layer)}")
+        opened, values = session.values(_number(request), layer)
+        return _attachment(*export_file(opened, values, opened.maximum(layer)), f"{name_of(request)}_{_counted(layer)}")
 
     def edit_raw(request: Request) -> Response:
         opened, labels, volumes = session.edit(_number(request), _settings(request))
@@ -82,15 +83,15 @@ def make_app(session: Session, hosts: Collection[str]) -> Starlette:
 
     def edit_file(request: Request) -> Response:
         opened, labels, _ = session.edit(_number(request), _settings(request))
-        return _attachment(*export_file(opened, labels), f"{session.shown_name(_number(request))}_edit")
+        return _attachment(*export_file(opened, labels), f"{name_of(request)}_edit")
 
-    one = "/api/cases/{id:int}"
+    one = "/api/cases/{id:str}"
     routes = {
         "/": page,
         "/static/{name:str}": asset,
         "/api/cases": cases,
         one: case,
-        f"{one}/image/{{channel:str}}.nii": image,
+        f"{one}/image/{{place:str}}.nii": image,
         f"{one}/map/{{layer:str}}.nii": map_nifti,
         f"{one}/map/{{layer:str}}.raw": map_raw,
         f"{one}/export/{{layer:str}}": export,
@@ -124,8 +125,12 @@ def _answer(session: Session, function: Callable[[Request], Response]) -> Callab
 
 
 def _number(request: Request) -> int:
-    number: int = request.path_params["id"]
-    return number
+    return _integer(request.path_params["id"])
+
+
+def _integer(text: str) -> int:
+    """-1 where it is none: Starlette's own integers fail on thousands of digits."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else -1
 
 
 def _counted(layer: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from monai_stochseg.explore.volumes import structure_volumes
 __all__ = ["NOTICE", "Session"]
 
 NOTICE = "Research use only. Not for diagnosis."
+_HIDDEN = "This cannot be shown; the terminal says why."
+_NO_CONTROLS = "There are no controls; the terminal says why."
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,25 +60,24 @@ class Session:
             self._names += [name for name in names if name not in self._names]
             numbers = [self._names.index(name) for name in names]
             return {
-                "title": self.folder.title,
+                "title": "" if self.hide_names else self.folder.title,
                 "notice": NOTICE,
                 "hide_names": self.hide_names,
                 "live": isinstance(self.folder, LiveFolder),
                 "cases": [{"id": number, "name": self.shown_name(number)} for number in numbers],
-                "message": self.folder.message(),
+                "message": self.shown_text(self.folder.message()),
             }
 
     def shown_name(self, number: int) -> str:
         """The name of a case as the page may show it."""
         return f"case {number + 1}" if self.hide_names else self._names[number]
 
-    def shown_text(self, text: str) -> str:
-        """A message as the page may show it: without names where they are hidden."""
-        if not self.hide_names:
+    def shown_text(self, text: str | None, instead: str = _HIDDEN) -> str | None:
+        """A message as the page may show it: one without a name where they are hidden, and the log has the own."""
+        if text is None or not self.hide_names:
             return text
-        for number in sorted(range(len(self._names)), key=lambda number: -len(self._names[number])):
-            text = text.replace(self._names[number], self.shown_name(number))
-        return text
+        _logger.warning(text)
+        return instead
 
     def describe(self, number: int) -> dict[str, Any]:
         """All about one case."""
@@ -140,4 +144,7 @@ class Session:
         try:
             return self.folder.editor(case.files), None
         except CaseError as error:
-            return None, str(error)
+            return None, self.shown_text(str(error), _NO_CONTROLS)
+        except Exception:  # of a network, such as one that needs more memory: the samples are there all the same
+            _logger.exception("the network of case %s failed", case.record.name)
+            return None, "There are no controls: the network failed, and the terminal says why."

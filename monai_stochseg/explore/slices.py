@@ -66,8 +66,9 @@ def cut(case: OpenedCase, values: np.ndarray, plane: Plane) -> np.ndarray:
 
 def grey_png(case: OpenedCase, values: np.ndarray, plane: Plane) -> str:
     """A channel as a grey picture, a ``data:`` address; the window is that of the whole channel."""
-    low, high = np.percentile(values[:: max(1, len(values) // 100_000)], _WINDOW)
-    grey = (cut(case, values, plane).astype(np.float64) - low) / max(high - low, 1e-12)
+    known = values[:: max(1, len(values) // 100_000)].astype(np.float64)
+    low, high = np.percentile(known[np.isfinite(known)], _WINDOW) if np.isfinite(known).any() else (0.0, 1.0)
+    grey = np.nan_to_num((cut(case, values, plane).astype(np.float64) - low) / max(high - low, 1e-12))
     return _address(Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8)))
 
 

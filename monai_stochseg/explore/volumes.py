@@ -59,8 +59,7 @@ def histogram(values: np.ndarray, weights: np.ndarray) -> Histogram:
     """
     low, high = float(values.min()), float(values.max())
     if low == high:  # one bin, of a width that can be seen
-        half = 0.5 * abs(low) or 0.5
-        edges = np.array([low - half, low + half])
+        edges = np.array([0.5 * low, 1.5 * low]) if low else np.array([0.0, 1.0])
     else:
         edges = np.linspace(low, high, min(24, 2 + math.ceil(math.sqrt(len(values)))) + 1)
     place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

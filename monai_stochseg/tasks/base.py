@@ -251,8 +251,13 @@ class Task(ABC):
         """
         return answer_metrics(self, full)
 
-    def inferer(self) -> Inferer | None:
-        """How windows are taken of an image and stitched; None: the network sees it whole."""
+    def inferer(self, overlap: float = 0.25) -> Inferer | None:
+        """
+        How windows are taken of an image and stitched; None: the network sees it whole.
+
+        Args:
+            overlap: share of a window along each axis that the next one has too.
+        """
         return None
 
     def with_truth(self, num_draws: int) -> Task | None:

@@ -274,11 +274,11 @@ class VolumeTask(Task):
         """Where any rater sees a structure."""
         return ((label > 0) & (label != self.ignore_index)).any(0, keepdim=True)
 
-    def inferer(self) -> Inferer | None:
+    def inferer(self, overlap: float = 0.25) -> Inferer | None:
         """Windows with patches, the whole image without."""
         if self.volume.patch_size is None or self.volume.roi_size is None:
             return None
-        return SlidingWindowInferer(roi_size=self.volume.roi_size, overlap=0.25, mode="gaussian")
+        return SlidingWindowInferer(roi_size=self.volume.roi_size, overlap=overlap, mode="gaussian")
 
     def metric(self, name: str) -> TaskMetric:
         """As :py:meth:`Task.metric`; ``dice`` is that of the single answer, ``sample_dice`` that of all, by region."""

@@ -11,6 +11,8 @@ from monai.utils import TransformBackends, ensure_tuple_rep
 
 from monai_stochseg.distributions.arguments import check_arguments
 
+_ROUNDING = 1e-3  # nats
+
 
 class MutualInformationd(MapTransform):
     """
@@ -25,7 +27,7 @@ class MutualInformationd(MapTransform):
 
     Raises:
         TypeError: at a call, when an entropy is no tensor of real numbers.
-        ValueError: at a call, when the two entropies differ in shape, or are not finite.
+        ValueError: at a call, when the two entropies differ in shape or are not finite, or the expected one is larger.
 
     Example::
 
@@ -64,5 +66,8 @@ class MutualInformationd(MapTransform):
                     f"{key} and {expected} must have one shape, got {tuple(predictive.shape)} and "
                     f"{tuple(of_samples.shape)}."
                 )
-            d[name] = (predictive - of_samples).clamp(min=0)
+            difference = predictive - of_samples
+            if difference.min() < -_ROUNDING:
+                raise ValueError(f"{expected} must be at most {key}, of which it is a part; are the two exchanged?")
+            d[name] = difference.clamp(min=0)
         return d

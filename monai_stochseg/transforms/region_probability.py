@@ -42,9 +42,14 @@ class RegionProbability(Transform):
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Probability of the structure; a MetaTensor stays one."""
         check_class_probabilities("img", img, 0, "pass the softmax of logits.")
+        return self.sum_of(img)
+
+    def sum_of(self, img: torch.Tensor) -> torch.Tensor:
+        """As a call, of probabilities that are checked already."""
         if max(self.classes) >= len(img):
             raise ValueError(f"img must have the classes {self.classes}, got {len(img)} classes.")
-        return img[self.classes].sum(0, keepdim=True)
+        first, *others = (img[c : c + 1] for c in self.classes)  # views: no copy of the whole is made
+        return sum(others, first)
 
 
 class RegionProbabilityd(MapTransform):
@@ -78,5 +83,6 @@ class RegionProbabilityd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             with naming(key):
-                d.update({name: probability(d[key]) for name, probability in self.regions.items()})
+                check_class_probabilities("img", d[key], 0, "pass the softmax of logits.")
+                d.update({name: probability.sum_of(d[key]) for name, probability in self.regions.items()})
         return d

@@ -92,7 +92,10 @@ def picture_of_map(labels: np.ndarray) -> Image.Image:
     return picture
 
 
+def picture_of_shares(shares: np.ndarray) -> Image.Image:
+    """Shares ``[H, W]`` from 0 to 1 as grey of 16 bits."""
+    return Image.fromarray((shares.clip(0, 1) * 65535).round().astype(np.uint16))
+
+
 def _picture(values: torch.Tensor, maximum: float | None) -> Image.Image:
-    if maximum is not None:
-        return Image.fromarray((values / maximum).clamp(0, 1).mul(65535).round().numpy().astype(np.uint16))
-    return picture_of_map(values.numpy())
+    return picture_of_map(values.numpy()) if maximum is None else picture_of_shares(values.numpy() / maximum)

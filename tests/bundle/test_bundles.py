@@ -35,7 +35,17 @@ COMPONENTS = {
     *("imports", "bundle_root", "task", "network_def", "network", "loss", "options", "parameters", "train", "validate"),
     *("baseline", "backbone", "discriminator_def", "discriminator", "calibration", "calibrate", "refine"),
     *("scale_figure", "latent_figure"),
-    *("dataset", "preprocessing", "inferer", "postprocessing", "evaluator", "initialize", "run", "finalize"),
+    *(
+        "dataset",
+        "preprocessing",
+        "inferer",
+        "postprocessing",
+        "recorder",
+        "evaluator",
+        "initialize",
+        "run",
+        "finalize",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -201,6 +200,38 @@ def test_one_image_by_its_files(untrained, folders, tmp_path) -> None:
     np.testing.assert_array_equal(four.label_map("answer"), same.label_map("answer"))
 
 
+def test_another_image_of_the_same_name_is_predicted_anew(untrained, folders, tmp_path) -> None:
+    """Files are called flair.nii.gz in every patient's folder."""
+    given = untrained("ssn_brats")
+    images = []
+    for patient in sorted(Path(folders["brats"]).glob("simulated_*"))[:2]:
+        files = [next(str(file) for file in patient.rglob(f"*{kind}*")) for kind in ("flair", "t1.", "t1c", "t2")]
+        folder = LiveFolder(tmp_path / "kept", **given, image=files)
+        (name,) = folder.names()
+        images.append(OpenedCase(folder.files(name)).channel(0))
+    assert not np.array_equal(*images)
+
+
+def test_a_network_that_failed_once_is_asked_again(untrained, tmp_path, monkeypatch) -> None:
+    folder = LiveFolder(tmp_path / "live", **untrained("ssn_brats"))
+    session = Session(folder)
+    session.cases()
+    forward = folder._predictor.network.forward
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(folder._predictor.network, "forward", fail)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        session.describe(0)
+    monkeypatch.setattr(folder._predictor.network, "forward", forward)
+    assert session.describe(0)["edit"]["kind"] == "ssn"
+    monkeypatch.setattr(folder._predictor.network, "forward", fail)
+    described = session.describe(0)  # its files are there
+    assert (len(described["samples"]), described["edit"]) == (3, None)
+    assert "the network failed" in described["edit_message"]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -294,13 +325,16 @@ def served(untrained, tmp_path):
     given = untrained("ssn_lidc")
     words = ["--config_file", str(given["config_file"]), "--checkpoint", given["checkpoint"]]
     words += ["--ids", repr({**given["ids"], "max_cases": 2}), "--port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp")}
     process = subprocess.Popen(
         [sys.executable, "-m", "monai_stochseg", "explore", *words],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     line = next(line for line in process.stdout if line.startswith("explore: "))
     yield process, line.split()[1]
@@ -308,19 +342,19 @@ def served(untrained, tmp_path):
     process.wait()
 
 
-def test_the_command_serves_until_ctrl_c(served) -> None:
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_end(served, tmp_path, way) -> None:
     process, address = served
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(f"{address}api/cases", timeout=60) as answer:
         assert len(json.load(answer)["cases"]) == 2
     with urllib.request.urlopen(f"{address}api/cases/1", timeout=120) as answer:
         assert json.load(answer)["edit"]["kind"] == "ssn"
-    process.send_signal(signal.SIGTERM if process.poll() is None else 0)
-    for _ in range(100):
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    assert process.poll() is not None
+    (kept,) = Path(tmp_path, "tmp").glob("explore.*")
+    process.send_signal(way)
+    assert process.wait(60) == 0
+    assert "Traceback" not in process.stderr.read()
+    assert not kept.exists()
 
 
 def test_bad_commands_are_one_line(tmp_path, capsys) -> None:
@@ -336,6 +370,7 @@ def test_bad_commands_are_one_line(tmp_path, capsys) -> None:
             f"port {port} is in use": ["--prediction_dir", str(tmp_path), "--port", str(port)],
             "cannot be served": ["--prediction_dir", str(tmp_path), "--host", "no.such.host.example", "--port", "0"],
             "port 99999 cannot be served": ["--prediction_dir", str(tmp_path), "--port", "99999"],
+            "host must be the address": ["--prediction_dir", str(tmp_path), "--host", "0.0.0.0"],
             "There is no prediction in": [
                 "--prediction_dir",
                 str(tmp_path / "empty"),

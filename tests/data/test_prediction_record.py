@@ -19,6 +19,7 @@ RECORD = PredictionRecord(
     regions={"tumour": [1]},
     indexing="xy",
     ending="nii.gz",
+    nifti_ending="nii.gz",
     num_samples=2,
     stacked=True,
     sample_weights=[0.25, 0.75],
@@ -26,6 +27,7 @@ RECORD = PredictionRecord(
     has_image=True,
     rater_weights=[1.0],
     rater_names=[],
+    maps=["entropy"],
     unit="mm",
 )
 
@@ -52,6 +54,11 @@ def test_a_record_comes_back_as_it_was_written(tmp_path) -> None:
         ({"sample_weights": [0.0, 0.0]}, "no weights"),
         ({"sample_weights": [-1.0, 2.0]}, "no weights"),
         ({"num_samples": "2"}, "damaged: num_samples"),
+        ({"regions": {}}, "its structures, axes or unit are none"),
+        ({"indexing": "kl"}, "its structures, axes or unit are none"),
+        ({"ending": "png"}, "a volume is no PNG"),
+        ({"rater_weights": [float("nan")]}, "damaged"),
+        ({"rater_weights": [-1.0]}, "its raters' weights are no weights"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, change, message) -> None:

@@ -41,6 +41,7 @@ def record(name: str = "case_1", **changed: Any) -> PredictionRecord:
         "regions": {"whole": [1, 2], "core": [2]},
         "indexing": "xy",
         "ending": "nii.gz",
+        "nifti_ending": "nii.gz",
         "num_samples": 4,
         "stacked": True,
         "sample_weights": None,
@@ -48,6 +49,7 @@ def record(name: str = "case_1", **changed: Any) -> PredictionRecord:
         "has_image": True,
         "rater_weights": [1.0, 1.0],
         "rater_names": [],
+        "maps": ["probability_whole", "entropy", "mutual_information"],
         "unit": "mm",
     }
     return PredictionRecord(**{**given, **changed})
@@ -84,6 +86,6 @@ def write_raster(folder: Path, name: str = "photo", **changed: Any) -> Path:
     nib.save(nib.Nifti1Image(colours[:, :, None], np.eye(4)), folder / f"{name}_image.nii.gz")
     readers = np.moveaxis(found["readers"], 0, -1)[:, :, None]
     nib.save(nib.Nifti1Image(readers, np.eye(4)), folder / f"{name}_readers.nii.gz")
-    options = {"spatial_dims": 2, "indexing": "ij", "ending": "png", "unit": "px", "stacked": True}
+    options = {"spatial_dims": 2, "indexing": "ij", "ending": "png", "unit": "px", "stacked": True, "maps": []}
     record(name, channel_names=["red", "green", "blue"], **{**options, **changed}).write(folder)
     return folder

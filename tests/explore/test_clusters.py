@@ -50,4 +50,11 @@ def test_words_say_what_is_absent_or_larger() -> None:
     assert lines[1] == "30 % have no core"
     assert lines[2] == "20 % look like this: whole larger than the mean"
     assert lines[0].startswith("50 % look like this")
-    assert describe(clusters[:1], volumes, np.full(4, 0.25), ["whole", "core"])[0].startswith("100 %")
+    assert describe(clusters[:1], volumes, np.full(4, 0.25), ["whole", "core"]) == ["No groups that are clearly apart"]
+
+
+def test_samples_of_no_weight_change_no_words() -> None:
+    clusters = [Cluster([0, 1], 0.6), Cluster([2, 3], 0.4), Cluster([4], 0.0)]
+    volumes = np.array([[10.0, 2.0], [10.0, 2.0], [10.0, 0.0], [10.0, 0.0], [30.0, 0.0]])
+    lines = describe(clusters, volumes, np.array([0.3, 0.3, 0.2, 0.2, 0.0]), ["whole", "core"])
+    assert lines[1:] == ["40 % have no core", "0 % look like this"]

@@ -33,4 +33,5 @@ def test_weights_move_the_median_and_the_shares() -> None:
 def test_equal_values_have_one_bin_of_some_width(value) -> None:
     found = histogram(np.full(5, value), np.full(5, 0.2))
     assert found.samples == [[0, 1, 2, 3, 4]]
-    assert found.edges[0] < value < found.edges[1]
+    assert found.edges[0] <= value < found.edges[1]
+    assert found.edges[0] >= 0  # a volume

@@ -17,16 +17,16 @@ async function get(path, signal) {
 const id = encodeURIComponent;
 
 export const urls = {
-  layer: (number, layer) => `/api/cases/${number}/export/${id(layer)}`,
-  edit: (number, settings) => `/api/cases/${number}/edit.file?settings=${id(JSON.stringify(settings))}`,
+  layer: (number, layer, hidden) => `/api/cases/${number}/export/${id(layer)}${hidden ? "?hidden=1" : ""}`,
+  edit: (number, settings, hidden) => `/api/cases/${number}/edit.file?settings=${id(JSON.stringify(settings))}${hidden ? "&hidden=1" : ""}`,
 };
 
 export const getCases = async (signal) => (await get("/api/cases", signal)).json();
 
 export const getCase = async (number, signal) => (await get(`/api/cases/${number}`, signal)).json();
 
-export const getImage = async (number, channel, signal) =>
-  (await get(`/api/cases/${number}/image/${id(channel)}.nii`, signal)).arrayBuffer();
+export const getImage = async (number, place, signal) =>
+  (await get(`/api/cases/${number}/image/${place}.nii`, signal)).arrayBuffer();
 
 export const getMap = async (number, layer, signal) =>
   (await get(`/api/cases/${number}/map/${id(layer)}.nii`, signal)).arrayBuffer();

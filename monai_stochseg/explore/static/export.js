@@ -21,7 +21,7 @@ async function save(url) {
   setTimeout(() => URL.revokeObjectURL(address), 10000);
 }
 
-export function makeExport({ report }) {
+export function makeExport({ report, hidden }) {
   let now = null;
   const guarded = (url) => async (event) => {
     event.target.disabled = true;
@@ -33,8 +33,8 @@ export function makeExport({ report }) {
       event.target.disabled = false;
     }
   };
-  const shown = h("button", { type: "button", id: "export-shown", onclick: guarded(({ state }) => (state.overlay === "edit" ? urls.edit(state.case, state.edit) : urls.layer(state.case, overlayId(state)))) });
-  const answer = h("button", { type: "button", id: "export-answer", onclick: guarded(({ state }) => urls.layer(state.case, "answer")) }, "Save single answer");
+  const shown = h("button", { type: "button", id: "export-shown", onclick: guarded(({ state }) => (state.overlay === "edit" ? urls.edit(state.case, state.edit, hidden()) : urls.layer(state.case, overlayId(state), hidden()))) });
+  const answer = h("button", { type: "button", id: "export-answer", onclick: guarded(({ state }) => urls.layer(state.case, "answer", hidden())) }, "Save single answer");
   $("export").replaceChildren(h("h2", { id: "export-title" }, "Export"), h("div", { class: "buttons" }, shown, answer));
 
   $("copy-link").addEventListener("click", async () => {

@@ -37,16 +37,12 @@ let noPicture = "This browser has no WebGL2, so there is no picture. All else wo
 const hidden = () => state.hide || list.hide_names;
 
 function nameOf(id) {
-  const place = list.cases.findIndex((entry) => entry.id === id);
-  return hidden() || place < 0 ? `case ${place < 0 ? id + 1 : place + 1}` : list.cases[place].name;
+  const entry = list.cases.find((each) => each.id === id);
+  return hidden() || !entry ? `case ${id + 1}` : entry.name; // as the server counts them
 }
 
-// A server's line may name a case.
-function scrub(text) {
-  if (!hidden()) return text;
-  return [...list.cases].sort((a, b) => b.name.length - a.name.length)
-    .reduce((line, { id, name }) => (name ? line.replaceAll(name, nameOf(id)) : line), text);
-}
+// A server's line may name a case; where the server hides names, it names none.
+const scrub = (text) => (hidden() && !list.hide_names ? "This cannot be shown. Show names to see why." : text);
 
 function report(error) {
   if (error.name === "AbortError") return;
@@ -130,7 +126,7 @@ function render() {
   const name = state.case === null ? "" : nameOf(state.case);
   document.title = name ? `${name} – Explorer of samples` : "Explorer of samples";
   $("case-name").textContent = name || "No case is chosen";
-  $("source").textContent = list.title ?? "";
+  $("source").textContent = hidden() ? "" : (list.title ?? "");
   if (list.notice) $("notice").textContent = list.notice;
   $("simulated").hidden = !data?.simulated;
   $("hide-names").checked = hidden();
@@ -213,7 +209,7 @@ function askImage() {
   const { channel } = state;
   const number = data.id;
   return slots.image.get(`${age}/${number}/${channel}`, async (signal) => {
-    if (channel !== null) return { buffer: await getImage(number, channel, signal) };
+    if (channel !== null) return { buffer: await getImage(number, data.channels.indexOf(channel), signal) };
     // Without an image any map gives the grid.
     const id = data.answer ? "answer" : data.readers.length ? "reader-0" : data.samples.length ? "sample-0" : null;
     const shape = [...data.shape, 1].slice(0, 3);

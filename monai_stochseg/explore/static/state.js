@@ -42,6 +42,7 @@ export function fromHash(hash) {
     const values = (query.get(name) ?? "").split(",").map(Number);
     return query.get(name) && values.length === count && values.every(Number.isFinite) ? values : null;
   };
+  const ordered = (pair) => (pair && pair[0] < pair[1] ? pair : null);
   const opacity = Number.parseFloat(query.get("opacity"));
   let edit = null;
   try {
@@ -62,7 +63,7 @@ export function fromHash(hash) {
     sides: query.get("sides") === "neurological" ? "neurological" : initial.sides,
     fill: query.get("labels") === "outline" ? "outline" : "filled",
     opacity: opacity >= 0 && opacity <= 1 ? opacity : initial.opacity,
-    window: numbers("window", 2),
+    window: ordered(numbers("window", 2)),
     focus: numbers("at", 3),
     edit: edit && typeof edit === "object" ? edit : null,
     hide: query.get("hide") === "1",

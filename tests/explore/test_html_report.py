@@ -6,6 +6,7 @@ import io
 import json
 import re
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,6 +94,30 @@ def test_what_cannot_be_shown_is_said(tmp_path) -> None:
         report(tmp_path, tmp_path)
     write_volume(tmp_path / "folder")
     (tmp_path / "folder" / "case_1_samples.nii.gz").unlink()
-    with pytest.raises(CaseError, match=r"no case can be shown: case_1_samples\.nii\.gz is not there"):
+    with pytest.raises(CaseError, match=r"no case can be shown: case_1: case_1_samples\.nii\.gz is not there"):
         report(tmp_path / "folder", tmp_path)
     assert not (tmp_path / "report.html").exists()
+    for wrong in (str(tmp_path), True):
+        with pytest.raises(CaseError, match="html must be the name of a file"):
+            write_report(PredictionFolder(tmp_path / "folder"), wrong)
+
+
+def test_a_case_that_cannot_be_read_does_not_hide_the_others(tmp_path) -> None:
+    folder = write_volume(tmp_path / "folder", "good")
+    write_volume(folder, "short")
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), np.eye(4)), folder / "short_entropy.nii.gz")
+    text = json.loads((folder / "good_prediction.json").read_text())
+    (folder / "nan_prediction.json").write_text(json.dumps({**text, "name": "nan", "rater_weights": [float("nan"), 1]}))
+    _, content = report(folder, tmp_path)
+    assert [case["name"] for case in content["cases"]] == ["good"]
+    assert {each["name"] for each in content["failed"]} == {"short", "nan"}
+
+
+def test_an_image_with_a_voxel_that_is_no_number_is_drawn(tmp_path) -> None:
+    folder = write_volume(tmp_path / "folder")
+    image = np.moveaxis(maps()["image"], 0, -1).astype(np.float32)
+    image[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "case_1_image.nii.gz")
+    _, content = report(folder, tmp_path)
+    low, high = picture(content["cases"][0]["planes"][0]["channels"][0]).getextrema()
+    assert low < high
