@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from monai_stochseg.data.lidc.crops_folder import write_crops
 
 SCRIPT = str(Path(__file__).with_name("two_processes.py"))
 CASES = {"validation": 1, "test": 3}  # one process has none, or one less
+Job = tuple[list[str], dict[str, Any]]  # files and options
 ANSWERS = ("ssn", "msvls")  # samples, and single answers
 
 
@@ -36,13 +37,6 @@ def nodes(arguments: list[str], cwd: Path) -> Iterator[Nodes]:
         yield both
     finally:
         both.kill()
-
-
-def run_jobs(jobs: list[tuple[list[str], dict[str, Any]]], folder: Path) -> None:
-    """By two nodes."""
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    with nodes([SCRIPT, str(folder / "jobs.json")], folder) as both:
-        assert both.wait(240) == [0, 0], both.printed()
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +82,28 @@ def evaluations_and_inferences(crops: str, folder: Path) -> list[tuple[str, list
     return runs
 
 
+def kill(jobs: Sequence[Job], crops: str, output: Path, rank: int, number: int) -> None:
+    """
+    Send a signal to one process of a training by two nodes, after other jobs of theirs. Seconds until the other one has
+    ended are left in ``seconds``, and what each has printed in ``node_<rank>.log``.
+    """
+    file = output / "jobs.json"
+    file.write_text(json.dumps([*jobs, (config_files("ssn_lidc"), training(crops, output, max_epochs=100_000))]))
+    with nodes([SCRIPT, str(file)], output) as both:
+        both.wait_for((output / "model_last.pt").exists, 240)
+        worker, start = both.worker(rank), time.monotonic()
+        os.kill(worker, number)
+        assert both.processes[1 - rank].wait(60) == 1
+        (output / "seconds").write_text(str(time.monotonic() - start))
+        if number == signal.SIGKILL:
+            assert both.wait(30) == [1, 1]
+
+
 @pytest.fixture(scope="module")
 def by_one_and_two(crops, mlflow_database, tmp_path_factory) -> Path:
     """
     What one process leaves in the folders ``<method>/one``, and two nodes in ``<method>/two``; in ``training`` a
-    training that one process begins and two nodes go on with.
+    training that one process begins and two nodes go on with; in ``killed`` how another one of two nodes ends.
     """
     folder = tmp_path_factory.mktemp("nodes")
     output = folder / "training"
@@ -113,7 +124,9 @@ def by_one_and_two(crops, mlflow_database, tmp_path_factory) -> Path:
         if "part" in options:
             keep_metrics(workflow, own[0])
         jobs.append((files, own[1]))
-    run_jobs(jobs, folder)
+    (folder / "killed").mkdir()
+    shutil.copy(mlflow_database, folder / "killed")
+    kill(jobs, crops, folder / "killed", 1, signal.SIGKILL)
     return folder
 
 
@@ -156,26 +169,10 @@ def test_a_training_goes_on_in_another_number_of_processes(crops, by_one_and_two
     assert by_one["optimizer"]["state"][0]["step"] == 4 + 2 + 4  # its moments came along
 
 
-def killed(crops: str, output: Path, folder: Path, rank: int, number: int) -> tuple[float, list[str]]:
-    """Seconds until all have ended after a signal to one process of a training, and what each node printed."""
-    options = training(crops, output, max_epochs=100_000)
-    (folder / "jobs.json").write_text(json.dumps([(config_files("ssn_lidc"), options)]))
-    with nodes([SCRIPT, str(folder / "jobs.json")], folder) as both:
-        both.wait_for((output / "model_last.pt").exists, 90)
-        worker, start = both.worker(rank), time.monotonic()
-        os.kill(worker, number)
-        other = both.processes[1 - rank]
-        other.wait(60)
-        seconds = time.monotonic() - start
-        if number == signal.SIGKILL:
-            assert both.wait(60 - seconds) == [1, 1]
-    return seconds, [log.read_text() for log in both.logs]
-
-
-def test_all_end_when_one_is_killed_and_say_which(crops, make_output, tmp_path) -> None:
-    output = Path(make_output())
-    seconds, printed = killed(crops, output, tmp_path, 1, signal.SIGKILL)
-    assert seconds < 60
+def test_all_end_when_one_is_killed_and_say_which(by_one_and_two) -> None:
+    output = by_one_and_two / "killed"
+    assert float((output / "seconds").read_text()) < 60
+    printed = [(output / f"node_{rank}.log").read_text() for rank in range(2)]
     assert "This run ends, for rank 1, process " in printed[0]
     assert "rank      : 1" in printed[1]  # torchrun's own summary, of its machine
     assert "SIGKILL" in printed[1]
@@ -184,11 +181,12 @@ def test_all_end_when_one_is_killed_and_say_which(crops, make_output, tmp_path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGKILL), (1, signal.SIGSTOP)])
-def test_all_end_when_one_is_gone_in_any_way(crops, make_output, tmp_path, rank, number) -> None:
+def test_all_end_when_one_is_gone_in_any_way(crops, make_output, rank, number) -> None:
     """The first one, and one that does not answer although its connections are open, as without power."""
-    seconds, printed = killed(crops, Path(make_output()), tmp_path, rank, number)
-    assert seconds < 60
-    assert f"This run ends, for rank {rank}" in printed[1 - rank]
+    output = Path(make_output())
+    kill([], crops, output, rank, number)
+    assert float((output / "seconds").read_text()) < 60
+    assert f"This run ends, for rank {rank}" in (output / f"node_{1 - rank}.log").read_text()
 
 
 @pytest.mark.slow
