@@ -100,19 +100,19 @@ def evaluate(
     workflow = _evaluation(task, method, folder, trained, overlays, given)
     evaluator = workflow.parser.get_parsed_content("validate#evaluator")
     workflow.run()
+    if process_rank() > 0:  # the first process wrote the table, and another one may have no case
+        return
     images = next(iter(evaluator.data_loader))["image"].to(evaluator.state.device)
     network = workflow.parser.get_parsed_content("network")
     network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     seconds = sampling_time(network, images.as_tensor())
-    # the first process wrote the table, perhaps after the others came here, and it alone writes what follows
-    cases = _cases(folder, evaluator) if process_rank() == 0 else {}
     _write(
         folder / EVALUATION,
         {
             "settings": settings,
             "seconds_per_image": seconds.image,
             "seconds_per_further_sample": seconds.sample,
-            "cases": cases,
+            "cases": _cases(folder, evaluator),
             **_values(evaluator),
         },
     )

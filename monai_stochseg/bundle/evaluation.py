@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monai.data import DataLoader
-from monai.engines import SupervisedEvaluator
 from monai.engines.utils import default_prepare_batch
-from monai.handlers import IgniteMetricHandler
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
 from monai.utils import MetricReduction
@@ -18,8 +16,15 @@ from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.training import statistics
 from monai_stochseg.distributions import with_weights
-from monai_stochseg.engines import StochasticEvaluator
-from monai_stochseg.handlers import CaseTable, ReliabilityFigure, SampleFigure, WeightsLoader
+from monai_stochseg.engines import AnswerEvaluator, StochasticEvaluator
+from monai_stochseg.handlers import (
+    CaseTable,
+    MetricHandler,
+    ReliabilityFigure,
+    SampleFigure,
+    SharedBuffers,
+    WeightsLoader,
+)
 from monai_stochseg.inferers import PredictiveInferer
 from monai_stochseg.metrics import EnergyDistanceCurveMetric
 from monai_stochseg.tasks import Task
@@ -78,7 +83,7 @@ def make_evaluator(
     drawing = {**task.figure, **(figure or {})}
     if checkpoint is None:
         path = os.path.join(options.output_dir, "samples.png")
-        handlers = [SampleFigure(path, task.class_names, **drawing), *statistics("validation")]
+        handlers = [SharedBuffers(), SampleFigure(path, task.class_names, **drawing), *statistics("validation")]
     else:
         path = os.path.join(options.output_dir, f"samples_{part}.png")
         handlers = [
@@ -90,7 +95,7 @@ def make_evaluator(
         ]
     return StochasticEvaluator(
         val_data_loader=_loader(task, options, part, transforms),
-        network=network,
+        network=getattr(network, "module", network),
         num_samples=num_samples,
         inferer=PredictiveInferer(task.inferer() if inferer is None else inferer),
         mask_key=task.mask_key,
@@ -111,7 +116,7 @@ def make_answer_evaluator(
     checkpoint: str | None = None,
     inferer: Inferer | None = None,
     model_name: str = "model",
-) -> SupervisedEvaluator:
+) -> AnswerEvaluator:
     """
     The evaluator of single answers, logits ``[B, C, *S]``, on any task: Dice of its structures (the key metric is
     their mean) and calibration; with a checkpoint surface Dice and the calibration of each class too.
@@ -128,7 +133,7 @@ def make_answer_evaluator(
         model_name: in the figure.
     """
     chosen = task.answer_metrics(full=checkpoint is not None)
-    handlers: list[Any] = list(statistics("validation"))
+    handlers: list[Any] = [SharedBuffers(), *statistics("validation")]
     if checkpoint is not None:
         # where there are several raters, Dice stands in the table against each
         left_out = {"reliability", *(["dice"] if task.num_raters > 1 else [])}
@@ -138,9 +143,9 @@ def make_answer_evaluator(
             CaseTable(_table(options, part), {k: m for k, (m, _) in chosen.items() if k not in left_out}, std=True),
             ReliabilityFigure(os.path.join(options.output_dir, f"reliability_{part}.png"), reliability, model_name),
         ]
-    return SupervisedEvaluator(
+    return AnswerEvaluator(
         val_data_loader=_loader(task, options, part, transforms),
-        network=network,
+        network=getattr(network, "module", network),
         prepare_batch=_with_rater_weights,
         inferer=inferer or task.inferer() or SimpleInferer(),
         postprocessing=Compose(
@@ -173,19 +178,19 @@ def _loader(task: Task, options: Options, part: str, transforms: Sequence[Callab
     return evaluation_loader(dataset, task.evaluation_batch_size, options.num_workers)
 
 
-class _LastColumn(IgniteMetricHandler):
+class _LastColumn(MetricHandler):
     """The value of the last column of a metric that has several."""
 
     def compute(self) -> Any:
         return super().compute()[-1]
 
 
-def _handlers(metrics: Mapping[str, TaskMetric]) -> dict[str, IgniteMetricHandler]:
+def _handlers(metrics: Mapping[str, TaskMetric]) -> dict[str, MetricHandler]:
     """The first is the key metric, one number: of the energy distance's curve that of the most samples."""
-    handlers: dict[str, IgniteMetricHandler] = {}
+    handlers: dict[str, MetricHandler] = {}
     for name, (metric, output_transform) in metrics.items():
         reduction = getattr(metric, "reduction", None)
-        kind = IgniteMetricHandler
+        kind = MetricHandler
         if not handlers and isinstance(metric, EnergyDistanceCurveMetric):
             kind = _LastColumn
         elif not handlers and reduction == MetricReduction.MEAN_BATCH:

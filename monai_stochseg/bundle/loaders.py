@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import warnings
+from typing import Any
 
 import torch.distributed as dist
-from monai.data import DataLoader, Dataset, DistributedSampler
+from monai.data import DataLoader, Dataset, list_data_collate
 
 from monai_stochseg.data import CaseSampler, SeededDraws
+from monai_stochseg.data.dealt_batches import DealtBatches
 
 
 def training_loader(
@@ -22,17 +23,14 @@ def training_loader(
 
 def evaluation_loader(dataset: Dataset, batch_size: int = 1, num_workers: int = 0) -> DataLoader:
     """
-    Cases in their order, dealt to the processes under torchrun. Where there are fewer cases than processes, some are
-    repeated, and counted twice by metrics that pool voxels: a warning says so.
+    Cases in their order. Under torchrun the batches are dealt to the processes, each case once; a process for which
+    none is left has one batch without a case, the empty list, which the evaluators of this package take.
     """
-    sampler = None
-    if dist.is_available() and dist.is_initialized():
-        even = len(dataset) < dist.get_world_size()
-        if even:
-            warnings.warn(
-                f"{len(dataset)} cases for {dist.get_world_size()} processes: some are evaluated twice, and count "
-                "so in means over voxels; start fewer processes for exact figures.",
-                stacklevel=2,
-            )
-        sampler = DistributedSampler(dataset, even_divisible=even, shuffle=False)
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+    if not (dist.is_available() and dist.is_initialized()):
+        return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers)
+    batches = DealtBatches(len(dataset), batch_size)
+    return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=_collate)
+
+
+def _collate(items: list[Any]) -> Any:
+    return list_data_collate(items) if items else []

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 
 from monai.data import Dataset
-from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import Activationsd, Compose, CopyItemsd
 from torch import nn
@@ -13,7 +12,7 @@ from torch import nn
 from monai_stochseg.bundle.loaders import evaluation_loader
 from monai_stochseg.bundle.options import Options
 from monai_stochseg.bundle.prediction_recorder import PredictionRecorder
-from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.engines import AnswerEvaluator, StochasticEvaluator
 from monai_stochseg.handlers import VolumeTable, WeightsLoader
 from monai_stochseg.inferers import PredictiveInferer
 from monai_stochseg.tasks import Task
@@ -52,7 +51,7 @@ def make_predictor(
     """
     return StochasticEvaluator(
         val_data_loader=evaluation_loader(dataset),
-        network=network,
+        network=getattr(network, "module", network),
         num_samples=num_samples,
         inferer=PredictiveInferer(task.inferer()) if inferer is None else inferer,
         mask_key=task.mask_key,
@@ -73,7 +72,7 @@ def make_answer_predictor(
     inferer: Inferer | None = None,
     volumes: str | os.PathLike | None = None,
     recorder: PredictionRecorder | None = None,
-) -> SupervisedEvaluator:
+) -> AnswerEvaluator:
     """
     Inference of single answers, logits ``[B, C, *S]``: ``postprocessing`` saves the label map and the predictive
     entropy of each case.
@@ -90,9 +89,9 @@ def make_answer_predictor(
         recorder: see :py:func:`make_predictor`.
     """
     softmax = [Activationsd(keys="pred", softmax=True), CopyItemsd(keys="pred", names="probabilities")]
-    return SupervisedEvaluator(
+    return AnswerEvaluator(
         val_data_loader=evaluation_loader(dataset),
-        network=network,
+        network=getattr(network, "module", network),
         inferer=inferer or task.inferer() or SimpleInferer(),
         postprocessing=Compose([*softmax, postprocessing]),
         val_handlers=_handlers(task, network, checkpoint, volumes, recorder),

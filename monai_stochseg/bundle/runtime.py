@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from monai_stochseg.bundle.errors import explain_errors
+from monai_stochseg.bundle.heartbeat import Heartbeat, start_heartbeat
 from monai_stochseg.bundle.overrides import check_overrides
 
+_heartbeat: Heartbeat | None = None  # of the process group, which PyTorch keeps one a process
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 
 
@@ -52,7 +54,7 @@ def start_run(device: torch.device | str, seed: int = 0) -> None:
         device: where networks run.
         seed: of PyTorch's global generator.
     """
-    explain_errors()
+    explain_errors(_which_is_gone)
     check_overrides()
     start_process(device)
     torch.manual_seed(seed)
@@ -79,7 +81,13 @@ def check_device(device: torch.device | str) -> torch.device:
 
 
 def start_process(device: torch.device | str) -> None:
-    """The part of :py:func:`start_run` that concerns device, memory and the process group."""
+    """
+    The part of :py:func:`start_run` that concerns device, memory and the process group. Where one of several processes
+    is gone, the others end, with a line that says which.
+
+    Args:
+        device: where networks run.
+    """
     device = check_device(device)
     if process_rank() > 0:
         logging.getLogger().setLevel(logging.WARNING)
@@ -92,10 +100,22 @@ def start_process(device: torch.device | str) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     if is_distributed() and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        global _heartbeat
+        _heartbeat = start_heartbeat()
+        explain_errors(_which_is_gone)
+
+
+def _which_is_gone(error: BaseException) -> str | None:
+    """Which process's end an uncaught error comes from, where it is that of another one."""
+    return None if _heartbeat is None else _heartbeat.explain(error)
 
 
 def end_run() -> None:
     """Leave the process group that :py:func:`start_run` made."""
+    global _heartbeat
+    if _heartbeat is not None:
+        _heartbeat.stop()
+        _heartbeat = None
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -12,6 +12,7 @@ from monai.utils import CommonKeys
 from torch import nn
 
 from monai_stochseg.bundle.options import Options
+from monai_stochseg.bundle.runtime import process_rank
 from monai_stochseg.data import new_file
 from monai_stochseg.distributions import check_weights, full_precision
 from monai_stochseg.distributions.base import plain
@@ -78,6 +79,8 @@ def save_temperature(
         "ece_before": before,
         "ece_after": after,
     }
+    if process_rank() > 0:  # all have done the same
+        return result
     with new_file(os.path.join(options.output_dir, "temperature.json")) as temporary:
         temporary.write_text(json.dumps(result, indent=4) + "\n", encoding="utf-8")
     print(f"ece of the single answer on the part {judged!r}: {before:.4f}, calibrated {after:.4f}")

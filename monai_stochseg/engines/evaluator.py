@@ -10,6 +10,7 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys as Keys
 
+from monai_stochseg.data.dealt_batches import batch_number
 from monai_stochseg.distributions import check_weights, with_weights
 from monai_stochseg.distributions.base import plain
 from monai_stochseg.inferers import PredictiveInferer, draw_samples
@@ -38,7 +39,9 @@ class StochasticEvaluator(SupervisedEvaluator):
     ``samples`` and ``label`` carry their weights with them, so that MONAI's ``from_engine(["samples", "label"])`` gives
     the metrics of this package the weighted value.
 
-    Every run of the evaluator draws the same noise, whatever was drawn before it.
+    Every run of the evaluator draws the same noise, whatever was drawn before it, in any number of processes to which
+    batches are dealt in turn. The output of a batch without a case, the empty list, is the empty list: the share of a
+    process for which no case is left.
 
     Args:
         num_samples: number of samples N.
@@ -85,9 +88,11 @@ class StochasticEvaluator(SupervisedEvaluator):
     @property
     def noise_seed(self) -> int:
         """The seed with which the samples of the present batch are drawn."""
-        return self.seed + self.state.iteration
+        return self.seed + batch_number(self.state.iteration)
 
-    def _iteration(self, engine: StochasticEvaluator, batchdata: dict[str, torch.Tensor]) -> dict:
+    def _iteration(self, engine: StochasticEvaluator, batchdata: Any) -> Any:
+        if not len(batchdata):
+            return []
         batch: Sequence = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         inputs, targets, args, kwargs = batch if len(batch) == 4 else (*batch, (), {})
         if engine.mask_key is not None:

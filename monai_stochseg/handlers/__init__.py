@@ -15,6 +15,7 @@ from monai_stochseg.handlers.loss_guard import LossGuard
 from monai_stochseg.handlers.loss_schedule import LossSchedule
 from monai_stochseg.handlers.mean_pretraining import MeanPretraining
 from monai_stochseg.handlers.metric_figure import MetricFigure
+from monai_stochseg.handlers.metric_handler import MetricHandler
 from monai_stochseg.handlers.mlflow_tracker import MLFlowTracker
 from monai_stochseg.handlers.optimizer_state import OptimizerState
 from monai_stochseg.handlers.progress import TrainingProgress
@@ -22,6 +23,7 @@ from monai_stochseg.handlers.reconstruction_iou import ReconstructionIoU
 from monai_stochseg.handlers.refinement_monitor import RefinementMonitor
 from monai_stochseg.handlers.reliability_figure import ReliabilityFigure
 from monai_stochseg.handlers.sample_figure import SampleFigure
+from monai_stochseg.handlers.shared_buffers import SharedBuffers
 from monai_stochseg.handlers.split_record import SplitRecord
 from monai_stochseg.handlers.training_checkpoint import TrainingCheckpoint
 from monai_stochseg.handlers.training_validation import TrainingValidation
@@ -40,12 +42,14 @@ __all__ = [
     "MLFlowTracker",
     "MeanPretraining",
     "MetricFigure",
+    "MetricHandler",
     "NonFiniteError",
     "OptimizerState",
     "ReconstructionIoU",
     "RefinementMonitor",
     "ReliabilityFigure",
     "SampleFigure",
+    "SharedBuffers",
     "SplitRecord",
     "TrainingCheckpoint",
     "TrainingProgress",

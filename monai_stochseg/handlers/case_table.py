@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.metrics import CumulativeIterationMetric
-from monai.utils import CommonKeys, ImageMetaKey, string_list_all_gather
+from monai.utils import CommonKeys, ImageMetaKey
 
 from monai_stochseg.data import write_csv
+from monai_stochseg.data.dealt_batches import gather, in_order
 from monai_stochseg.metrics import PooledMetric
 
 #: Rows of the table that are no cases.
@@ -20,9 +21,10 @@ SUMMARY_ROWS = ("mean", "std", "standard_error")
 
 class CaseTable:
     """
-    Writes the metrics of an evaluation to one CSV file: one row per case, then the mean over the cases with a value.
-    A metric whose value is no mean over cases has that value in the row of the mean, and NaN in the others.
-    The file appears whole or not at all, and a name that a spreadsheet would take for a formula gets an apostrophe.
+    Writes the metrics of an evaluation to one CSV file: one row per case, those of all processes in their order, then
+    the mean over the cases with a value. A metric whose value is no mean over cases has that value in the row of the
+    mean, and NaN in the others. The file appears whole or not at all, and a name that a spreadsheet would take for a
+    formula gets an apostrophe.
 
     Args:
         filename: the CSV file.
@@ -53,7 +55,7 @@ class CaseTable:
         self.image_key = image_key
         self.std = std
         self.standard_error = standard_error
-        self._cases: list[str] = []
+        self._cases: list[list[str]] = []
         self._values: dict[str, torch.Tensor] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -66,13 +68,13 @@ class CaseTable:
         self._cases = []
 
     def _name_cases(self, engine: Engine) -> None:
-        for item in engine.state.output:
-            name = Path(str(item[self.image_key].meta[ImageMetaKey.FILENAME_OR_OBJ])).name
-            self._cases.append(name.removesuffix(".gz").removesuffix(".nii"))
+        files = [Path(str(item[self.image_key].meta[ImageMetaKey.FILENAME_OR_OBJ])) for item in engine.state.output]
+        self._cases.append([file.name.removesuffix(".gz").removesuffix(".nii") for file in files])
 
     def _write(self, engine: Engine) -> None:
-        gathered = string_list_all_gather(self._cases)
-        cases = list(dict.fromkeys(gathered))  # a distributed sampler may repeat a case to fill the last round
+        batches = gather(self._cases)
+        gathered = [case for own in batches for batch in own for case in batch]  # by rank, as metrics are
+        cases = list(dict.fromkeys(in_order(batches)))  # another sampler may repeat a case to fill the last round
         rows = [gathered.index(case) for case in cases]
         columns: dict[str, list[float]] = {}
         pooled: dict[str, float] = {}
@@ -81,7 +83,7 @@ class CaseTable:
                 pooled[name] = float(metric.aggregate())
                 columns[name] = [math.nan] * len(cases)
                 continue
-            values: Any = metric.get_buffer()  # gathered over the processes, in the order of the cases
+            values: Any = metric.get_buffer()  # gathered over the processes
             for label, column in zip(_columns(name, metric), values.float().cpu().unbind(1), strict=True):
                 columns[label] = column[rows].tolist()
         if engine.state.rank != 0:

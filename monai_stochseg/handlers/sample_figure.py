@@ -60,7 +60,8 @@ class SampleFigure:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     def _keep(self, engine: Engine) -> None:
-        self._first = engine.state.output[0]
+        if engine.state.output:  # this process may have no case, but the first one, which draws, has one
+            self._first = engine.state.output[0]
 
     def _is_best(self, engine: Engine) -> bool:
         state = engine.state

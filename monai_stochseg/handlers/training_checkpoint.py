@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from monai_stochseg.data import new_file, remove_partial
+from monai_stochseg.data.dealt_batches import gather
 from monai_stochseg.handlers.add_last import add_last
 from monai_stochseg.handlers.exceptions import on_exception, stop_within
 from monai_stochseg.handlers.load_weights import check_signature, load_state, read_checkpoint
@@ -284,6 +286,7 @@ class TrainingCheckpoint:
             resume_path = None
         if resume_path is not None:
             self._load(engine, resume_path)
+        self._check_all_resume(engine)
         if engine.state.rank != 0:
             return
         folder = self.last_path.parent
@@ -296,6 +299,16 @@ class TrainingCheckpoint:
                 self._keep_previous(path, engine)
             self._saved = None  # there, and not in this folder
         self._read_best(engine)
+
+    def _check_all_resume(self, engine: Engine) -> None:
+        """One process that begins where others resume would train with other weights, or wait for ever."""
+        places = gather((engine.state.iteration, socket.gethostname()))
+        if len({iteration for iteration, _ in places}) > 1:
+            found = ", ".join(f"rank {i} on {host}: {iteration}" for i, (iteration, host) in enumerate(places))
+            raise RuntimeError(
+                f"the processes do not resume from the same iteration ({found}): {self.last_path.parent} must be one "
+                "folder that all machines see."
+            )
 
     def _read_best(self, engine: Engine) -> None:
         if self.evaluator is None or not self.best_path.exists():

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
 
 from monai_stochseg.data import write_csv
+from monai_stochseg.data.dealt_batches import gather, in_order
 
 _QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
@@ -35,7 +37,7 @@ class VolumeTable:
         self.filename = Path(filename)
         self.regions = regions
         self.spatial_dims = spatial_dims
-        self._rows: dict[str, list[float]] = {}
+        self._rows: list[list[tuple[str, list[float]]]] = []
 
     def attach(self, engine: Engine) -> None:
         """Attach to an engine whose output has ``pred``, a label map ``[1, *S]``, and perhaps ``samples``."""
@@ -44,13 +46,15 @@ class VolumeTable:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
-        self._rows = {}
+        self._rows = []
 
     def _measure(self, engine: Engine) -> None:
+        batch = []
         for item in engine.state.output:
             name = Path(str(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])).name
             case = name.removesuffix(".gz").removesuffix(".nii").removesuffix(".png")
-            self._rows[case] = self._volumes(item)
+            batch.append((case, self._volumes(item)))
+        self._rows.append(batch)
 
     def _volumes(self, item: Mapping[str, Any]) -> list[float]:
         affine = torch.as_tensor(item["pred"].affine).double()
@@ -69,13 +73,14 @@ class VolumeTable:
         return row
 
     def _write(self, engine: Engine) -> None:
-        if not self._rows:
+        volumes = dict(in_order(gather(self._rows)))
+        if not volumes or idist.get_rank() != 0:
             return
         unit = "ml" if self.spatial_dims == 3 else "mm2"
-        per_region = (len(next(iter(self._rows.values()))) // len(self.regions)) > 1
+        per_region = (len(next(iter(volumes.values()))) // len(self.regions)) > 1
         parts = ("answer", *(_QUANTILES if per_region else ()))
         columns = [f"{name}_{part}_{unit}" for name in self.regions for part in parts]
-        rows = [[case, *(f"{value:.6g}" for value in values)] for case, values in self._rows.items()]
+        rows = [[case, *(f"{value:.6g}" for value in values)] for case, values in volumes.items()]
         write_csv(self.filename, [["case", *columns], *rows])
 
 

@@ -14,7 +14,17 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from bundle_runs import TORCHRUN, command, first_cause, make_workflow, mlflow_runs, run_command, run_workflow, table
+from bundle_runs import (
+    TORCHRUN,
+    command,
+    config_files,
+    first_cause,
+    make_workflow,
+    mlflow_runs,
+    run_command,
+    run_workflow,
+    table,
+)
 from filelock import FileLock
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
@@ -300,13 +310,13 @@ DISTRIBUTED = ("probunet_lidc", "svls_prostatex", "car_lidc", "supervised_uncert
 def by_two_processes(folders, mlflow_database, tmp_path_factory) -> tuple[Path, str]:
     """Trainings by two processes of one torchrun, an evaluation at the end, and what they printed."""
     folder = tmp_path_factory.mktemp("processes")
-    jobs: list[tuple[str, dict[str, Any]]] = []
+    jobs: list[tuple[list[str], dict[str, Any]]] = []
     for name in DISTRIBUTED:
         for output in (folder / name, folder / name / "calibration"):
             output.mkdir()
             shutil.copy(mlflow_database, output)
         geco = {"target_reconstruction": 10.0} if name == "probunet_lidc" else {}
-        jobs.append((name, at_home(name, folders, folder / name, val_interval=2, **geco)))
+        jobs.append((config_files(name), at_home(name, folders, folder / name, val_interval=2, **geco)))
     (folder / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("two_processes.py")
     done = run_command([*TORCHRUN, str(script), str(folder / "jobs.json")], cwd=folder)

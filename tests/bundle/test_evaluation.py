@@ -177,9 +177,9 @@ def test_the_table_has_the_metrics_of_cases(tmp_path, monkeypatch) -> None:
 
 def test_only_the_first_process_prints(tmp_path, monkeypatch) -> None:
     run = Options(str(tmp_path))
-    assert len(handlers_of(monkeypatch, options=run)["val_handlers"]) == 2
+    assert len(handlers_of(monkeypatch, options=run)["val_handlers"]) == 3
     monkeypatch.setenv("RANK", "1")
-    assert len(handlers_of(monkeypatch, options=run)["val_handlers"]) == 1
+    assert len(handlers_of(monkeypatch, options=run)["val_handlers"]) == 2
 
 
 def test_further_transforms_act_on_image_and_label(tmp_path) -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch.distributed as dist
 
@@ -10,7 +8,7 @@ from monai_stochseg.bundle.loaders import evaluation_loader, training_loader
 
 
 def cases(loader) -> list[int]:
-    return [case for batch in loader for case in batch.tolist()]
+    return [case for batch in loader for case in (batch.tolist() if len(batch) else [])]
 
 
 def as_process(monkeypatch, rank: int, world_size: int) -> None:
@@ -32,13 +30,28 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert [len(batch) for batch in training_loader(range(10), 4, images_per_epoch=6)] == [4, 2]
 
 
-@pytest.mark.parametrize(("number", "dealt"), [(5, [[0, 2, 4], [1, 3]]), (2, [[0], [1]]), (1, [[0], [0]])])
-def test_evaluation_deals_each_case_once_where_it_can(monkeypatch, number, dealt):
-    assert cases(evaluation_loader(range(number), batch_size=2)) == list(range(number))
+@pytest.mark.parametrize(
+    ("number", "batch_size", "dealt"),
+    [
+        (5, 1, [[0, 2, 4], [1, 3]]),
+        (2, 1, [[0], [1]]),
+        (1, 1, [[0], []]),
+        (5, 2, [[0, 1, 4], [2, 3]]),
+        (3, 4, [[0, 1, 2], []]),
+    ],
+)
+def test_evaluation_deals_each_case_once(monkeypatch, number, batch_size, dealt):
+    assert cases(evaluation_loader(range(number), batch_size)) == list(range(number))
     for rank in range(2):
         as_process(monkeypatch, rank, 2)
-        with pytest.warns(UserWarning, match="1 cases for 2 processes") if number == 1 else nullcontext():
-            assert cases(evaluation_loader(range(number))) == dealt[rank]
+        assert cases(evaluation_loader(range(number), batch_size)) == dealt[rank]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_process_without_a_case_has_one_batch_that_is_empty(monkeypatch, num_workers):
+    as_process(monkeypatch, 1, 2)
+    assert list(evaluation_loader(range(1), num_workers=num_workers)) == [[]]
+    assert len(evaluation_loader(range(0))) == 0
 
 
 def test_training_deals_an_epoch_to_the_processes(monkeypatch):

@@ -9,7 +9,7 @@ from monai.transforms import AsDiscreted
 from torch import nn
 
 from monai_stochseg.distributions import HypothesesDistribution, weights_of
-from monai_stochseg.engines import StochasticEvaluator
+from monai_stochseg.engines import AnswerEvaluator, StochasticEvaluator
 from monai_stochseg.metrics import GeneralizedEnergyDistanceMetric
 from monai_stochseg.networks.nets import BayesianProbabilisticUNet, StochasticSegmentationNetwork
 
@@ -194,3 +194,21 @@ def test_rater_weights_must_match_the_label():
 def test_rejects():
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         run(num_samples=0)
+
+
+@pytest.mark.parametrize("kind", [StochasticEvaluator, AnswerEvaluator])
+def test_the_output_of_a_batch_without_a_case_is_empty(kind):
+    evaluator = kind("cpu", [[]], network(), postprocessing=AsDiscreted("pred", argmax=True))
+    evaluator.run()
+    assert evaluator.state.output == []
+
+
+def test_noise_is_that_of_the_batch_in_any_number_of_processes(monkeypatch):
+    """The second of two processes has the second batch first."""
+    whole = run()
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda group=None: 2)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda group=None: 1)
+    second = [batch for i, batch in enumerate(loader()) if i == 1]
+    (item, _) = run(loader=second)
+    assert torch.equal(item["samples"], whole[2]["samples"])

@@ -429,3 +429,14 @@ def test_what_a_killed_training_left_is_removed(tmp_path):
     (tmp_path / ".partial.123.model_last.pt").write_bytes(b"half")
     make_training(tmp_path, max_epochs=1).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model_best.pt", "model_last.pt"]
+
+
+def test_processes_that_resume_from_different_states_are_an_error(tmp_path, monkeypatch):
+    """Such as where each machine has an output folder of its own."""
+    make_training(tmp_path, max_epochs=1).run()
+    others = [(0, "node-1")]
+    monkeypatch.setattr("monai_stochseg.handlers.training_checkpoint.gather", lambda own: [own, *others])
+    with pytest.raises(RuntimeError, match=rf"rank 0 on .*: {EPOCH_LENGTH}, rank 1 on node-1: 0\): .* one folder that"):
+        make_training(tmp_path, max_epochs=2, resume=True).run()
+    others[0] = (EPOCH_LENGTH, "node-1")
+    make_training(tmp_path, max_epochs=2, resume=True).run()
