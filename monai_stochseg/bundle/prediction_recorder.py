@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import Dataset
+from monai.data import Dataset, decollate_batch
 from monai.transforms import Compose
-from monai.utils import ImageMetaKey
+from monai.utils import CommonKeys, ImageMetaKey
 
 from monai_stochseg.bundle.paths import check_path
 from monai_stochseg.bundle.saving import SaveNifti
@@ -57,13 +57,15 @@ class PredictionRecorder:
         Args:
             engine: the predictor, whose post-processing has saved the predictions of a batch when its iteration ends.
         """
-        engine.add_event_handler(Events.STARTED, self._forget)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _forget(self, engine: Engine) -> None:
-        """Remove the records of the cases that come, before the first of their files is replaced."""
-        for case in self.dataset.data:
-            name = prediction_name(f"{self.task.case_name(case)}.nii.gz")
+        """Remove the records of the batch's cases, before the first of their files is replaced."""
+        if not engine.state.batch:  # a process under torchrun without a case
+            return
+        for image in decollate_batch(engine.state.batch[CommonKeys.IMAGE]):
+            name = prediction_name(image.meta[ImageMetaKey.FILENAME_OR_OBJ])
             Path(self.prediction_dir, f"{name}{PREDICTION_SUFFIX}").unlink(missing_ok=True)
 
     def __call__(self, engine: Engine) -> None:

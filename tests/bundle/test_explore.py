@@ -170,6 +170,23 @@ def test_mutual_information_and_image_are_written(untrained, tmp_path) -> None:
     assert (described["channels"], described["readers"], len(described["samples"])) == ([], [], 3)
 
 
+def test_a_record_is_gone_while_the_files_of_its_case_are_replaced(untrained, tmp_path, monkeypatch) -> None:
+    """And the records of other cases stay."""
+    given = untrained("ssn_brats")
+    common = {"checkpoint": given["checkpoint"], **given["ids"], "prediction_dir": str(tmp_path / "run")}
+    run_workflow(files=given["config_file"], **common, max_cases=2)
+    first, second = PredictionFolder(tmp_path / "run").names()
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("monai_stochseg.bundle.saving.SaveNifti._save", fail)
+    with pytest.raises(Exception, match=r"the disk is full|applying transform|eval"):
+        run_workflow(files=given["config_file"], **common, max_cases=1)
+    assert PredictionFolder(tmp_path / "run").names() == [second]
+    assert first != second
+
+
 def test_a_training_with_an_overlay_explores_another_task(untrained, tmp_path) -> None:
     given = untrained("ssn_lidc", "cityscapes")
     session = Session(LiveFolder(tmp_path / "live", **{**given, "ids": {**given["ids"], "max_cases": 1}}))
