@@ -41,8 +41,7 @@ class RegionProbability(Transform):
     @check_arguments
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Probability of the structure; a MetaTensor stays one."""
-        check_class_probabilities("img", img, 0, "pass the softmax of logits.")
-        return self.sum_of(img)
+        return self.sum_of(_checked(img))
 
     def sum_of(self, img: torch.Tensor) -> torch.Tensor:
         """As a call, of probabilities that are checked already."""
@@ -83,6 +82,13 @@ class RegionProbabilityd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             with naming(key):
-                check_class_probabilities("img", d[key], 0, "pass the softmax of logits.")
-                d.update({name: probability.sum_of(d[key]) for name, probability in self.regions.items()})
+                probabilities = _checked(d[key])  # once for all regions
+                d.update({name: region.sum_of(probabilities) for name, region in self.regions.items()})
         return d
+
+
+@check_arguments
+def _checked(img: torch.Tensor) -> torch.Tensor:
+    """Probabilities; an error for anything else."""
+    check_class_probabilities("img", img, 0, "pass the softmax of logits.")
+    return img
