@@ -51,7 +51,7 @@ def served(folder: PredictionFolder, **options: Any) -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
+        pytest.skip("the explorer's page is not tested: there is no Chromium (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)

@@ -21,6 +21,8 @@ SILENCE = float(os.environ.get("STOCHSEG_SILENCE_S", "30"))
 # After an error of the communication, which has a cause, less is enough.
 _SUSPICIOUS = 5.0
 _COMMUNICATION = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe")
+# What a store raises that no longer answers: PyTorch's errors of communication are RuntimeErrors.
+_NO_ANSWER = (RuntimeError, OSError)
 _ALIVE, _DONE, _FAILED, _LEFT, _LOST = "alive", "done", "failed", "left", "lost"
 
 
@@ -63,7 +65,7 @@ class Heartbeat:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(GRACE)
-        with suppress(Exception):  # the first process may have ended, and the store with it
+        with suppress(*_NO_ANSWER):  # the first process may have ended, and the store with it
             self._beat()
         atexit.unregister(self._leave)
 
@@ -78,7 +80,7 @@ class Heartbeat:
         self._explaining.set()
         if not is_of_communication(error):
             self.state = f"{_FAILED} by {type(error).__name__}: {str(error).strip()[:200]}"
-            with suppress(Exception):
+            with suppress(*_NO_ANSWER):
                 self._beat()
             return None
         self.state = _LOST  # the others look for the cause elsewhere
@@ -87,7 +89,7 @@ class Heartbeat:
             time.sleep(BEAT / 2)
             try:
                 found = self._gone(_SUSPICIOUS, after_error=True)
-            except Exception:
+            except _NO_ANSWER:
                 return _store_gone()
             if found:
                 return _line(found)
@@ -111,7 +113,7 @@ class Heartbeat:
             try:
                 self._beat()
                 found = self._gone(SILENCE)
-            except Exception:
+            except _NO_ANSWER:
                 self._end(_store_gone())
                 return
             if found:

@@ -57,7 +57,7 @@ def save_predictions(
             ``samples_0`` and so on, for viewers of segmentations that take no 4th axis.
         mutual_information: whether to save the mutual information of label and sample, which needs an evaluator with
             ``expected_entropy=True``.
-        compress: whether NIfTI files are ``.nii.gz``; ``.nii`` are written several times faster, and are large.
+        compress: whether NIfTI files are ``.nii.gz``; ``.nii`` need no compression, and are large.
     """
     output_dir = check_path("output_dir", output_dir)
     entropies = {"probabilities": "entropy", **({"pred": "answer_entropy"} if answer_entropy else {})}

@@ -70,8 +70,9 @@ class PredictiveDistribution(ABC):
             del logits  # before the next are made
             logits = plain(self.sample_logits(min(chunk_size, n - start), generator))
             add_samples(logits, labels[:, start : start + chunk_size], probabilities, self.weights, entropy)
-        total = 1 if self.weights is not None else n
-        return LabelMaps(labels, probabilities / total, None if entropy is None else entropy / total)
+        if self.weights is None:
+            probabilities, entropy = probabilities / n, None if entropy is None else entropy / n
+        return LabelMaps(labels, probabilities, entropy)
 
     def given_weights(self, generator: torch.Generator | None = None) -> PredictiveDistribution:
         """

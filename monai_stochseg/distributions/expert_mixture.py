@@ -8,6 +8,7 @@ import torch
 
 from monai_stochseg.distributions.arguments import check_arguments, check_at_least, check_axes
 from monai_stochseg.distributions.base import PredictiveDistribution
+from monai_stochseg.distributions.latent import decode_latents
 from monai_stochseg.distributions.noise import draw_latent
 from monai_stochseg.distributions.weights import check_probabilities
 
@@ -97,10 +98,7 @@ class ExpertMixtureDistribution(PredictiveDistribution):
         Raises:
             ValueError: when the latents do not fit the mixture.
         """
-        batch, latent_dim = len(self.gate), self.mean.shape[1]
-        if latents.dim() != 3 or not latents.numel() or latents.shape[0] != batch or latents.shape[2] != latent_dim:
-            raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
-        return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
+        return decode_latents(self._decoder, latents, len(self.gate), self.mean.shape[1])
 
     @torch.no_grad()
     def mode_logits(self) -> torch.Tensor:

@@ -9,7 +9,7 @@ from monai_stochseg.distributions.arguments import check_arguments, check_at_lea
 from monai_stochseg.distributions.base import PredictiveDistribution
 from monai_stochseg.distributions.noise import draw_latent
 
-__all__ = ["LatentDistribution"]
+__all__ = ["LatentDistribution", "decode_latents"]
 
 
 class LatentDistribution(PredictiveDistribution):
@@ -55,10 +55,7 @@ class LatentDistribution(PredictiveDistribution):
         Raises:
             ValueError: when the latents do not fit the prior.
         """
-        batch, latent_dim = self.mean.shape
-        if latents.dim() != 3 or not latents.numel() or latents.shape[0] != batch or latents.shape[2] != latent_dim:
-            raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
-        return torch.stack([self._decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)
+        return decode_latents(self._decoder, latents, *self.mean.shape)
 
     @check_arguments
     @torch.no_grad()
@@ -70,3 +67,12 @@ class LatentDistribution(PredictiveDistribution):
     def mode_logits(self) -> torch.Tensor:
         """The logits of the prior's mean, without gradients, ``[B, C, *S]``."""
         return self._decoder(self.mean)
+
+
+def decode_latents(
+    decoder: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, batch: int, latent_dim: int
+) -> torch.Tensor:
+    """The logits ``[B, n, C, *S]`` of latents ``[B, n, L]``, one latent per image at a time; ValueError for others."""
+    if latents.dim() != 3 or not latents.numel() or latents.shape[0] != batch or latents.shape[2] != latent_dim:
+        raise ValueError(f"latents must be [B, n, L] = [{batch}, n, {latent_dim}], got {tuple(latents.shape)}.")
+    return torch.stack([decoder(z.contiguous()) for z in latents.unbind(1)], dim=1)

@@ -7,6 +7,7 @@ import torch
 
 from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.base import full_precision
+from monai_stochseg.distributions.label_maps import softmax_entropy
 from monai_stochseg.distributions.latent import LatentDistribution
 from monai_stochseg.distributions.marginal import check_logits
 
@@ -56,4 +57,4 @@ class RefinedDistribution(LatentDistribution):
 
     def entropy(self) -> torch.Tensor:
         """Entropy of the calibration output in nats, ``[B, 1, *S]``: the uncertainty without a sample."""
-        return torch.special.entr(self.calibration_output()).sum(1, keepdim=True)
+        return softmax_entropy(self.calibration_output())

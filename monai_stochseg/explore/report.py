@@ -47,9 +47,7 @@ def write_report(folder: PredictionFolder, html: str, hide_names: bool = False) 
     for number, name in enumerate(folder.names()):
         shown = f"case {number + 1}" if hide_names else name
         try:
-            case = {"id": number, "name": shown, **_case(OpenedCase(folder.files(name)))}
-            json.dumps(case, allow_nan=False)  # which no browser reads
-            cases.append(case)
+            cases.append({"id": number, "name": shown, **_case(OpenedCase(folder.files(name)))})
         except Exception as error:  # whatever a damaged file raises: the other cases are shown
             failed.append({"name": shown, "error": f"{shown} cannot be shown." if hide_names else f"{shown}: {error}"})
     if not cases:
@@ -66,6 +64,7 @@ def write_report(folder: PredictionFolder, html: str, hide_names: bool = False) 
 
 def _case(case: OpenedCase) -> dict[str, Any]:
     described = describe_case(case, summarise(case))
+    json.dumps(described, allow_nan=False)  # a NaN would leave the whole page blank
     shown = [layer for layer in case.layers if not layer.startswith("sample-")]
     shown += [f"sample-{index}" for index in range(min(case.record.num_samples, _MOST_SAMPLES))]
     cuts = planes(case, described["focus"])
