@@ -11,7 +11,10 @@ import torch
 
 from monai_stochseg.distributions.noise import fill_noise, voxels_per_block
 
-_TOGETHER = 8  # samples that share one reading of the parameters
+_ROWS = 8  # of each product: a sample's rounding must not depend on how many are drawn with it
+# Samples that share one reading of the parameters. On a CPU their block stays in the cache, and each call is for as
+# many numbers as possible; on a GPU a block has all voxels.
+_TOGETHER_CPU, _TOGETHER_GPU = 32, 8
 
 _Result = TypeVar("_Result")
 
@@ -62,22 +65,25 @@ def noise_blocks(
 
 def sample_blocks(share: Sequence[tuple[int, int]], normal: FlatNormal) -> Iterator[Block]:
     """The samples ``mean + scale (P e1 + sqrt(D) e2)``, block by block, of successive numbers with their seeds."""
-    for start in range(0, len(share), _TOGETHER):
-        numbers, seeds = zip(*share[start : start + _TOGETHER], strict=True)
+    together = _TOGETHER_CPU if normal.mean.device.type == "cpu" else _TOGETHER_GPU
+    for start in range(0, len(share), together):
+        numbers, seeds = zip(*share[start : start + together], strict=True)
         yield from _blocks_of_a_group(slice(numbers[0], numbers[-1] + 1), seeds, normal)
 
 
 def _blocks_of_a_group(samples: slice, seeds: Sequence[int], normal: FlatNormal) -> Iterator[Block]:
     generators = [torch.Generator(normal.mean.device).manual_seed(seed) for seed in seeds]
     e1 = rank_noise(generators, normal) * normal.rank_scale
-    # A product of always as many rows, so that a sample's rounding does not depend on how many are drawn with it.
-    e1 = torch.cat([e1, e1.new_zeros(_TOGETHER - len(seeds), *e1.shape[1:])])
+    e1 = torch.cat([e1, e1.new_zeros(-len(seeds) % _ROWS, *e1.shape[1:])])
     scale = normal.class_scale[:, None]
-    for item, voxels, logits in noise_blocks(generators, normal):
+    for item, voxels, noise in noise_blocks(generators, normal):
         mean, log_diag, factor = (_take(x[item], voxels) for x in (normal.mean, normal.log_diag, normal.cov_factor))
-        correlated = (e1[:, item] @ factor.flatten(1)).unflatten(1, mean.shape)[: len(seeds)]
-        logits.mul_((0.5 * log_diag).exp_()).add_(correlated).mul_(scale).add_(mean)
-        yield Block(samples, item, voxels, logits)
+        std = (0.5 * log_diag).exp_().mul_(scale)
+        scaled_factor = (factor * scale).flatten(1)
+        logits = noise.new_empty(len(e1), scaled_factor.shape[1])
+        for rows, of_rows in zip(e1[:, item].split(_ROWS), logits.split(_ROWS), strict=True):
+            torch.addmm(mean.flatten(), rows, scaled_factor, out=of_rows)
+        yield Block(samples, item, voxels, logits[: len(seeds)].unflatten(1, mean.shape).addcmul_(noise, std))
 
 
 def _take(x: torch.Tensor, voxels: slice | torch.Tensor) -> torch.Tensor:
