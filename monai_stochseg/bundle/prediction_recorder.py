@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ class PredictionRecorder:
     """
     Handler of a predictor that makes its folder complete by itself: beside each case's predictions it writes the image,
     the raters' label where the case has one, both as NIfTI on the grid of the predictions, and last a record of what
-    the files hold, see :py:class:`monai_stochseg.data.prediction_record.PredictionRecord`.
+    the files hold, see :py:class:`monai_stochseg.data.prediction_record.PredictionRecord`. Image and label are read and
+    written in a thread while the case is predicted.
 
     Args:
         prediction_dir: folder of the predictions.
@@ -51,28 +53,34 @@ class PredictionRecorder:
         self.save_image = save_image
         self.stacked = stacked
         self.compress = compress
+        self._sources: dict[str, Future] = {}
 
     def attach(self, engine: Engine) -> None:
         """
         Args:
             engine: the predictor, whose post-processing has saved the predictions of a batch when its iteration ends.
         """
-        engine.add_event_handler(Events.ITERATION_STARTED, self._forget)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def _forget(self, engine: Engine) -> None:
-        """Remove the records of the batch's cases, before the first of their files is replaced."""
+    def _start(self, engine: Engine) -> None:
+        """Remove the records of the batch's cases before the first of their files is replaced, and save the sources."""
         if not engine.state.batch:  # a process under torchrun without a case
             return
-        for image in decollate_batch(engine.state.batch[CommonKeys.IMAGE]):
-            name = prediction_name(image.meta[ImageMetaKey.FILENAME_OR_OBJ])
+        images = decollate_batch(engine.state.batch[CommonKeys.IMAGE])
+        names = [prediction_name(image.meta[ImageMetaKey.FILENAME_OR_OBJ]) for image in images]
+        for name in names:
             Path(self.prediction_dir, f"{name}{PREDICTION_SUFFIX}").unlink(missing_ok=True)
+        if self.save_image:
+            thread = ThreadPoolExecutor(1)
+            self._sources = {name: thread.submit(self._save_source, self._case(name)) for name in names}
+            thread.shutdown(wait=False)
 
     def __call__(self, engine: Engine) -> None:
-        """Write image, label and record of each case of the batch."""
+        """Write the record of each case of the batch, after image and label."""
         for item in engine.state.output:
             name = prediction_name(item["pred"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            source = self._save_source(self._case(name)) if self.save_image else {}
+            source = self._sources.pop(name).result() if self.save_image else {}
             self._record(name, item, source, getattr(engine, "noise_seed", None)).write(self.prediction_dir)
 
     @property
