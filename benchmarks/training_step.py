@@ -98,7 +98,9 @@ def parts_of(events: Sequence[Any], steps: int) -> Parts:
             backward.append(event)
     optimizer = _outermost(event for event in ordered if event.name.startswith(OPTIMIZER))
     step = [event for event in ordered if event.name == STEP]
-    return Parts(*(sum(e.time_range.elapsed_us() for e in part) / 1e3 / steps for part in (step, forward, backward, optimizer)))
+    return Parts(
+        *(sum(e.time_range.elapsed_us() for e in part) / 1e3 / steps for part in (step, forward, backward, optimizer))
+    )
 
 
 def _outermost(events: Iterable[Any]) -> list[Any]:
