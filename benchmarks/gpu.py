@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from device_jobs import PARTS, Run, measure, measurements
 from device_report import HEADER, Report, machine
 from device_training import trainings
@@ -38,7 +37,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=f"{__doc__.strip().splitlines()[0]} On a GPU {how_long}.")
     parser.add_argument("--out", type=Path, default=Path("gpu_results"), help="folder of gpu.json, gpu.md and gpu.log")
     parser.add_argument("--seconds", type=float, help=f"of each training, default {SECONDS:g}, on a CPU 0.5")
-    parser.add_argument("--device", help="such as cuda:0 or cpu; default: the GPU, where there is one")
+    parser.add_argument("--device", help="such as cuda:0 or cpu, default: a GPU if there is one; tests take the first")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--methods", nargs="+", help="of the benchmark, that are trained; default: all")
     parser.add_argument("--sizes", choices=("tiny", "paper"), help="default: the papers' on a GPU, tiny on a CPU")
@@ -60,8 +59,6 @@ def main(words: Sequence[str] | None = None) -> int:
     out = given.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{out / 'mlruns.db'}")  # its tables are made once
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     report = Report(out, machine(device, sizes))
     print("\n".join([report.title(), "", *HEADER]), flush=True)
     for part in given.parts:

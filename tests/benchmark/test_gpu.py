@@ -77,7 +77,6 @@ def test_a_row_that_fails_is_one_line_and_the_others_go_on(repository, tmp_path)
 
 @pytest.mark.slow
 def test_all_parts_and_methods(repository, tmp_path) -> None:
-    pytest.importorskip("pylidc")
     out = tmp_path / "out"
     done = run(repository, out, "--seconds", "0.1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,6 +96,45 @@ def test_a_process_that_dies_is_a_row(module, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jobs, "run_jobs", lambda jobs, log: dict.fromkeys(jobs, False))  # it wrote nothing
     result = jobs.measure("death", partial(os._exit, 3), tmp_path)
     assert result == {"error": "its process was ended from outside, or by a crash; see gpu.log"}
+
+
+def test_a_gpu_is_waited_for_and_its_peak_is_that_of_the_call(module, monkeypatch) -> None:
+    """By a stand-in for torch.cuda: no GPU is here."""
+    called = []
+    told = {"synchronize": None, "reset_peak_memory_stats": None, "memory_allocated": 30, "max_memory_allocated": 100}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name, value=value: called.append(name) or value)
+    measure, gpu = module("device_measure"), torch.device("cuda", 0)
+    assert measure.seconds(lambda: called.append("call"), gpu, repeats=1) > 0
+    assert called == ["call", "synchronize", "call", "synchronize"]
+    called.clear()
+    assert measure.peak_bytes(lambda: called.append("call"), gpu) == 70
+    assert called == [
+        *("synchronize", "reset_peak_memory_stats", "memory_allocated"),
+        *("call", "synchronize", "max_memory_allocated"),
+    ]
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase name="good"/><testcase name="none"><skipped type="pytest.skip"/></testcase>
+<testcase name="known"><skipped type="pytest.xfail"/></testcase>{}
+</testsuite></testsuites>"""
+
+
+def test_marked_tests_are_counted_and_one_that_fails_is_named(module, tmp_path, monkeypatch) -> None:
+    tests = module("device_tests")
+
+    def stand_in(words: list[str], more: str, status: int, **kwargs) -> subprocess.CompletedProcess:
+        (tmp_path / "tests.xml").write_text(JUNIT.format(more))
+        return subprocess.CompletedProcess(words, status, "", "")
+
+    monkeypatch.setattr(subprocess, "run", partial(stand_in, more="", status=0))
+    values = tests.gpu_tests(tmp_path / "tests.xml")["values"]
+    assert values == {"passed": 1, "failed as expected": 1, "skipped": 1}
+    bad = '<testcase name="bad"><failure/></testcase>'
+    monkeypatch.setattr(subprocess, "run", partial(stand_in, more=bad, status=1))
+    with pytest.raises(RuntimeError, match="1 of 4 tests failed: bad"):
+        tests.gpu_tests(tmp_path / "tests.xml")
 
 
 def test_papers_sizes_where_there_is_a_paper(module) -> None:

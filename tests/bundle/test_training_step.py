@@ -35,7 +35,8 @@ CONTIGUOUS = {"network": "$@network_def.to(@device)"}
 AMPLIFIED = 0.05  # what batch norm over few voxels and ReLU make of rounding in float32; found: 0.007
 NOT_DETERMINISTIC = "does not have a deterministic implementation"
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+CUDA = "cuda:0"
+DEVICES = ["cpu", pytest.param(CUDA, marks=pytest.mark.gpu)]
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 # The networks of the brains differ from the slices' by their dimension alone: one of them is asked each time.
 of_each_method = pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 @contextmanager
 def autocast_there(device: str) -> Iterator[None]:
     """MONAI's trainer asks for autocast of a GPU by name: on a CPU it gets that of the CPU."""
-    if device == "cuda":
+    if device == CUDA:
         yield
         return
     real = torch.autocast
@@ -135,7 +136,7 @@ def autocast_there(device: str) -> Iterator[None]:
 @contextmanager
 def one_rank(device: str, store: Path) -> Iterator[None]:
     """A group of this process alone."""
-    backend = "nccl" if device == "cuda" else "gloo"
+    backend = "nccl" if device == CUDA else "gloo"
     dist.init_process_group(backend, init_method=store.as_uri(), rank=0, world_size=1)
     try:
         yield
@@ -181,7 +182,7 @@ def test_channels_last(steps, monkeypatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("device", ["cuda"])
+@pytest.mark.parametrize("device", [CUDA])
 @of_each_method
 def test_cudnn_benchmark(steps, monkeypatch) -> None:
     plain = steps()
