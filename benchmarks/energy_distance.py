@@ -15,16 +15,16 @@ from monai_stochseg.metrics import compute_generalized_energy_distance
 SAMPLES, RATERS, CLASSES, SIZE = 100, 4, 4, 128
 
 
-def tumours(count: int, generator: torch.Generator) -> torch.Tensor:
+def tumours(count: int, generator: torch.Generator, size: int = SIZE) -> torch.Tensor:
     """Label maps ``[1, count, *S]`` of three nested balls, the outer 5 % of the volume, with smooth random borders."""
-    axis = torch.arange(SIZE) - (SIZE - 1) / 2
+    axis = torch.arange(size) - (size - 1) / 2
     radius = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
-    maps = torch.zeros(1, count, SIZE, SIZE, SIZE, dtype=torch.uint8)
+    maps = torch.zeros(1, count, size, size, size, dtype=torch.uint8)
     for labels in maps[0]:
         coarse = torch.randn(1, 1, 8, 8, 8, generator=generator)
         shift = 2 * torch.nn.functional.interpolate(coarse, size=radius.shape, mode="trilinear")[0, 0]
         for border in (29, 20, 12):
-            labels += radius + shift < border
+            labels += radius + shift < border * size / SIZE
     return maps
 
 

@@ -52,14 +52,15 @@ def plain_loss(samples: ExpertSamples, target: torch.Tensor, name: str, gamma: f
     return (coupling * cost).sum((1, 2)).mean() + divergence
 
 
-def make_inputs(shape: str) -> tuple[ExpertSamples, torch.Tensor]:
+def make_inputs(shape: str, size: int = SIZE, device: torch.device | str = "cpu") -> tuple[ExpertSamples, torch.Tensor]:
     """Random logits, and a target of one byte a voxel."""
     batch, experts, each, raters, classes, _ = SHAPES[shape]
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(batch, experts * each, classes, SIZE, SIZE, generator=generator).requires_grad_()
-    weights = torch.randn(batch, experts * each, generator=generator).softmax(1).requires_grad_()
-    target = torch.randint(classes, (batch, raters, SIZE, SIZE), generator=generator, dtype=torch.uint8)
-    return ExpertSamples(logits, weights, experts), target
+    logits = torch.randn(batch, experts * each, classes, size, size, generator=generator)
+    weights = torch.randn(batch, experts * each, generator=generator).softmax(1)
+    target = torch.randint(classes, (batch, raters, size, size), generator=generator, dtype=torch.uint8)
+    logits, weights = (x.to(device).requires_grad_() for x in (logits, weights))
+    return ExpertSamples(logits, weights, experts), target.to(device)
 
 
 def gradient(loss: Callable[..., torch.Tensor], samples: ExpertSamples, target: torch.Tensor) -> torch.Tensor:

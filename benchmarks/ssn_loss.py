@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from monai_stochseg.distributions import draw_noise, draw_seeds, split_parameters
 from monai_stochseg.losses import SSNLoss
+from monai_stochseg.losses.sample_log_likelihood import Sampling
 
 CLASSES, RANK, SAMPLES = 4, 10, 20
 
@@ -33,20 +34,27 @@ def plain_loss(parameters: torch.Tensor, target: torch.Tensor, noise: list[torch
     return math.log(SAMPLES) - torch.logsumexp(log_p, dim=0)
 
 
+def make_inputs(size: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Parameters, a label map, and the noise that ours draws from the seed 1."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.randn(1, CLASSES * (2 + RANK), size, size, size, generator=generator).mul_(0.3)
+    parameters[:, CLASSES : 2 * CLASSES] -= 2
+    target = torch.randint(CLASSES, (1, 1, size, size, size), generator=generator)
+    like = torch.empty(1, CLASSES, size, size, size, device=device)
+    parts = Sampling(CLASSES, RANK, SAMPLES, antithetic=True).parts(parameters.numel())  # several samples a seed
+    seeds = draw_seeds(len(parts), torch.Generator().manual_seed(1))
+    numbers = [(part.stop - part.start) // 2 for part in parts]
+    draws = [draw_noise(seed, number, RANK, like) for seed, number in zip(seeds, numbers, strict=True)]
+    noise = [torch.cat([e1 for e1, _ in draws]), torch.cat([e2 for _, e2 in draws]).flatten(2)]
+    return parameters.to(device).requires_grad_(), target.to(device), noise
+
+
 def main() -> None:
     """Print a table of time, memory and their ratios, and the largest difference of the gradients."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=96)
     size = parser.parse_args().size
-    generator = torch.Generator().manual_seed(0)
-    parameters = torch.randn(1, CLASSES * (2 + RANK), size, size, size, generator=generator).mul_(0.3)
-    parameters[:, CLASSES : 2 * CLASSES] -= 2
-    parameters.requires_grad_()
-    target = torch.randint(CLASSES, (1, 1, size, size, size), generator=generator)
-
-    like = torch.empty(1, CLASSES, size, size, size)
-    draws = [draw_noise(seed, 1, RANK, like) for seed in draw_seeds(SAMPLES // 2, torch.Generator().manual_seed(1))]
-    noise = [torch.cat([e1 for e1, _ in draws]), torch.cat([e2 for _, e2 in draws]).flatten(2)]
+    parameters, target, noise = make_inputs(size)
     loss = SSNLoss(CLASSES, RANK, SAMPLES)
 
     def step(fn: Callable[[], torch.Tensor]) -> torch.Tensor:

@@ -272,6 +272,8 @@ def package_options() -> set[str]:
     functions = [getattr(importlib.import_module(COMMANDS[name][0]), name) for name in COMMANDS]
     functions += [prepare_lidc, import_lidc]
     names = {name for function in functions for name in inspect.signature(function).parameters}
+    scripts = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("benchmarks/*.py"))
+    names |= set(re.findall(r'add_argument\("--(\w+)"', scripts))
     return names | {"config_file", "check", "nproc_per_node", "standalone", "number", "seeds", "learning_rate"}
 
 

@@ -231,7 +231,7 @@ def test_intersections_are_counts() -> None:
     assert counts.tolist() == [[[2, 1, 1], [1, 1, 1], [1, 1, 1]], [[1, 1, 1], [1, 2, 1], [1, 1, 1]]]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_gpu() -> None:
     x, y = torch.randint(5, (2, 3, 8, 8)), torch.randint(5, (2, 2, 8, 8))
     d = compute_pairwise_distance(x.cuda(), y.cuda(), distance=5)
