@@ -311,6 +311,23 @@ class _Peeks(nn.Module):
         return self.conv(x) if x.sum() > 0 else self.conv(-x)
 
 
+class _LeavesTorch(nn.Module):
+    """A tracer sees a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.from_numpy(x.numpy()), -x, 2 * x], 1)
+
+
+@pytest.mark.parametrize("backbone", [_Peeks, _LeavesTorch])
+def test_a_backbone_that_cannot_be_traced_is_one_line(backbone, tmp_path) -> None:
+    """And leaves no file: it would give a wrong answer without a word."""
+    module = exportable(backbone())
+    message = rf"^{backbone.__name__} cannot be written as TorchScript: its answer to other voxels [^\n]*$"
+    with pytest.raises(ExportError, match=message):
+        write_torchscript(module, tmp_path / "model.ts", torch.zeros(2, 1, 8, 12), torch.zeros(2, 3, 1))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_backbone_that_cannot_be_exported_is_one_line() -> None:
     if "prefer_deferred_runtime_asserts_over_guards" not in inspect.signature(torch.export.export).parameters:
         with pytest.raises(ExportError, match="cannot leave the sizes open"):
