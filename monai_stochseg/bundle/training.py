@@ -173,7 +173,7 @@ def _handlers(
     return [
         FolderLock(options.lock_dir or options.output_dir),
         checkpoint,
-        RunConfig(options.output_dir),
+        RunConfig(options.output_dir, {"simulated": task.simulated}),
         EpochSeed(options.seed),
         *own,
         MLFlowTracker(

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import NAMES, make_workflow, run_workflow
+from bundle_runs import NAMES, make_workflow, run_command, run_workflow
 from monai.bundle import ckpt_export, create_workflow, load, verify_net_in_out
 from tiny import HOME, HOME_TASK, METHODS, RUN
 
@@ -131,6 +133,35 @@ def test_ckpt_export_as_documented(packed, name, monkeypatch) -> None:
         answer = traced(image)
         torch.testing.assert_close(answer, network(image))
     assert answer.shape == (2, metadata["outputs"]["pred"]["num_channels"], *shape)
+
+
+def card_commands(packed: Path, dataset_dir: str) -> list[list[str]]:
+    text = (packed / "docs" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (block,) = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    block = re.sub(r"/data/\w+", dataset_dir, block)
+    return [shlex.split(line)[1:] for line in block.splitlines()]
+
+
+def test_the_commands_of_the_card_run(folders, tmp_path) -> None:
+    ids = {**METHODS["ssn"].ids, "dataset_dir": folders["lidc"]}
+    packed = Path(pack(untrained_output(tmp_path / "output", "ssn_lidc", ids), str(tmp_path / "ssn")))
+    infer, evaluate, export = card_commands(packed, folders["lidc"])
+    for words in ([*infer, "--device", "cpu", "--max_cases", "1"], [*evaluate, "--device", "cpu"], export):
+        done = run_command(words, cwd=packed)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert list((packed / "output" / "predictions").glob("*_samples.nii.gz"))
+    assert (packed / "output" / "evaluation_all.csv").is_file()
+    assert torch.jit.load(packed / "models" / "answer.ts")(torch.rand(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_a_network_that_cannot_be_scripted_is_one_line(folders, tmp_path, monkeypatch) -> None:
+    """MONAI scripts by default."""
+    ids = {**METHODS["probunet"].ids, "dataset_dir": folders["lidc"]}
+    monkeypatch.chdir(pack(untrained_output(tmp_path / "output", "probunet_lidc", ids), str(tmp_path / "probunet")))
+    message = "^ProbabilisticUNet cannot be scripted, its distribution is Python: trace it, as `ckpt_export --use_trace"
+    with pytest.raises(ValueError, match=message):
+        ckpt_export("network_def", config_file="configs/inference.json")
+    assert not Path("models/model.ts").exists()
 
 
 def test_a_packed_answer_is_that_of_the_bundle(folders, tmp_path) -> None:

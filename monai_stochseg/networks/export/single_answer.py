@@ -57,6 +57,13 @@ class SingleAnswer(nn.Module):
         distribution: PredictiveDistribution = network.predictive(x)
         return distribution
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` calls first: distributions are Python, which it cannot compile."""
+        raise ValueError(
+            f"{type(self.network).__name__} cannot be scripted, its distribution is Python: trace it, as "
+            "`ckpt_export --use_trace True` does, or write its samples by `pack --formats`."
+        )
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own."""
         return self.network.state_dict(*args, **kwargs)
