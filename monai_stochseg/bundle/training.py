@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines import Evaluator, SupervisedTrainer
 from monai.engines.utils import default_prepare_batch
 from monai.handlers import LrScheduleHandler, StatsHandler
 from monai.inferers import Inferer
+from monai.utils import is_scalar
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -200,8 +203,23 @@ def _handlers(
 
 
 def statistics(name: str, **kwargs: Any) -> list[StatsHandler]:
-    """MONAI's StatsHandler of the epochs, in the first process only."""
-    return [] if process_rank() > 0 else [StatsHandler(name=name, iteration_log=False, **kwargs)]
+    """MONAI's StatsHandler of the epochs, in the first process only, and each epoch's metrics on one line."""
+    if process_rank() > 0:
+        return []
+    return [StatsHandler(name=name, iteration_log=False, epoch_print_logger=partial(_log_epoch, name), **kwargs)]
+
+
+def _log_epoch(name: str, engine: Engine) -> None:
+    """As MONAI logs an epoch, without metrics that are arrays: these would take several lines."""
+    state, logger = engine.state, logging.getLogger(name)
+    scalars = {key: value for key, value in sorted(state.metrics.items()) if is_scalar(value)}
+    if scalars:
+        values = " ".join(f"{key}: {value:.4f}" for key, value in scalars.items())
+        logger.info(f"Epoch[{state.epoch}] Metrics -- {values}")
+    if getattr(state, "key_metric_name", None) is not None:
+        logger.info(
+            f"Key metric: {state.key_metric_name} best value: {state.best_metric} at epoch: {state.best_metric_epoch}"
+        )
 
 
 def _split_file(options: Options) -> str:
