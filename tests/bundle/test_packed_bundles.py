@@ -204,6 +204,33 @@ def test_writes_the_formats_that_are_asked_for(folders, tmp_path, capsys) -> Non
         main(["pack", f"--output_dir={output}", f"--to={tmp_path / 'b'}", "--formats=ts"])
 
 
+@pytest.mark.slow
+def test_all_formats_of_a_packed_bundle_answer_alike(folders, tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    ids = {**HOME["ssn_brats"], "dataset_dir": folders["brats"]}
+    target = tmp_path / "ssn"
+    output = untrained_output(tmp_path / "output", "ssn_brats", ids)
+    words = ["-m", "monai_stochseg", "pack", "--output_dir", output, "--to", str(target)]
+    done = run_command([*words, "--formats=['ts','onnx','pt2']"], cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (f"{target}\n", "")  # exporters have much to say
+    metadata = read(target / "configs" / "metadata.json")
+    module = exportable(load("ssn", bundle_dir=str(tmp_path), workflow_type="inference", device="cpu").eval().network)
+    files = {"metadata.json": ""}
+    program = torch.export.load(target / "models" / "model.pt2", extra_files=files).module()
+    session = pytest.importorskip("onnxruntime").InferenceSession(target / "models" / "model.onnx")
+    assert json.loads(files["metadata.json"]) == metadata
+    assert json.loads(session.get_modelmeta().custom_metadata_map["metadata"]) == metadata
+    image = torch.rand(1, 4, 24, 16, 32)
+    noise = module.draw_noise(image, 5)
+    with torch.no_grad():
+        expected = module(image, noise)
+        given = {"image": image.numpy(), "noise": noise.numpy()}
+        for found in (program(image, noise), session.run(None, given)):
+            for index in (0, 2):
+                torch.testing.assert_close(torch.as_tensor(found[index]), expected[index], atol=1e-4, rtol=0)
+            assert (torch.as_tensor(found[1]) != expected[1]).float().mean() < 0.01  # two classes may be as probable
+
+
 def test_a_method_that_cannot_be_exported_is_one_line(folders, tmp_path) -> None:
     ids = {**METHODS["dropout"].ids, "dataset_dir": folders["lidc"]}
     output = untrained_output(tmp_path / "output", "baselines_lidc", ids)

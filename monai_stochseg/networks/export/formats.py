@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,10 +32,13 @@ class ExportError(ValueError):
 
 @contextmanager
 def _one_line(module: nn.Module, what: str) -> Iterator[None]:
-    """Any error as one line, without the exporters' warnings."""
+    """Any error as one line, without the exporters' warnings: of torchvision, which nothing here needs, and others."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
+            logger.setLevel(logging.ERROR)
             yield
     except Exception as error:  # of the tracer, the exporter or the network
         cause: BaseException = error
@@ -43,6 +47,8 @@ def _one_line(module: nn.Module, what: str) -> Iterator[None]:
         first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         name = type(getattr(module, "network", module)).__name__
         raise ExportError(f"{name} cannot be written as {what}: {first}") from error
+    finally:
+        logger.setLevel(level)
 
 
 def write_torchscript(
