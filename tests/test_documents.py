@@ -359,6 +359,22 @@ def test_snippets_of_the_readme_run() -> None:
     assert found["samples"].shape == (2, 8, *size)
 
 
+def test_snippets_on_deployment_run() -> None:
+    probabilities, samples, entropy = (
+        execute(blocks("docs/deploy.md", "python"))[name] for name in ("probabilities", "samples", "entropy")
+    )
+    assert (probabilities.shape, samples.shape, entropy.shape) == ((1, 3, 16, 16), (1, 8, 16, 16), (1, 1, 16, 16))
+
+
+def test_all_extras_are_explained() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    text = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| extra \|.*\n.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == setup["options.extras_require"].keys()
+
+
 def test_snippets_on_label_smoothing_run(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = execute(blocks("docs/label_smoothing.md", "python"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -135,23 +136,33 @@ def test_ckpt_export_as_documented(packed, name, monkeypatch) -> None:
     assert answer.shape == (2, metadata["outputs"]["pred"]["num_channels"], *shape)
 
 
-def card_commands(packed: Path, dataset_dir: str) -> list[list[str]]:
-    text = (packed / "docs" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    (block,) = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    block = re.sub(r"/data/\w+", dataset_dir, block)
-    return [shlex.split(line)[1:] for line in block.splitlines()]
+def commands(document: Path, language: str, dataset_dir: str) -> list[list[str]]:
+    """The words of MONAI's commands in the blocks of a document."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    found = "".join(re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = re.sub(r"/data/\w+", dataset_dir, found).splitlines()
+    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m monai.bundle ")]
 
 
-def test_the_commands_of_the_card_run(folders, tmp_path) -> None:
-    ids = {**METHODS["ssn"].ids, "dataset_dir": folders["lidc"]}
-    packed = Path(pack(untrained_output(tmp_path / "output", "ssn_lidc", ids), str(tmp_path / "ssn")))
-    infer, evaluate, export = card_commands(packed, folders["lidc"])
-    for words in ([*infer, "--device", "cpu", "--max_cases", "1"], [*evaluate, "--device", "cpu"], export):
-        done = run_command(words, cwd=packed)
-        assert done.returncode == 0, done.stderr[-3000:]
+@pytest.mark.parametrize("document", ["card", "docs/deploy.md"])
+def test_the_commands_of_the_documents_run(folders, tmp_path, repository, monkeypatch, document) -> None:
+    """In the packed folder, as ``python -m`` runs them; but for device and number of cases."""
+    ids = {**HOME["ssn_brats"], "dataset_dir": folders["brats"]}
+    packed = Path(pack(untrained_output(tmp_path / "output", "ssn_brats", ids), str(tmp_path / "ssn")))
+    monkeypatch.chdir(packed)
+    place, language = (packed / "docs" / "README.md", "bash") if document == "card" else (repository / document, "text")
+    ran = []
+    for module, *words in commands(place, language, folders["brats"]):
+        ran.append(words[0])
+        more = ["--device", "cpu"] if words[0] == "run" else []
+        if "configs/inference.json" in words and words[0] == "run":
+            more += ["--max_cases", "1"]
+        monkeypatch.setattr("sys.argv", [module, *words, *more])
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+    assert ran == ["run", "run", *(["ckpt_export"] if document == "card" else ["verify_net_in_out", "ckpt_export"])]
     assert list((packed / "output" / "predictions").glob("*_samples.nii.gz"))
     assert (packed / "output" / "evaluation_all.csv").is_file()
-    assert torch.jit.load(packed / "models" / "answer.ts")(torch.rand(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+    assert torch.jit.load(packed / "models" / "answer.ts")(torch.rand(1, 4, 24, 16, 32)).shape == (1, 4, 24, 16, 32)
 
 
 def test_a_network_that_cannot_be_scripted_is_one_line(folders, tmp_path, monkeypatch) -> None:
