@@ -18,9 +18,9 @@ from torch import nn
 
 import monai_stochseg
 from monai_stochseg.bundle.copies import bundles_folder
-from monai_stochseg.bundle.exports import check_formats, write_exports
+from monai_stochseg.bundle.exports import check_formats, example_size, write_exports
 from monai_stochseg.bundle.inference_config import dumps, packed_inference
-from monai_stochseg.bundle.metadata import bundle_metadata
+from monai_stochseg.bundle.metadata import bundle_metadata, size_divisor
 from monai_stochseg.bundle.run_config import CONFIG_FILE, TRAINED_BY, TRAINED_ON
 from monai_stochseg.bundle.split import SPLIT_FILE
 from monai_stochseg.data import CaseError
@@ -87,6 +87,9 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
         task, network = _parts(configs["inference.json"], folder, checkpoint)
         own = _read(source.parent / "metadata.json") | _read(source / "metadata.json")
         metadata = bundle_metadata(own, task, network, checkpoint, versions)
+        if isinstance(network, SingleAnswer):  # which MONAI's ckpt_export scripts
+            size = example_size(size_divisor(network, task.in_channels, task.spatial_dims), task.spatial_dims)
+            configs["inference.json"]["network_def"]["input_shape"] = [1, task.in_channels, *size]
         if formats:
             sampled = network.network if isinstance(network, SingleAnswer) else network
             metadata |= write_exports(sampled, task, metadata, folder / "models", formats)
@@ -175,7 +178,7 @@ def _card(
         "python -m monai.bundle run --config_file configs/inference.json --dataset_dir /data/new",
         "python -m monai.bundle run --config_file configs/evaluate.json --dataset_dir /data/other",
         "python -m monai.bundle ckpt_export network_def --config_file configs/inference.json \\",
-        "    --filepath models/answer.ts --use_trace True",
+        "    --filepath models/answer.ts",
         "```",
         "",
         "The last one writes the single answer as TorchScript.",

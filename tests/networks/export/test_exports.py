@@ -14,7 +14,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_stochseg.distributions import Gaussian
-from monai_stochseg.networks.export import SampleExport, exportable
+from monai_stochseg.networks.export import SampleExport, SingleAnswer, exportable
 from monai_stochseg.networks.export.formats import (
     ExportError,
     export_program,
@@ -298,6 +298,19 @@ def test_a_flow_is_torchscript_alone() -> None:
     module = exportable(METHODS["flow"](2))
     with pytest.raises(ExportError, match=r"^FlowSSN cannot be written as a program .*take the format ts"):
         export_program(module, *inputs(module, 2))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_single_answer_is_scripted_by_its_trace(dims) -> None:
+    network = METHODS["probunet"](dims).eval()
+    with pytest.raises(ValueError, match=r"^ProbabilisticUNet cannot be scripted, its distribution is Python: give S"):
+        torch.jit.script(SingleAnswer(network))
+    answer = SingleAnswer(network, [1, 1, 8, 12, 8][: 2 + dims]).eval()
+    scripted = torch.jit.script(answer)
+    image = torch.randn(3, 1, *(12, 8, 16)[:dims])
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(image), answer(image))
+    assert answer.state_dict().keys() == network.state_dict().keys()
 
 
 class _Peeks(nn.Module):
