@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.data import Dataset
@@ -43,6 +44,8 @@ from monai_stochseg.handlers import (
 )
 from monai_stochseg.handlers.iteration_loss import iteration_loss
 from monai_stochseg.tasks import Task
+
+_MOST_LOGGED = 16  # values of an array in a line of the log
 
 
 class Adversary(NamedTuple):
@@ -210,12 +213,19 @@ def statistics(name: str, **kwargs: Any) -> list[StatsHandler]:
 
 
 def _log_epoch(name: str, engine: Engine) -> None:
-    """As MONAI logs an epoch, without metrics that are arrays: these would take several lines."""
+    """As MONAI logs an epoch, but an array on the same line; one of many values is left to the tables."""
     state, logger = engine.state, logging.getLogger(name)
-    scalars = {key: value for key, value in sorted(state.metrics.items()) if is_scalar(value)}
-    if scalars:
-        values = " ".join(f"{key}: {value:.4f}" for key, value in scalars.items())
-        logger.info(f"Epoch[{state.epoch}] Metrics -- {values}")
+    values = []
+    for key, value in sorted(state.metrics.items()):
+        if is_scalar(value):
+            values.append(f"{key}: {value:.4f}")
+        elif (
+            isinstance(value, np.ndarray | torch.Tensor)
+            and (array := torch.as_tensor(value).flatten()).numel() <= _MOST_LOGGED
+        ):
+            values.append(f"{key}: [{', '.join(f'{each:.4f}' for each in array.tolist())}]")
+    if values:
+        logger.info(f"Epoch[{state.epoch}] Metrics -- {' '.join(values)}")
     if getattr(state, "key_metric_name", None) is not None:
         logger.info(
             f"Key metric: {state.key_metric_name} best value: {state.best_metric} at epoch: {state.best_metric_epoch}"

@@ -26,6 +26,7 @@ from bundle_runs import (
     table,
 )
 from filelock import FileLock
+from ignite.engine import Engine
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.training import statistics
@@ -498,6 +499,19 @@ def test_experts_answer_with_weights_or_with_any_number_of_samples(real_figures,
     last = workflow.parser.get_parsed_content("validate#evaluator").state.output[0]
     assert last["samples"].shape == (4, 32, 64)
     assert "sample_weights" not in last
+
+
+def test_metrics_of_an_epoch_are_one_line(capsys) -> None:
+    """Also of arrays; large ones are left to the tables."""
+    engine = Engine(lambda engine, batch: None)
+    statistics("one_line")[0].attach(engine)
+    parts = {"parts": np.linspace(0, 1, 11), "dice": torch.rand(40), "dims": torch.tensor([0.5, 1])}
+    engine.state.metrics = {"kl": torch.tensor(0.5), "ged": 1, **parts}
+    engine.run([0])
+    (line,) = capsys.readouterr().out.splitlines()
+    shown = ", ".join(f"{each:.4f}" for each in parts["parts"])
+    expected = f"dims: [0.5000, 1.0000] ged: 1.0000 kl: 0.5000 parts: [{shown}]"
+    assert line.endswith(f" - INFO - Epoch[1] Metrics -- {expected}")
 
 
 def test_other_processes_print_no_statistics(monkeypatch) -> None:
