@@ -568,7 +568,8 @@ def _exports() -> dict[str, Good]:
     }
     return {
         "SingleAnswer": Good(
-            {"network": DeterministicSampler(answer)}, {"forward": {"x": image}, "predictive": {"x": image}}
+            {"network": DeterministicSampler(answer), "input_shape": [1, 1, *SIZE]},
+            {"forward": {"x": image}, "predictive": {"x": image}},
         ),
         "exportable": function(network=answer),
         **{

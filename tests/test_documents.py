@@ -32,6 +32,7 @@ from packaging.version import Version
 import monai_stochseg
 from monai_stochseg.__main__ import COMMANDS
 from monai_stochseg.bundle.overrides import check_overrides
+from monai_stochseg.data import simulated_cityscapes_folder
 from monai_stochseg.data.lidc import import_lidc, prepare_lidc
 from monai_stochseg.planning import plan
 
@@ -359,6 +360,35 @@ def test_snippets_of_the_readme_run() -> None:
     found = execute(snippets, image=torch.rand(2, 4, *size), raters=torch.randint(4, (2, 3, *size)))
     assert found["loss"].isfinite()
     assert found["samples"].shape == (2, 8, *size)
+
+
+def test_snippets_on_deployment_run() -> None:
+    probabilities, samples, entropy = (
+        execute(blocks("docs/deploy.md", "python"))[name] for name in ("probabilities", "samples", "entropy")
+    )
+    assert (probabilities.shape, samples.shape, entropy.shape) == ((1, 3, 16, 16), (1, 8, 16, 16), (1, 1, 16, 16))
+
+
+def test_snippets_of_the_quick_start_run() -> None:
+    found = execute(blocks("docs/quickstart.md", "python"))
+    assert found["net"](found["image"]).shape == (4, 2 * (2 + 10), 64, 64)
+
+
+def test_snippets_on_cityscapes_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulated_cityscapes_folder("cityscapes", 8, (32, 64))
+    found = execute(blocks("docs/cityscapes.md", "python"))
+    assert found["train"][0]["label"].shape == (1, 256, 512)
+    assert found["test"][0]["label"].shape == (32, 256, 512)  # of all switches
+
+
+def test_all_extras_are_explained() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    text = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| extra \|.*\n.*\n((?:\|.*\n)*)", text, re.MULTILINE)
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == setup["options.extras_require"].keys()
 
 
 def test_snippets_on_label_smoothing_run(tmp_path, monkeypatch) -> None:

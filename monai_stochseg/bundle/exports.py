@@ -22,7 +22,7 @@ from monai_stochseg.networks.export.formats import (
 )
 from monai_stochseg.tasks import Task
 
-__all__ = ["check_formats", "write_exports"]
+__all__ = ["check_formats", "example_size", "write_exports"]
 
 _FORMATS = ("ts", "onnx", "pt2")
 _SAMPLES = 3
@@ -70,7 +70,7 @@ def write_exports(
     except ValueError as error:
         raise ExportError(str(error)) from error
     divisor = size_divisor(module.network, task.in_channels, task.spatial_dims)
-    image = torch.zeros(2, task.in_channels, *_example_size(divisor, task.spatial_dims))
+    image = torch.zeros(2, task.in_channels, *example_size(divisor, task.spatial_dims))
     noise = module.draw_noise(image, _SAMPLES)
     formatted = {"sampler_data_format": _sampler_format(module, task, metadata)}
     metadata = {**metadata, **formatted}
@@ -85,8 +85,14 @@ def write_exports(
     return formatted
 
 
-def _example_size(divisor: int, spatial_dims: int) -> list[int]:
-    """A size that the network takes, another along each axis: equal ones would be taken for one."""
+def example_size(divisor: int, spatial_dims: int) -> list[int]:
+    """
+    A size for exporters, another along each axis: equal ones would be taken for one.
+
+    Args:
+        divisor: of the sizes that the network takes, see :py:func:`monai_stochseg.bundle.metadata.size_divisor`.
+        spatial_dims: 2 or 3.
+    """
     least, step = _SIZES[spatial_dims], max(divisor, 16)
     return [-(-least // step) * step + axis * step for axis in range(spatial_dims)]
 

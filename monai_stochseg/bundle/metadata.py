@@ -20,7 +20,11 @@ _DIVISORS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def bundle_metadata(
-    own: Mapping[str, Any], task: Task, network: nn.Module, checkpoint: Mapping[str, Any]
+    own: Mapping[str, Any],
+    task: Task,
+    network: nn.Module,
+    checkpoint: Mapping[str, Any],
+    versions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """
     The metadata by MONAI's specification.
@@ -32,15 +36,17 @@ def bundle_metadata(
         network: maps images ``[B, C_in, *S]`` to the logits of the single answer, ``[B, C, *S]``; it is run on small
             images, to find the sizes that it takes.
         checkpoint: epoch, metric and value of the training's best.
+        versions: of ``monai``, ``torch`` and ``numpy`` that trained it. Default, also of each: that installed.
 
     Raises:
         ValueError: when the network takes no image of the sizes that are tried.
     """
     data = task.described
+    trained = versions or {}
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(task.class_names))
     return {
         **own,
-        **{key: version(package).split("+")[0] for package, key in _PACKAGES.items()},
+        **{key: trained.get(package) or version(package).split("+")[0] for package, key in _PACKAGES.items()},
         "required_packages_version": {name: version(name) for name in _REQUIRED},
         "changelog": {own["version"]: f"trained, epoch {checkpoint['epoch']}"},
         "eval_metrics": {checkpoint["metric"]: checkpoint["value"]},

@@ -9,7 +9,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from torch import nn
 
 import monai_stochseg
 from monai_stochseg.bundle.copies import bundles_folder
-from monai_stochseg.bundle.exports import check_formats, write_exports
+from monai_stochseg.bundle.exports import check_formats, example_size, write_exports
 from monai_stochseg.bundle.inference_config import dumps, packed_inference
-from monai_stochseg.bundle.metadata import bundle_metadata
-from monai_stochseg.bundle.run_config import CONFIG_FILE, TRAINED_BY
+from monai_stochseg.bundle.metadata import bundle_metadata, size_divisor
+from monai_stochseg.bundle.run_config import CONFIG_FILE, TRAINED_BY, TRAINED_ON
+from monai_stochseg.bundle.split import SPLIT_FILE
 from monai_stochseg.data import CaseError
 from monai_stochseg.handlers.case_table import SUMMARY_ROWS
 from monai_stochseg.handlers.load_weights import load_state, read_checkpoint
@@ -74,7 +74,8 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
         raise FileNotFoundError(f"output_dir: there is no {config_file}; it is written by a training of a bundle.")
     checkpoint = read_checkpoint(output / "model_best.pt")
     config = _read(config_file)
-    _check_version(config.pop(TRAINED_BY, {}).get("monai_stochseg"), config_file)
+    versions, data = config.pop(TRAINED_BY, {}), config.pop(TRAINED_ON, {})
+    _check_version(versions.get("monai_stochseg"), config_file)
     name = _bundle_name(config)
     source = bundles_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,10 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
         configs = _configs(config, dataset_dir)
         task, network = _parts(configs["inference.json"], folder, checkpoint)
         own = _read(source.parent / "metadata.json") | _read(source / "metadata.json")
-        metadata = bundle_metadata(own, task, network, checkpoint)
+        metadata = bundle_metadata(own, task, network, checkpoint, versions)
+        if isinstance(network, SingleAnswer):  # which MONAI's ckpt_export scripts
+            size = example_size(size_divisor(network, task.in_channels, task.spatial_dims), task.spatial_dims)
+            configs["inference.json"]["network_def"]["input_shape"] = [1, task.in_channels, *size]
         if formats:
             sampled = network.network if isinstance(network, SingleAnswer) else network
             metadata |= write_exports(sampled, task, metadata, folder / "models", formats)
@@ -93,7 +97,7 @@ def pack(output_dir: str, to: str, dataset_dir: str = "data", formats: Sequence[
             (folder / "configs" / file).write_text(dumps(content), encoding="utf-8")
         shutil.copy(source / "logging.conf", folder / "configs")
         torch.save(checkpoint["network"], folder / "models" / "model.pt")
-        card = _card(name, metadata, checkpoint, output)
+        card = _card(name, metadata, checkpoint, output, versions.get("commit"), data.get("simulated"))
         (folder / "docs" / "README.md").write_text(card, encoding="utf-8")
         (folder / "LICENSE").write_text(_license(), encoding="utf-8")
         folder.rename(target)
@@ -146,35 +150,75 @@ def _parts(config: Mapping[str, Any], folder: Path, checkpoint: Mapping[str, Any
     return parser.get_parsed_content("task"), network
 
 
-def _card(name: str, metadata: Mapping[str, Any], checkpoint: Mapping[str, Any], output: Path) -> str:
-    """The model card."""
+def _card(
+    name: str,
+    metadata: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    output: Path,
+    commit: str | None,
+    simulated: bool | None,
+) -> str:
+    """The model card; it names no patient."""
+    package = f"monai_stochseg {metadata['required_packages_version']['monai_stochseg']}"
+    libraries = f"MONAI {metadata['monai_version']}, PyTorch {metadata['pytorch_version']}, numpy"
+    shape = metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
     lines = [
         f"# {metadata['name']}",
         "",
         metadata["description"] + ".",
         "",
-        f"* Trained by the bundle `{name}` of monai_stochseg {version('monai_stochseg')}.",
-        f"* Classes: {metadata['label_classes']}. Image: {metadata['image_classes']}.",
+        f"* Trained by the bundle `{name}` of {package}{f' ({commit})' if commit else ''}, {libraries} "
+        f"{metadata['numpy_version']}.",
+        f"* Classes: {metadata['label_classes']}. Image: channels {metadata['image_classes']}.",
+        f"* Data: {metadata['data_source']}. {_images(simulated)}{_parts_of(output)}",
         f"* Best epoch {checkpoint['epoch']}: {checkpoint['metric']} {checkpoint['value']:.4g} on the validation part.",
-        "* **Research only.** It is no medical device, and nothing here says how it does on other data.",
-        "* Data: the README of the bundle says whether its default data are simulated.",
+        "* Licence: [LICENSE](../LICENSE). The data have terms of their own.",
         "",
         "```bash",
         "python -m monai.bundle run --config_file configs/inference.json --dataset_dir /data/new",
         "python -m monai.bundle run --config_file configs/evaluate.json --dataset_dir /data/other",
+        "python -m monai.bundle ckpt_export network_def --config_file configs/inference.json \\",
+        "    --filepath models/answer.ts",
         "```",
+        "",
+        "The last one writes the single answer as TorchScript.",
+        "",
+        "## Limits",
+        "",
+        "* **Research only.** It is no medical device.",
+        "* All figures here are of the data above. Nothing says how it does on those of another scanner or hospital.",
+        f"* The network takes an image of `{shape[0]}` voxels along each axis, and knows no other classes.",
     ]
     for file in sorted(output.glob("evaluation_*.csv")):
-        with file.open(newline="", encoding="utf-8") as table:
-            rows = list(csv.DictReader(table))
-        means = [row for row in rows if row["case"] == "mean"]
-        cases = [row for row in rows if row["case"] not in SUMMARY_ROWS]
-        if means:
-            part = file.stem.removeprefix("evaluation_")
-            lines += ["", f"## Evaluation of the part `{part}`: {len(cases)} cases", ""]
-            lines += ["| metric | mean |", "| --- | --- |"]
-            lines += [f"| {key} | {value} |" for key, value in means[0].items() if key != "case"]
+        lines += _evaluation(file)
     return "\n".join(lines) + "\n"
+
+
+def _images(simulated: bool | None) -> str:
+    if simulated is None:
+        return "It is not recorded whether the images of this training are simulated."
+    return f"The images of this training are {'**simulated**' if simulated else 'real'}."
+
+
+def _parts_of(output: Path) -> str:
+    """How many patients each part has, where the output has a split."""
+    file = output / SPLIT_FILE
+    if not file.is_file():
+        return ""
+    return f" Patients: {', '.join(f'{len(patients)} {part}' for part, patients in _read(file).items())}."
+
+
+def _evaluation(file: Path) -> list[str]:
+    """The means of an evaluation's table, and of how many cases."""
+    with file.open(newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    means = [row for row in rows if row["case"] == "mean"]
+    if not means:
+        return []
+    cases = [row for row in rows if row["case"] not in SUMMARY_ROWS]
+    lines = ["", f"## Evaluation of the part `{file.stem.removeprefix('evaluation_')}`: {len(cases)} cases", ""]
+    lines += ["| metric | mean |", "| --- | --- |"]
+    return lines + [f"| {key} | {value} |" for key, value in means[0].items() if key != "case"]
 
 
 def _license() -> str:

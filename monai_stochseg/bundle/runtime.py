@@ -8,6 +8,8 @@ import platform
 
 import torch
 import torch.distributed as dist
+from monai.apps.utils import DEFAULT_FMT
+from monai.data import image_writer
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
@@ -46,6 +48,7 @@ def start_run(device: torch.device | str, seed: int = 0) -> None:
     Settings of the process before anything is built.
 
     The last line of an uncaught error says what is wrong, and overrides that MONAI would accept in silence are refused.
+    MONAI's writer of files logs in the format of all other lines.
     On a GPU: cudnn's benchmark mode. On a CPU: glibc keeps freed memory, since the page faults of giving it back and
     getting it again are up to half of a training step on volumes. Under torchrun: the process group, nccl on GPUs and
     gloo on CPUs, and only the first process logs more than warnings. PyTorch's global generator is seeded.
@@ -56,6 +59,8 @@ def start_run(device: torch.device | str, seed: int = 0) -> None:
     """
     explain_errors(_which_is_gone)
     check_overrides()
+    for handler in image_writer.logger.handlers:
+        handler.setFormatter(logging.Formatter(DEFAULT_FMT))
     start_process(device)
     torch.manual_seed(seed)
 

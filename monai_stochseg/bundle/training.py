@@ -2,17 +2,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines import Evaluator, SupervisedTrainer
 from monai.engines.utils import default_prepare_batch
 from monai.handlers import LrScheduleHandler, StatsHandler
 from monai.inferers import Inferer
+from monai.utils import is_scalar
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -40,6 +44,8 @@ from monai_stochseg.handlers import (
 )
 from monai_stochseg.handlers.iteration_loss import iteration_loss
 from monai_stochseg.tasks import Task
+
+_MOST_LOGGED = 16  # values of an array in a line of the log
 
 
 class Adversary(NamedTuple):
@@ -173,7 +179,7 @@ def _handlers(
     return [
         FolderLock(options.lock_dir or options.output_dir),
         checkpoint,
-        RunConfig(options.output_dir),
+        RunConfig(options.output_dir, {"simulated": task.simulated}),
         EpochSeed(options.seed),
         *own,
         MLFlowTracker(
@@ -200,8 +206,30 @@ def _handlers(
 
 
 def statistics(name: str, **kwargs: Any) -> list[StatsHandler]:
-    """MONAI's StatsHandler of the epochs, in the first process only."""
-    return [] if process_rank() > 0 else [StatsHandler(name=name, iteration_log=False, **kwargs)]
+    """MONAI's StatsHandler of the epochs, in the first process only, and each epoch's metrics on one line."""
+    if process_rank() > 0:
+        return []
+    return [StatsHandler(name=name, iteration_log=False, epoch_print_logger=partial(_log_epoch, name), **kwargs)]
+
+
+def _log_epoch(name: str, engine: Engine) -> None:
+    """As MONAI logs an epoch, but an array on the same line; one of many values is left to the tables."""
+    state, logger = engine.state, logging.getLogger(name)
+    values = []
+    for key, value in sorted(state.metrics.items()):
+        if is_scalar(value):
+            values.append(f"{key}: {value:.4f}")
+        elif (
+            isinstance(value, np.ndarray | torch.Tensor)
+            and (array := torch.as_tensor(value).flatten()).numel() <= _MOST_LOGGED
+        ):
+            values.append(f"{key}: [{', '.join(f'{each:.4f}' for each in array.tolist())}]")
+    if values:
+        logger.info(f"Epoch[{state.epoch}] Metrics -- {' '.join(values)}")
+    if getattr(state, "key_metric_name", None) is not None:
+        logger.info(
+            f"Key metric: {state.key_metric_name} best value: {state.best_metric} at epoch: {state.best_metric_epoch}"
+        )
 
 
 def _split_file(options: Options) -> str:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import monai_stochseg
 
-__all__ = ["package_version"]
+__all__ = ["package_version", "run_versions"]
 
 
 def package_version() -> dict[str, str]:
@@ -24,6 +25,11 @@ def package_version() -> dict[str, str]:
         if commit:
             found["commit"] = commit + ("-dirty" if changed else "")
     return found
+
+
+def run_versions() -> dict[str, str]:
+    """:py:func:`package_version`, and the versions of MONAI, PyTorch and numpy, without the mark of a build."""
+    return package_version() | {name: version(name).split("+")[0] for name in ("monai", "torch", "numpy")}
 
 
 def _git(repository: Path, *words: str) -> str:

@@ -26,6 +26,7 @@ from bundle_runs import (
     table,
 )
 from filelock import FileLock
+from ignite.engine import Engine
 from tiny import HOME, HOME_TASK, METHODS, RUN, TASKS
 
 from monai_stochseg.bundle.training import statistics
@@ -86,10 +87,30 @@ def test_train_leaves_what_it_promises(trained, folders) -> None:
     assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"samples.png", "split.json"}
 
 
+def odd_lines(printed: str, least: int) -> list[str]:
+    """Those of the lines, at least so many, that are not of MONAI's format, after what MONAI prints of its options."""
+    lines = printed.split("---\n")[-1].strip().splitlines()
+    assert len(lines) > least
+    return [line for line in lines if not re.match(r"[\d-]+ [\d:]+,\d{3} - [A-Z]+ - ", line)]
+
+
 def test_all_lines_of_a_training_have_one_format(trained) -> None:
-    dated = [line for line in trained[1].splitlines() if re.match(r"\d{4}[-/]", line)]
-    assert len(dated) > 20
-    assert [line for line in dated if not re.match(r"[\d-]+ [\d:]+,\d{3} - [A-Z]+ - ", line)] == []
+    assert odd_lines(trained[1], 20) == []
+
+
+@pytest.mark.parametrize("what", ["evaluation", "inference"])
+def test_all_lines_of_what_follows_have_one_format(trained, folders, tmp_path, what) -> None:
+    """Also of a metric that is an array, and of MONAI's writer of files."""
+    shutil.copytree(trained[0], tmp_path / "output")
+    options = at_home("ssn_brats", folders, tmp_path / "output")
+    words = command("ssn_brats", "evaluate", **options)
+    if what == "inference":
+        files = config_files("ssn_brats", base="inference")
+        own = {key: value for key, value in options.items() if key in json.loads(Path(files[0]).read_text())}
+        words = [*words[:4], repr(files), *(f"--{name}={value}" for name, value in own.items()), "--max_cases=1"]
+    done = run_command(words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert odd_lines(done.stdout, 4) == []
 
 
 def test_evaluation_is_of_the_part_that_is_asked_for(trained, folders, tmp_path) -> None:
@@ -478,6 +499,19 @@ def test_experts_answer_with_weights_or_with_any_number_of_samples(real_figures,
     last = workflow.parser.get_parsed_content("validate#evaluator").state.output[0]
     assert last["samples"].shape == (4, 32, 64)
     assert "sample_weights" not in last
+
+
+def test_metrics_of_an_epoch_are_one_line(capsys) -> None:
+    """Also of arrays; large ones are left to the tables."""
+    engine = Engine(lambda engine, batch: None)
+    statistics("one_line")[0].attach(engine)
+    parts = {"parts": np.linspace(0, 1, 11), "dice": torch.rand(40), "dims": torch.tensor([0.5, 1])}
+    engine.state.metrics = {"kl": torch.tensor(0.5), "ged": 1, **parts}
+    engine.run([0])
+    (line,) = capsys.readouterr().out.splitlines()
+    shown = ", ".join(f"{each:.4f}" for each in parts["parts"])
+    expected = f"dims: [0.5000, 1.0000] ged: 1.0000 kl: 0.5000 parts: [{shown}]"
+    assert line.endswith(f" - INFO - Epoch[1] Metrics -- {expected}")
 
 
 def test_other_processes_print_no_statistics(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,39 @@ def test_weights_and_metadata(output, tmp_path) -> None:
     card = (target / "docs" / "README.md").read_text()
     assert "## Evaluation of the part `test`: 2 cases" in card
     assert "| ged |" in card
+
+
+def test_the_card_says_what_was_trained_on_and_with(output, tmp_path) -> None:
+    """Data, whether they are simulated, versions, limits and licence; and that of an output which does not say."""
+    config = json.loads((output / "config.json").read_text())
+    assert config["trained_on"] == {"simulated": True}
+    config["trained_by"] |= {"torch": "2.12.0", "commit": "0123abc"}  # and another one packs it
+    (output / "config.json").write_text(json.dumps(config))
+    target = Path(pack(str(output), str(tmp_path / "ssn")))
+    assert json.loads((target / "configs" / "metadata.json").read_text())["pytorch_version"] == "2.12.0"
+    card = (target / "docs" / "README.md").read_text()
+    assert "The images of this training are **simulated**. Patients: 4 train, 2 validation, 2 test." in card
+    for line in (
+        f"monai_stochseg {config['trained_by']['monai_stochseg']} (0123abc), MONAI {version('monai')}, PyTorch 2.12.0,",
+        "BraTS (2015 to 2023, or the Medical Segmentation Decathlon), or simulated volumes",
+        "## Limits",
+        "no medical device",
+        "The network takes an image of `n` voxels along each axis",
+        "channels flair, t1, t1c, t2",
+        "[LICENSE](../LICENSE)",
+    ):
+        assert line in card, line
+    assert "simulated_0" not in card  # no patient
+
+    (output / "config.json").write_text(json.dumps({**config, "trained_on": {"simulated": False}}))
+    (output / "split.json").unlink()
+    card = Path(pack(str(output), str(tmp_path / "real")), "docs", "README.md").read_text()
+    assert "The images of this training are real." in card
+    config.pop("trained_on")
+    (output / "config.json").write_text(json.dumps(config))
+    card = Path(pack(str(output), str(tmp_path / "old")), "docs", "README.md").read_text()
+    assert "It is not recorded whether the images of this training are simulated." in card
+    assert "trained_on" not in (tmp_path / "ssn" / "configs" / "train.json").read_text()
 
 
 def test_monai_loads_it(output, tmp_path) -> None:

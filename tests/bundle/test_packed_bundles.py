@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import NAMES, make_workflow, run_workflow
+from bundle_runs import NAMES, make_workflow, run_command, run_workflow
 from monai.bundle import ckpt_export, create_workflow, load, verify_net_in_out
 from tiny import HOME, HOME_TASK, METHODS, RUN
 
@@ -110,18 +113,13 @@ def test_what_the_metadata_say(packed, name, folders) -> None:
     assert metadata["eval_metrics"] == {"ged": 0.5}
 
 
-@pytest.mark.parametrize("name", ["ssn_brats", "probunet_lidc", "mose_lidc", "car_lidc", "svls_kits"])
-def test_ckpt_export_as_documented(packed, name, monkeypatch) -> None:
-    """The single answer, traced."""
+@pytest.mark.parametrize(
+    ("name", "use_trace"), [*((name, False) for name in NAMES), ("ssn_brats", True), ("svls_kits", True)]
+)
+def test_ckpt_export(packed, name, monkeypatch, use_trace) -> None:
+    """The single answer, by MONAI's default, which scripts, as the zoo checks; and traced, one of each kind."""
     monkeypatch.chdir(packed)
-    ckpt_export(
-        "network_def",
-        filepath="models/answer.ts",
-        ckpt_file="models/model.pt",
-        meta_file="configs/metadata.json",
-        config_file="configs/inference.json",
-        use_trace=True,
-    )
+    ckpt_export(config_file="configs/inference.json", filepath="models/answer.ts", use_trace=use_trace)
     traced = torch.jit.load("models/answer.ts")
     network = load(name, bundle_dir=str(packed.parent), workflow_type="inference", device="cpu").eval()
     metadata = read(packed / "configs" / "metadata.json")["network_data_format"]
@@ -131,6 +129,35 @@ def test_ckpt_export_as_documented(packed, name, monkeypatch) -> None:
         answer = traced(image)
         torch.testing.assert_close(answer, network(image))
     assert answer.shape == (2, metadata["outputs"]["pred"]["num_channels"], *shape)
+
+
+def commands(document: Path, language: str, dataset_dir: str) -> list[list[str]]:
+    """The words of MONAI's commands in the blocks of a document."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    found = "".join(re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = re.sub(r"/data/\w+", dataset_dir, found).splitlines()
+    return [shlex.split(line)[2:] for line in lines if line.startswith("python -m monai.bundle ")]
+
+
+@pytest.mark.parametrize("document", ["card", "docs/deploy.md"])
+def test_the_commands_of_the_documents_run(folders, tmp_path, repository, monkeypatch, document) -> None:
+    """In the packed folder, as ``python -m`` runs them; but for device and number of cases."""
+    ids = {**HOME["ssn_brats"], "dataset_dir": folders["brats"]}
+    packed = Path(pack(untrained_output(tmp_path / "output", "ssn_brats", ids), str(tmp_path / "ssn")))
+    monkeypatch.chdir(packed)
+    place, language = (packed / "docs" / "README.md", "bash") if document == "card" else (repository / document, "text")
+    ran = []
+    for module, *words in commands(place, language, folders["brats"]):
+        ran.append(words[0])
+        more = ["--device", "cpu"] if words[0] == "run" else []
+        if "configs/inference.json" in words and words[0] == "run":
+            more += ["--max_cases", "1"]
+        monkeypatch.setattr("sys.argv", [module, *words, *more])
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
+    assert ran == ["run", "run", *(["ckpt_export"] if document == "card" else ["verify_net_in_out", "ckpt_export"])]
+    assert list((packed / "output" / "predictions").glob("*_samples.nii.gz"))
+    assert (packed / "output" / "evaluation_all.csv").is_file()
+    assert torch.jit.load(packed / "models" / "answer.ts")(torch.rand(1, 4, 24, 16, 32)).shape == (1, 4, 24, 16, 32)
 
 
 def test_a_packed_answer_is_that_of_the_bundle(folders, tmp_path) -> None:
@@ -171,6 +198,33 @@ def test_writes_the_formats_that_are_asked_for(folders, tmp_path, capsys) -> Non
             torch.testing.assert_close(output, expected)
     with pytest.raises(SystemExit, match=r"formats must be a list of \['ts', 'onnx', 'pt2'\].*got 'ts'"):
         main(["pack", f"--output_dir={output}", f"--to={tmp_path / 'b'}", "--formats=ts"])
+
+
+@pytest.mark.slow
+def test_all_formats_of_a_packed_bundle_answer_alike(folders, tmp_path) -> None:
+    pytest.importorskip("onnxscript")
+    ids = {**HOME["ssn_brats"], "dataset_dir": folders["brats"]}
+    target = tmp_path / "ssn"
+    output = untrained_output(tmp_path / "output", "ssn_brats", ids)
+    words = ["-m", "monai_stochseg", "pack", "--output_dir", output, "--to", str(target)]
+    done = run_command([*words, "--formats=['ts','onnx','pt2']"], cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (f"{target}\n", "")  # exporters have much to say
+    metadata = read(target / "configs" / "metadata.json")
+    module = exportable(load("ssn", bundle_dir=str(tmp_path), workflow_type="inference", device="cpu").eval().network)
+    files = {"metadata.json": ""}
+    program = torch.export.load(target / "models" / "model.pt2", extra_files=files).module()
+    session = pytest.importorskip("onnxruntime").InferenceSession(target / "models" / "model.onnx")
+    assert json.loads(files["metadata.json"]) == metadata
+    assert json.loads(session.get_modelmeta().custom_metadata_map["metadata"]) == metadata
+    image = torch.rand(1, 4, 24, 16, 32)
+    noise = module.draw_noise(image, 5)
+    with torch.no_grad():
+        expected = module(image, noise)
+        given = {"image": image.numpy(), "noise": noise.numpy()}
+        for found in (program(image, noise), session.run(None, given)):
+            for index in (0, 2):
+                torch.testing.assert_close(torch.as_tensor(found[index]), expected[index], atol=1e-4, rtol=0)
+            assert (torch.as_tensor(found[1]) != expected[1]).float().mean() < 0.01  # two classes may be as probable
 
 
 def test_a_method_that_cannot_be_exported_is_one_line(folders, tmp_path) -> None:

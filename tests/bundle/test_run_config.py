@@ -10,14 +10,14 @@ from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
 from monai_stochseg.bundle.run_config import RunConfig
-from monai_stochseg.bundle.version import package_version
+from monai_stochseg.bundle.version import run_versions
 
 
 @pytest.fixture
 def engine(tmp_path) -> Engine:
     made = Engine(lambda engine, batch: None)
     made.state.rank = 0
-    RunConfig(str(tmp_path / "output")).attach(made)
+    RunConfig(str(tmp_path / "output"), {"simulated": True}).attach(made)
     return made
 
 
@@ -41,7 +41,9 @@ def run(folder, engine: Engine, **given: Any) -> None:
 def test_the_configuration_is_that_of_the_workflow_with_its_overrides(tmp_path, engine) -> None:
     run(tmp_path, engine, rank=7)
     found = json.loads((tmp_path / "output" / "config.json").read_text())
-    assert found == {"rank": 7, "run": "$None", "trained_by": package_version()}
+    data = {"trained_by": run_versions(), "trained_on": {"simulated": True}}
+    assert found == {"rank": 7, "run": "$None", **data}
+    assert found["trained_by"].keys() >= {"monai_stochseg", "monai", "torch", "numpy"}
 
 
 def test_a_trainer_without_a_workflow_has_none(tmp_path, engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,10 +32,13 @@ class ExportError(ValueError):
 
 @contextmanager
 def _one_line(module: nn.Module, what: str) -> Iterator[None]:
-    """Any error as one line, without the exporters' warnings."""
+    """Any error as one line, without the exporters' warnings: of torchvision, which nothing here needs, and others."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
+            logger.setLevel(logging.ERROR)
             yield
     except Exception as error:  # of the tracer, the exporter or the network
         cause: BaseException = error
@@ -43,6 +47,8 @@ def _one_line(module: nn.Module, what: str) -> Iterator[None]:
         first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         name = type(getattr(module, "network", module)).__name__
         raise ExportError(f"{name} cannot be written as {what}: {first}") from error
+    finally:
+        logger.setLevel(level)
 
 
 def write_torchscript(
@@ -63,14 +69,30 @@ def write_torchscript(
         metadata: kept in the file, where ``monai.data.load_net_with_metadata`` finds it.
 
     Raises:
-        ExportError: when the network cannot be traced.
+        ExportError: when the network cannot be traced, or when the trace gives other answers to other voxels than the
+            network: Python looked at their values.
     """
     with _one_line(module, "TorchScript"):
         # of one item: what is a constant of the network has a batch axis of 1 then, and is the same for any batch
         traced = torch.jit.trace(module, (image[:1], noise[:1]), check_trace=False)
+        _check_trace(traced, module, image[:1], noise[:1])
         save_net_with_metadata(
             traced, os.fspath(path), meta_values=dict(metadata or {}), include_config_vals=False, append_timestamp=False
         )
+
+
+def _check_trace(traced: nn.Module, module: SampleExport, image: torch.Tensor, noise: torch.Tensor) -> None:
+    """A trace holds the path of its example: compare it on voxels of both signs, where another path may be taken."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(image.shape, generator=generator).to(image)
+    noise = torch.randn(noise.shape, generator=generator).to(noise)
+    for other in (drawn, -drawn):
+        found, expected = traced(other, noise)[0], module(other, noise)[0]
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-3, equal_nan=True):
+            raise ValueError(
+                "its answer to other voxels than the example's is another one than the network's, which decides by "
+                "their values in Python, or leaves torch: take torch.where."
+            )
 
 
 def export_program(module: SampleExport, image: torch.Tensor, noise: torch.Tensor) -> torch.export.ExportedProgram:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from monai_stochseg.distributions import PredictiveDistribution
+from monai_stochseg.distributions.arguments import check_arguments
+from monai_stochseg.distributions.images import spatial_dims_of
 from monai_stochseg.networks.contract import describe_missing, is_predictive
 
 __all__ = ["SingleAnswer"]
@@ -20,9 +23,12 @@ class SingleAnswer(nn.Module):
 
     Args:
         network: has ``predictive(x)``. Samples are drawn from ``.network``, or from ``predictive``.
+        input_shape: of an image ``[B, C_in, *S]``, by which ``torch.jit.script`` traces the answer: a distribution is
+            Python, which it cannot compile. Default: it refuses.
 
     Raises:
         TypeError: when it has not.
+        ValueError: when ``input_shape`` is no size of an image that the network may take.
 
     Example::
 
@@ -34,12 +40,18 @@ class SingleAnswer(nn.Module):
         torch.Size([1, 2, 8, 8])
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    @check_arguments
+    def __init__(self, network: nn.Module, input_shape: Sequence[int] | None = None) -> None:
         super().__init__()
         given: object = network
         if not is_predictive(given):
             raise TypeError(f"network: {describe_missing(network)}.")
+        if input_shape is not None:
+            dims = spatial_dims_of(network)  # 0: not known
+            if len(input_shape) not in ([dims + 2] if dims else [4, 5]) or min(input_shape) < 1:
+                raise ValueError(f"input_shape must be that of an image [B, C_in, *S], got {list(input_shape)}.")
         self.network = network
+        self.input_shape = None if input_shape is None else tuple(input_shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -57,6 +69,15 @@ class SingleAnswer(nn.Module):
         distribution: PredictiveDistribution = network.predictive(x)
         return distribution
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles in the place of this module."""
+        if self.input_shape is None:
+            raise ValueError(
+                f"{type(self.network).__name__} cannot be scripted, its distribution is Python: give SingleAnswer an "
+                "input_shape, or trace it, as `ckpt_export --use_trace True` does."
+            )
+        return _Traced(self, torch.zeros(self.input_shape))
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own."""
         return self.network.state_dict(*args, **kwargs)
@@ -64,3 +85,17 @@ class SingleAnswer(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load the network's own weights, as :py:meth:`torch.nn.Module.load_state_dict`."""
         return self.network.load_state_dict(state_dict, strict, assign)
+
+
+class _Traced(nn.Module):
+    """A module's trace, which is in a module as ``torch.jit.script`` takes one."""
+
+    def __init__(self, module: nn.Module, image: torch.Tensor) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            self.traced = torch.jit.trace(module, image, check_trace=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.traced(x)
+        return answer

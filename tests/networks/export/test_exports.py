@@ -14,7 +14,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_stochseg.distributions import Gaussian
-from monai_stochseg.networks.export import SampleExport, exportable
+from monai_stochseg.networks.export import SampleExport, SingleAnswer, exportable
 from monai_stochseg.networks.export.formats import (
     ExportError,
     export_program,
@@ -300,6 +300,19 @@ def test_a_flow_is_torchscript_alone() -> None:
         export_program(module, *inputs(module, 2))
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_single_answer_is_scripted_by_its_trace(dims) -> None:
+    network = METHODS["probunet"](dims).eval()
+    with pytest.raises(ValueError, match=r"^ProbabilisticUNet cannot be scripted, its distribution is Python: give S"):
+        torch.jit.script(SingleAnswer(network))
+    answer = SingleAnswer(network, [1, 1, 8, 12, 8][: 2 + dims]).eval()
+    scripted = torch.jit.script(answer)
+    image = torch.randn(3, 1, *(12, 8, 16)[:dims])
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(image), answer(image))
+    assert answer.state_dict().keys() == network.state_dict().keys()
+
+
 class _Peeks(nn.Module):
     """What it does depends on a voxel's value, which no format can hold."""
 
@@ -309,6 +322,23 @@ class _Peeks(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.conv(x) if x.sum() > 0 else self.conv(-x)
+
+
+class _LeavesTorch(nn.Module):
+    """A tracer sees a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.from_numpy(x.numpy()), -x, 2 * x], 1)
+
+
+@pytest.mark.parametrize("backbone", [_Peeks, _LeavesTorch])
+def test_a_backbone_that_cannot_be_traced_is_one_line(backbone, tmp_path) -> None:
+    """And leaves no file: it would give a wrong answer without a word."""
+    module = exportable(backbone())
+    message = rf"^{backbone.__name__} cannot be written as TorchScript: its answer to other voxels [^\n]*$"
+    with pytest.raises(ExportError, match=message):
+        write_torchscript(module, tmp_path / "model.ts", torch.zeros(2, 1, 8, 12), torch.zeros(2, 3, 1))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_backbone_that_cannot_be_exported_is_one_line() -> None:
