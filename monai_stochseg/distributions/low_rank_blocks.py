@@ -110,5 +110,10 @@ def in_threads(
 
     if len(shares) == 1:
         return [run(shares[0])]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        return list(pool.map(run, shares))
+    before = torch.get_num_threads()
+    try:
+        # else each of them would share its operations among all threads, and they would wait for each other
+        with ThreadPoolExecutor(len(shares), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(run, shares))
+    finally:
+        torch.set_num_threads(before)  # MKL's number is that of the process
