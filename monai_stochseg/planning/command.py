@@ -15,6 +15,7 @@ from monai_stochseg.planning.agreement import agreement, warnings_of
 from monai_stochseg.planning.choose import Choice, choose, choose_intensity
 from monai_stochseg.planning.classes import Classes, name_classes
 from monai_stochseg.planning.detect import detect_layout
+from monai_stochseg.planning.experts import choose_experts
 from monai_stochseg.planning.survey import CaseReport, survey
 from monai_stochseg.planning.table import without_nan, write_table
 
@@ -68,9 +69,11 @@ def plan(
     choice = choose(reports, subjects, minutes, memory)
     channels = _channel_names(layout, reports[0])
     intensity = choose_intensity(reports, channels, choice.reasons)
+    experts = choose_experts(reports, choice.reasons)
     agreed = agreement(reports, classes.structures, layout.known_raters)
     warned = warnings_of(reports, subjects, classes.structures)
     content = _overlay(root, channels, classes, intensity, choice, len(reports[0].shape))
+    content |= experts
     content["plan"] = {
         "cases": [report.patient for report in reports],
         "reasons": choice.reasons,
