@@ -112,7 +112,7 @@ def _outermost(events: Iterable[Any]) -> list[Any]:
 
 
 def _within(event: Any, intervals: Sequence[Any]) -> bool:
-    index = bisect_right([each.time_range.start for each in intervals], event.time_range.start) - 1
+    index = bisect_right(intervals, event.time_range.start, key=lambda each: each.time_range.start) - 1
     return index >= 0 and event.time_range.end <= intervals[index].time_range.end
 
 

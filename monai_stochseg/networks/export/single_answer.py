@@ -12,6 +12,7 @@ from monai_stochseg.distributions import PredictiveDistribution
 from monai_stochseg.distributions.arguments import check_arguments
 from monai_stochseg.distributions.images import spatial_dims_of
 from monai_stochseg.networks.contract import describe_missing, is_predictive
+from monai_stochseg.networks.export.trace import check_trace
 
 __all__ = ["SingleAnswer"]
 
@@ -95,6 +96,7 @@ class _Traced(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             self.traced = torch.jit.trace(module, image, check_trace=False)
+        check_trace(self.traced, module, image)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         answer: torch.Tensor = self.traced(x)

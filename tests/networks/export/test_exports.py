@@ -25,6 +25,7 @@ from monai_stochseg.networks.export.formats import (
 from monai_stochseg.networks.nets import (
     BilinearUNet,
     CalibratedAdversarialRefinement,
+    DeterministicSampler,
     DropoutUNet,
     FlowSSN,
     HierarchicalProbabilisticUNet,
@@ -339,6 +340,13 @@ def test_a_backbone_that_cannot_be_traced_is_one_line(backbone, tmp_path) -> Non
     with pytest.raises(ExportError, match=message):
         write_torchscript(module, tmp_path / "model.ts", torch.zeros(2, 1, 8, 12), torch.zeros(2, 3, 1))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backbone", [_Peeks, _LeavesTorch])
+def test_a_single_answer_with_another_trace_is_refused(backbone) -> None:
+    answer = SingleAnswer(DeterministicSampler(backbone()), [1, 1, 8, 12]).eval()
+    with pytest.raises(ValueError, match="its answer to other voxels"):
+        torch.jit.script(answer)
 
 
 def test_a_backbone_that_cannot_be_exported_is_one_line() -> None:
